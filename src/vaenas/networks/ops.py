@@ -1,0 +1,77 @@
+"""The operations of the ShuffleNet-like space (App. A.4) as blocks of ShuffleNetV2 (Ma et al. 2018)."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import SqueezeExcitation
+
+SQUEEZE = 4  # channels of the branch over channels between its two fully connected layers (MobileNetV3's ratio)
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """Convolution without bias and batch norm, padded so that stride alone sets the output size."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(outputs)]
+
+
+def channel_split(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Shuffle of two groups, then split: the even channels and the odd channels; (b, c, h, w) -> 2 x (b, c/2, h, w)."""
+    # Channels last, or the gradient of unbind comes back as (b, c, h, w) in memory and slows every layer below.
+    even, odd = x.permute(0, 2, 3, 1).unflatten(-1, (-1, 2)).unbind(-1)  # (b, h, w, c/2)
+    return even.permute(0, 3, 1, 2), odd.permute(0, 3, 1, 2)
+
+
+class ShuffleBlock(nn.Module):
+    """One operation of one layer.
+
+    Stride 1: half the channels pass, half go through the main branch. Stride 2: the input goes through a
+    projection and the main branch. The outputs are concatenated; the next block's split shuffles them.
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out; with stride 1 equal to `inputs`.
+        stride: 1 or 2.
+        operation: index into `spaces.shufflenet.OPERATIONS`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, operation: int) -> None:
+        super().__init__()
+        self.stride = stride
+        kernel = (3, 5, 7, 3)[operation]
+        activation = nn.ReLU if operation == 0 else nn.SiLU  # A.4: Swish with 5x5, 7x7 and Xception
+        squeeze = operation in (2, 3)  # A.4: squeeze-and-excitation with 7x7 and Xception
+
+        entering = inputs if stride == 2 else inputs // 2
+        middle, leaving = outputs // 2, outputs - entering
+
+        def pointwise(a: int, b: int) -> list[nn.Module]:
+            return [*conv_bn(a, b, 1), activation(inplace=True)]
+
+        if operation == 3:  # Xception: three depthwise-separable convolutions
+            branch = [
+                *conv_bn(entering, entering, 3, stride, groups=entering),
+                *pointwise(entering, middle),
+                *conv_bn(middle, middle, 3, groups=middle),
+                *pointwise(middle, middle),
+                *conv_bn(middle, middle, 3, groups=middle),
+                *pointwise(middle, leaving),
+            ]
+        else:
+            branch = [
+                *pointwise(entering, middle),
+                *conv_bn(middle, middle, kernel, stride, groups=middle),
+                *pointwise(middle, leaving),
+            ]
+        if squeeze:
+            branch.append(SqueezeExcitation(leaving, max(1, leaving // SQUEEZE)))
+        self.branch = nn.Sequential(*branch)
+        if stride == 2:
+            depthwise = conv_bn(entering, entering, kernel, stride, groups=entering)
+            self.projection = nn.Sequential(*depthwise, *pointwise(entering, entering))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, inputs, h, w) -> (b, outputs, h / stride, w / stride)"""
+        if self.stride == 2:
+            return torch.cat((self.projection(x), self.branch(x)), dim=1)
+        kept, worked = channel_split(x)
+        return torch.cat((kept, self.branch(worked)), dim=1)
+

@@ -1,0 +1,62 @@
+"""The ShuffleNet-like space (App. A.4): 20 layers, each one of four ShuffleNetV2 blocks: 4^20 networks."""
+
+from dataclasses import dataclass
+
+from vaenas.errors import UserError
+from vaenas.spaces.space import SearchSpace
+
+OPERATIONS = ("Shuffle 3x3", "Shuffle 5x5", "Shuffle 7x7", "Shuffle Xception 3x3")
+SYMBOLS = "357x"
+
+# Single Path One-Shot (Guo et al. 2019, Table 1): channels of the stem, the four stages and the last convolution.
+STEM, STAGES, LAST = 16, (64, 160, 320, 640), 1024
+STAGE_SHARES = (1, 1, 2, 1)  # of the layers: 4/4/8/4 of 20
+
+LARGE_IMAGE = 96  # from this size on the stem halves the image, as at 224; smaller images keep their pixels
+
+
+@dataclass(frozen=True)
+class ShuffleNetGeometry:
+    """Everything about the network but the choice of operations.
+
+    Args:
+        image_size: side of the square input in pixels, >= 16. Below 96 the stem has stride 1 (small-image
+            geometry, 28-64 px), else stride 2 (ImageNet geometry, 224 px).
+        image_channels: 1 or 3.
+        classes: number of classes, >= 2.
+        width: multiplies all channels, rounded to multiples of 8, > 0; 1.0 is the paper's.
+        layers: number of choice blocks, a multiple of 5, divided 1:1:2:1 among the stages; 20 is the paper's.
+    """
+
+    image_size: int = 224
+    image_channels: int = 3
+    classes: int = 1000
+    width: float = 1.0
+    layers: int = 20
+
+    def __post_init__(self) -> None:
+        if self.layers < 5 or self.layers % 5:
+            raise UserError(f"layers {self.layers}: space shufflenet takes multiples of 5 (20 is the paper's)")
+        if self.width <= 0:
+            raise UserError(f"width {self.width}: must be above 0 (1.0 is the paper's)")
+        if self.image_size < 16:
+            raise UserError(f"image size {self.image_size}: space shufflenet halves the image four times, so >= 16")
+
+    @property
+    def stem_stride(self) -> int:
+        return 2 if self.image_size >= LARGE_IMAGE else 1
+
+    @property
+    def repeats(self) -> tuple[int, ...]:
+        """Layers of each stage."""
+        return tuple(share * self.layers // sum(STAGE_SHARES) for share in STAGE_SHARES)
+
+    def channels(self, paper: int) -> int:
+        """A channel count of the paper at this width: the nearest multiple of 8, at least 8."""
+        return max(8, 8 * round(paper * self.width / 8))
+
+
+def shufflenet_space(layers: int = 20) -> SearchSpace:
+    """The search space; `layers` as in `ShuffleNetGeometry`. Codes look like "3357-x357-33355777-xxxx"."""
+    repeats = ShuffleNetGeometry(layers=layers).repeats
+    return SearchSpace("shufflenet", operations=(SYMBOLS,) * layers, groups=repeats)

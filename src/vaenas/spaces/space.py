@@ -1,0 +1,158 @@
+"""What an architecture is: integers, one operation per slot, and the rules that a population keeps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Generator, Tensor
+
+from vaenas.errors import UserError
+
+Population = Int64[Tensor, "n s"]
+"""n architectures of s slots; entry [i, j] is the index of the operation in slot j, in [0, choices[j])."""
+Scores = Float[Tensor, "n"]
+"""Accuracies in [0, 1], higher is better."""
+Accept = Callable[[Population], Bool[Tensor, "n"]]
+"""A hard limit (multiply-adds, parameters): which architectures keep it."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The slots, the operations that each offers, and the rules (design: `SearchSpace`; paper Sec. 3.2, α = {o_i}).
+
+    A plain sequence space: every combination is valid. A space with rules of its own overrides `draw`,
+    `is_valid`, `mutate` and `crossover`.
+
+    Args:
+        name: as the user writes it (`--space`).
+        operations: for each slot the one-character symbols of its operations, all different.
+        groups: the lengths of the runs of slots that the text code separates by "-"; they sum to s.
+
+    Example:
+        >>> space = SearchSpace("toy", operations=("35x", "35"), groups=(1, 1))
+        >>> space.encode(space.decode(["x-3"]))
+        ['x-3']
+    """
+
+    name: str
+    operations: tuple[str, ...]
+    groups: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if sum(self.groups) != len(self.operations) or min(self.groups, default=0) < 1:
+            raise ValueError(f"groups {self.groups} must be positive and sum to the {len(self.operations)} slots")
+        for slot, symbols in enumerate(self.operations):
+            if not symbols or len(set(symbols)) != len(symbols) or "-" in symbols:
+                raise ValueError(f"slot {slot}: symbols {symbols!r} must be different characters other than '-'")
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """The number of operations on offer at each slot, length s."""
+        return tuple(len(symbols) for symbols in self.operations)
+
+    @property
+    def slots(self) -> int:
+        """s, the number of slots."""
+        return len(self.operations)
+
+    @property
+    def max_choices(self) -> int:
+        """k, the width of logits: the largest number of operations at any slot."""
+        return max(self.choices)
+
+    @cached_property
+    def on_offer(self) -> Bool[Tensor, "s k"]:
+        """True where slot j offers operation k."""
+        return torch.arange(self.max_choices) < torch.tensor(self.choices)[:, None]
+
+    def draw(self, logits: Float[Tensor, "n s k"], rng: Generator) -> Population:
+        """One architecture per row of logits, by the Gumbel-max trick: exact samples of softmax(logits).
+
+        Zero logits are exactly uniform. Operations that a slot does not offer are never drawn.
+        """
+        # -log(Exp(1)) is standard Gumbel noise; exponential_ never gives 0 in the limit that matters here.
+        noise = torch.empty(logits.shape, dtype=torch.float32).exponential_(generator=rng).log().neg()
+        return (logits + noise).masked_fill(~self.on_offer, -torch.inf).argmax(-1)
+
+    def uniform(self, n: int, rng: Generator) -> Population:
+        """n architectures, every one equally likely."""
+        return self.draw(torch.zeros(n, self.slots, self.max_choices), rng)
+
+    def is_valid(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which rows are architectures of this space."""
+        if population.shape[1] != self.slots:
+            return torch.zeros(len(population), dtype=torch.bool)
+        return ((population >= 0) & (population < torch.tensor(self.choices))).all(-1)
+
+    def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
+        """Each slot is drawn anew with probability `prob` (Guo et al. 2019, Alg. 1), uniformly over its operations."""
+        fresh = self.uniform(len(population), rng)
+        return torch.where(torch.rand(population.shape, generator=rng) < prob, fresh, population)
+
+    def crossover(self, mothers: Population, fathers: Population, rng: Generator) -> Population:
+        """Each slot comes from either parent with probability one half; shapes (n, s) and (n, s)."""
+        return torch.where(torch.rand(mothers.shape, generator=rng) < 0.5, mothers, fathers)
+
+    def encode(self, population: Population) -> list[str]:
+        """Readable text codes, the exact inverse of `decode`."""
+        starts = [sum(self.groups[:g]) for g in range(len(self.groups))]
+        codes = []
+        for row in population.tolist():
+            symbols = "".join(self.operations[slot][operation] for slot, operation in enumerate(row))
+            codes.append("-".join(symbols[a : a + n] for a, n in zip(starts, self.groups, strict=True)))
+        return codes
+
+    def decode(self, codes: list[str]) -> Population:
+        """Text codes to integers; raises `UserError` that names the code and what is wrong with it."""
+        rows = []
+        for code in codes:
+            parts = code.split("-")
+            if tuple(map(len, parts)) != self.groups:
+                shape = "-".join("?" * n for n in self.groups)
+                raise UserError(f"architecture {code!r}: space {self.name} writes {self.slots} operations as {shape}")
+            row = []
+            for slot, symbol in enumerate("".join(parts)):
+                if symbol not in self.operations[slot]:
+                    offered = ", ".join(self.operations[slot])
+                    raise UserError(f"architecture {code!r}: slot {slot} has {symbol!r}; allowed are {offered}")
+                row.append(self.operations[slot].index(symbol))
+            rows.append(row)
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(codes), self.slots)
+
+
+class LimitTooTight(UserError):
+    """Rejection gave up: too few proposals keep the limits."""
+
+
+def draw_valid(
+    propose: Callable[[int], Population], accept: Accept, n: int, max_tries: int = 200, limits: str = "the limits"
+) -> Population:
+    """n accepted architectures by rejection: the accepted proposals of as many rounds as it takes.
+
+    Args:
+        propose: gives that many fresh proposals, independent of the ones before.
+        accept: which of them may stay.
+        max_tries: rounds of n (at least 256) proposals before it gives up.
+        limits: named in the message when it gives up.
+
+    Raises:
+        LimitTooTight: with the number of proposals and of those that passed.
+    """
+    kept: list[Tensor] = []
+    passed = tried = 0
+    for _ in range(max_tries):
+        # The first round asks for just n: most spaces accept nearly everything.
+        proposals = propose(n if tried == 0 else max(n, 256))
+        good = proposals[accept(proposals)]
+        kept.append(good)
+        tried, passed = tried + len(proposals), passed + len(good)
+        if passed >= n:
+            return torch.cat(kept)[:n]
+    raise LimitTooTight(f"of {tried} architectures drawn only {passed} keep {limits}; {n} are needed: loosen it")
+
+
+def rows_in(population: Population, others: Population) -> Bool[Tensor, "n"]:
+    """Which rows of `population` also stand in `others`."""
+    return (population[:, None, :] == others[None, :, :]).all(-1).any(-1)
