@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from vaenas.samplers.sampler import Sampler
-from vaenas.spaces.space import Population
+from vaenas.spaces.space import Accept, Population, draw_valid
 
 
 class Mixture:
@@ -16,13 +16,21 @@ class Mixture:
     def __init__(self, base: Sampler, learned: Sampler) -> None:
         self.base, self.learned = base, learned
 
-    def sample(self, epsilon: Float[Tensor, "n"], rng: Generator) -> tuple[Population, Bool[Tensor, "n"]]:
-        """One row per entry of `epsilon` (in [0, 1]), and which rows are the learned sampler's."""
+    def sample(
+        self, epsilon: Float[Tensor, "n"], rng: Generator, accept: Accept | None = None
+    ) -> tuple[Population, Bool[Tensor, "n"]]:
+        """One row per entry of `epsilon` (in [0, 1]), and which rows are the learned sampler's.
+
+        With `accept` both parts are drawn until they keep it, so that the shares stay those of eq. 5.
+        """
         from_learned = torch.rand(len(epsilon), generator=rng) < epsilon
-        count = int(from_learned.sum())
         population = torch.empty(len(epsilon), self.base.space.slots, dtype=torch.int64)
-        population[~from_learned] = self.base.sample(len(epsilon) - count, rng)
-        population[from_learned] = self.learned.sample(count, rng)
+        for sampler, rows in ((self.base, ~from_learned), (self.learned, from_learned)):
+            n = int(rows.sum())
+            if accept is None:
+                population[rows] = sampler.sample(n, rng)
+            else:
+                population[rows] = draw_valid(lambda m, sampler=sampler: sampler.sample(m, rng), accept, n)
         return population, from_learned
 
 

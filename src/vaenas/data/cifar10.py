@@ -1,0 +1,129 @@
+"""CIFAR-10, the official binary version (Krizhevsky 2009), memory-mapped and checked against its published md5s."""
+
+import http.client
+import lzma
+import shutil
+import tarfile
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaenas.data.cache import file_digest, new_folder, tensor_of
+from vaenas.data.images import ImageData, ImageSet
+from vaenas.errors import UserError
+
+SIZE = 32
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+ROWS = 10_000  # in each file
+ROW_BYTES = 1 + 3 * SIZE * SIZE  # the label, then the R, G and B planes
+MD5 = {
+    "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2470, 0.2435, 0.2616)
+
+_FOLDER = "cifar-10-batches-bin"
+_ARCHIVES = ("cifar-10-binary.tar.gz", f"{_FOLDER}.tar.gz", f"{_FOLDER}.tar.xz", f"{_FOLDER}.tar")
+
+
+def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
+    """50,000 training and 10,000 test images, 32×32, 3 channels, 10 classes.
+
+    `root`: the folder `cifar-10-batches-bin`, a tar of it, or a folder that holds one of them; None = `cache`.
+    `download`: fetch the official archive into `cache` where `root` has nothing.
+    An archive is unpacked once, into `cache`.
+
+    Raises `UserError` where nothing is found, a file is damaged, or the download fails.
+    """
+    found = _find(root or cache)
+    if found is None and download:
+        found = _find(cache) or _download(cache)
+    if found is None:
+        message = (
+            f"no CIFAR-10 in {root or cache}: looked for the folder {_FOLDER} (binary version) and "
+            f"{', '.join(_ARCHIVES)}; name the place that has it, or use --download to fetch {URL}"
+        )
+        raise UserError(message)
+    if found.is_file():
+        target = cache / "cifar10" / file_digest(found, "sha256") / _FOLDER
+        if not target.is_dir():
+            with new_folder(target) as folder:
+                _unpack(found, folder, shown=str(found))
+        found = target
+    _check(found, shown=str(found))
+    batches = [tensor_of(np.memmap(found / name, np.uint8, mode="r", shape=(ROWS, ROW_BYTES))) for name in MD5]
+    images = [rows[:, 1:].unflatten(1, (3, SIZE, SIZE)) for rows in batches]
+    labels = [rows[:, 0].long() for rows in batches]
+    train = ImageSet(tuple(images[:5]), torch.cat(labels[:5]), CLASSES)
+    test = ImageSet((images[5],), labels[5], CLASSES)
+    return ImageData("cifar10", train, test, MEAN, STD)
+
+
+def _find(root: Path) -> Path | None:
+    """The folder of batches or the archive that `root` is or holds."""
+    if root.is_file():
+        return root
+    for folder in (root, root / _FOLDER):
+        if (folder / next(iter(MD5))).is_file():
+            return folder
+    return next((root / name for name in _ARCHIVES if (root / name).is_file()), None)
+
+
+def _unpack(archive: Path, folder: Path, shown: str) -> None:
+    """Copy the batches out of a tar into `folder`, and check them; `shown` is what to call the tar."""
+    try:
+        file = archive.open("rb")
+    except OSError as error:
+        raise UserError(f"{shown}: cannot read the archive: {error.strerror}") from error
+    try:
+        # One pass ("r|*"), since seeking in a compressed file starts it over.
+        with file, tarfile.open(fileobj=file, mode="r|*", bufsize=2**20) as tar:
+            for member in tar:
+                # Paths in the archive choose nothing but the name: they cannot lead out of the folder.
+                name = Path(member.name).name
+                content = tar.extractfile(member) if name in MD5 else None
+                if content is not None:
+                    with (folder / name).open("wb") as copy:
+                        shutil.copyfileobj(content, copy, 2**20)
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise UserError(f"{shown}: not a whole tar archive ({error}); fetch it again from {URL}") from error
+    _check(folder, shown)
+
+
+def _check(folder: Path, shown: str) -> None:
+    """Raise `UserError` unless `folder` holds the six files of the binary version; `shown` is what to call it."""
+    for name, md5 in MD5.items():
+        path, mend = folder / name, f"replace it with the official file from {URL}"
+        try:
+            size = path.stat().st_size
+            if size != ROWS * ROW_BYTES:
+                raise UserError(f"{shown}/{name}: {size} bytes, not {ROWS * ROW_BYTES}: the file is damaged; {mend}")
+            found = file_digest(path, "md5")
+        except OSError as error:
+            raise UserError(f"{shown}/{name}: cannot read it: {error.strerror}; {mend}") from error
+        if found != md5:
+            raise UserError(f"{shown}/{name}: md5 is {found}, not {md5}: the file is damaged; {mend}")
+
+
+def _download(cache: Path) -> Path:
+    """Fetch the official archive and unpack it; the archive itself is not kept."""
+    target = cache / _FOLDER
+    with new_folder(target) as folder:
+        archive = folder / "download.tar.gz"
+        try:
+            with urllib.request.urlopen(URL, timeout=60) as answer, archive.open("wb") as file:
+                shutil.copyfileobj(answer, file, 2**20)
+        except (OSError, http.client.HTTPException) as error:  # OSError: no network, no answer, no room
+            raise UserError(f"cannot fetch {URL}: {error}; fetch it elsewhere and name its place") from error
+        _unpack(archive, folder, shown=URL)
+        archive.unlink()
+    return target

@@ -1,0 +1,42 @@
+"""One door to all image sources."""
+
+from pathlib import Path
+
+from vaenas.data import builtin, cifar10, folder
+from vaenas.data.cache import cache_dir
+from vaenas.data.images import ImageData
+from vaenas.errors import UserError
+
+
+def load(
+    source: str,
+    root: Path | None = None,
+    image_size: int | None = None,
+    download: bool = False,
+    skip_bad_images: bool = False,
+    cache: Path | None = None,
+) -> ImageData:
+    """Load "builtin", "cifar10", or the folder of images that `source` names (see `load_folder`).
+
+    `root`: where CIFAR-10 is (see `load_cifar10`); None = in the cache. For "cifar10" alone.
+    `image_size`: side in pixels; None = the source's own (28, 32; 64 for folders). Folders alone can change it.
+    `download`: fetch CIFAR-10 where it is missing.
+    `skip_bad_images`: leave out unreadable images of a folder, and list them in `ImageData.skipped`.
+    `cache`: the cache folder; None = `cache_dir()`.
+
+    Raises `UserError` where one of these does not fit the source, and what the sources raise.
+    """
+    cache = cache_dir() if cache is None else cache.expanduser()
+    if root is not None and source != "cifar10":
+        raise UserError(f"root {root}: only the source cifar10 has a root; leave it out for {source}")
+    for name, own in (("builtin", builtin.SIZE), ("cifar10", cifar10.SIZE)):
+        if source == name and image_size not in (None, own):
+            raise UserError(f"image size {image_size}: {name} has {own} pixels; leave the size out, or use a folder")
+    if source == "builtin":
+        return builtin.load_builtin()
+    if source == "cifar10":
+        return cifar10.load_cifar10(root.expanduser() if root else None, download, cache)
+    if source and Path(source).expanduser().is_dir():
+        size = folder.SIZE if image_size is None else image_size
+        return folder.load_folder(Path(source), size, skip_bad_images, cache)
+    raise UserError(f"data source {source!r}: choose builtin, cifar10, or a folder with train/<class>/<image>")

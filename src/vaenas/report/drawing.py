@@ -1,0 +1,164 @@
+"""Draws an architecture as the paper's Fig. 3 does: coloured blocks in stages, tensor shapes highlighted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from vaenas.report.run_data import check_drawing
+from vaenas.report.svg import GRID, INK, MUTED, STYLE, WIDTH, operation_colour
+
+# Lengths are points (1/72 inch) of a figure as wide as the page's column; y grows downwards.
+PAGE = 72 * WIDTH
+LEFT, RIGHT = 78.0, PAGE - 8.0  # the column of boxes; stage names stand left of it
+TOP, HEIGHT, GAP, PITCH = 36.0, 38.0, 16.0, 64.0
+BLOCK, PILL, SWATCH, KEY_PITCH = 42.0, 26.0, 20.0, 26.0
+SHAPE_FACE, SHAPE_INK = "#ffefb8", "#5b4300"
+DARK, LIGHT, LAYER_FACE = "#14181f", "#fefefe", "#c9ced6"  # not the theme's: on a coloured face in either scheme
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box of the drawing; `note` is the slot's number in a block, the operation's name in the key."""
+
+    text: str
+    width: float
+    face: str
+    ink: str
+    note: str = ""
+    height: float = HEIGHT
+    corner: float = 5
+
+
+@rc_context(STYLE)
+def draw_architecture(drawing: dict[str, Any]) -> Figure:
+    """Draws what `drawing.json` describes.
+
+    Args:
+        drawing: "title", "input" (the input's shape, as text), "before" and "after" (fixed layers, as texts),
+            "operations" ("symbol" and "name" each), "groups" ("name", "output" shape, "slots" with "slot" and
+            "operation" each).
+
+    Returns:
+        A figure of `WIDTH` inches, as high as the architecture needs.
+
+    Raises:
+        UserError: a key is missing or has the wrong type, or an operation is not in the list.
+    """
+    check_drawing(drawing, "drawing")
+    operations = drawing["operations"]
+    rows = [("input", [_shape(drawing["input"]), *map(_layer, drawing["before"])])]
+    for group in drawing["groups"]:
+        blocks = [_operation(operations, s["operation"], str(s["slot"]), BLOCK) for s in group["slots"]]
+        rows.append((group["name"], [*blocks, _shape(group["output"])]))
+    if drawing["after"]:
+        rows.append(("output", [_layer(text) for text in drawing["after"]]))
+    # A row too long for the page goes on in the next line, without a name.
+    lines = [(name if i == 0 else "", line) for name, boxes in rows for i, line in enumerate(_wrap(boxes))]
+    keys = [
+        _operation(operations, i, o["name"], SWATCH + 8 + _text_width(o["name"], 8.5)) for i, o in enumerate(operations)
+    ]
+    key_lines = _wrap(keys)
+
+    height = TOP + PITCH * len(lines) + KEY_PITCH * len(key_lines)
+    figure = Figure(figsize=(WIDTH, height / 72))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, PAGE), ylim=(height, 0))
+    axes.axis("off")
+    axes.text(8, 14, drawing["title"], fontsize=10, weight="bold", va="center")
+    end = None
+    for i, (name, boxes) in enumerate(lines):
+        end = _draw_line(axes, name, boxes, TOP + PITCH * i, end)
+    for i, line in enumerate(key_lines):
+        _draw_key(axes, line, TOP + PITCH * len(lines) + KEY_PITCH * i - 4)
+    return figure
+
+
+def _operation(operations: list[dict[str, str]], index: int, note: str, width: float) -> Box:
+    face = operation_colour(index)
+    red, green, blue = to_rgb(face)
+    light = 0.299 * red + 0.587 * green + 0.114 * blue  # luma, ITU-R BT.601
+    return Box(operations[index]["symbol"], width, face, DARK if light > 0.5 else LIGHT, note)
+
+
+def _shape(text: str) -> Box:
+    return Box(text, _text_width(text, 8.5) + 20, SHAPE_FACE, SHAPE_INK, height=PILL, corner=PILL / 2)
+
+
+def _layer(text: str) -> Box:
+    return Box(text, _text_width(text, 8.5) + 18, LAYER_FACE, DARK)
+
+
+def _text_width(text: str, size: float) -> float:
+    return 0.62 * size * len(text)  # DejaVu Sans: 0.6 em a letter on average; a little room is no harm
+
+
+def _wrap(boxes: Sequence[Box]) -> list[list[Box]]:
+    """Fills lines from LEFT to RIGHT, GAP between two boxes; a box wider than a line has one for itself."""
+    lines: list[list[Box]] = [[]]
+    x = LEFT
+    for box in boxes:
+        if lines[-1] and x + box.width > RIGHT:
+            lines.append([])
+            x = LEFT
+        lines[-1].append(box)
+        x += box.width + GAP
+    return lines
+
+
+def _draw_line(
+    axes: Axes, name: str, boxes: list[Box], top: float, came_from: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Draws one line of boxes and the arrows into them; gives the point where the next line's arrow starts."""
+    middle = top + HEIGHT / 2
+    axes.text(8, middle, name, va="center", color=MUTED, weight="bold")
+    if came_from is not None:
+        x, bottom = came_from
+        into, bend = LEFT + min(boxes[0].width, BLOCK) / 2, top - (PITCH - HEIGHT) / 2
+        axes.plot([x, x, into], [bottom, bend, bend], color=MUTED, lw=1, solid_joinstyle="round")
+        _arrow(axes, (into, bend), (into, middle - boxes[0].height / 2))
+    x = LEFT
+    for i, box in enumerate(boxes):
+        if i:
+            _arrow(axes, (x - GAP, middle), (x, middle))
+        _box(axes, x, middle, box)
+        raised = 5 if box.note else 0
+        _box_text(axes, x, middle - raised, box, 11 if box.note else 8.5)
+        axes.text(x + box.width / 2, middle + 10, box.note, ha="center", va="center", color=box.ink, fontsize=6.5)
+        x += box.width + GAP
+    return x - GAP - min(boxes[-1].width, 2 * BLOCK) / 2, middle + boxes[-1].height / 2
+
+
+def _draw_key(axes: Axes, boxes: list[Box], top: float) -> None:
+    x = LEFT
+    for box in boxes:
+        swatch = Box(box.text, SWATCH, box.face, box.ink, height=SWATCH, corner=4)
+        _box(axes, x, top + SWATCH / 2, swatch)
+        _box_text(axes, x, top + SWATCH / 2, swatch, 8)
+        axes.text(x + SWATCH + 6, top + SWATCH / 2, box.note, va="center", color=INK)
+        x += box.width + GAP
+
+
+def _box(axes: Axes, x: float, middle: float, box: Box) -> None:
+    shape = f"round,pad=0,rounding_size={box.corner}"
+    corner = (x, middle - box.height / 2)
+    axes.add_patch(FancyBboxPatch(corner, box.width, box.height, boxstyle=shape, fc=box.face, ec=GRID, lw=0.6))
+
+
+def _box_text(axes: Axes, x: float, y: float, box: Box, size: float) -> None:
+    """Text in the middle of a box, smaller if the box is too narrow for it."""
+    fits = (box.width - 4) / max(_text_width(box.text, 1), 1e-9)
+    weight = "bold" if box.note or box.width == SWATCH else "normal"
+    axes.text(
+        x + box.width / 2, y, box.text, ha="center", va="center", color=box.ink, fontsize=min(size, fits), weight=weight
+    )
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    style = {"arrowstyle": "-|>,head_width=0.18,head_length=0.32", "color": MUTED, "lw": 1, "shrinkA": 0, "shrinkB": 1}
+    axes.annotate("", end, start, arrowprops=style)

@@ -1,0 +1,268 @@
+"""One function per figure of the report: plain records in, a matplotlib `Figure` out. Accuracies are drawn in percent.
+
+No function touches pyplot's global state; `rc_context` gives each the report's style and takes it back.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from vaenas.report.svg import INK, LEARNED, MUTED, PAPER, SERIES, STYLE, UNIFORM, WIDTH, operation_colour
+
+Records = Sequence[Mapping[str, Any]]
+RASTER = 2000  # more points than this become one picture, so that the page stays small
+
+
+class Summary(NamedTuple):
+    """Mean, standard deviation (both shares in [0, 1]) and number of some scores."""
+
+    mean: float
+    std: float
+    n: int
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; NaN with fewer than two scores."""
+        return self.std / math.sqrt(self.n) if self.n > 1 else math.nan
+
+
+def summarise(scores: Sequence[float]) -> Summary:
+    """Mean and sample standard deviation (n - 1) of scores, shape (n,), n >= 1."""
+    return Summary(float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan, len(scores))
+
+
+def mean_difference(a: Summary, b: Summary) -> tuple[float, float]:
+    """Difference a - b of the means and half of its 95 % interval, Welch's errors with the normal's 1.96."""
+    return a.mean - b.mean, 1.96 * math.hypot(a.error, b.error)
+
+
+@rc_context(STYLE)
+def training(train: Records) -> Figure:
+    """Loss on the left axis, training accuracy and epsilon in percent on the right one, over epochs."""
+    figure, left = _figure(3.2)
+    right = left.twinx()
+    right.grid(False)
+    right.set(ylim=(0, 103), ylabel="Training accuracy, ε (%)")
+    epochs = [r["epoch"] for r in train]
+    marker = _marker(epochs)
+    lines = [
+        *left.plot(epochs, [r["loss"] for r in train], color=SERIES, marker=marker, ms=3, label="Training loss"),
+        *right.plot(epochs, _percent(train, "accuracy"), color=INK, marker=marker, ms=3, label="Training accuracy"),
+        *right.plot(
+            epochs, _percent(train, "epsilon"), color=LEARNED, lw=0.9, ls="--", label="ε, share of learned draws"
+        ),
+    ]
+    left.set(xlabel="Epoch", ylabel="Training loss")
+    figure.legend(handles=lines, loc="outside upper left", ncols=3)
+    return figure
+
+
+@rc_context(STYLE)
+def sampler(updates: Records) -> Figure:
+    """Small multiples over updates: entropy with its limit; KL, active units and reconstruction if they are there."""
+    # Mean over slots of log k: what a sampler that still draws uniformly has.
+    limit = float(np.mean([math.log(len(row)) for row in updates[-1]["probabilities"]] or [math.nan]))
+    panels = [
+        ("entropy", "Entropy (nats)"),
+        ("kl", "KL (nats)"),
+        ("active_units", "Active units"),
+        ("reconstruction", "Reconstruction (%)"),
+    ]
+    shown = [(key, title) for key, title in panels if any(u.get(key) is not None for u in updates)]
+    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr]
+    numbers = range(1, len(updates) + 1)
+    for i, (key, title) in enumerate(shown):
+        axes = figure.add_subplot(1, len(shown), i + 1)
+        scale = 100 if key == "reconstruction" else 1
+        values = [math.nan if u.get(key) is None else scale * u[key] for u in updates]
+        axes.plot(numbers, values, color=SERIES, marker=_marker(values), ms=3.5)
+        axes.set(title=title, xlabel="Update", xlim=(0.75, len(updates) + 0.25))
+        _whole_ticks(axes.xaxis, 5)
+        if key == "entropy":
+            axes.axhline(limit, color=UNIFORM, ls="--", lw=1)
+            axes.annotate(
+                f"uniform: {limit:.2f}", (1, limit), (0, 3), ("axes fraction", "data"), textcoords="offset points",
+                ha="right", va="bottom", color=MUTED, fontsize=8,
+            )  # fmt: skip
+            axes.set_ylim(0, 1.18 * limit if limit > 0 else 1)
+        elif key == "active_units":
+            _whole_ticks(axes.yaxis, 5)
+            axes.set_ylim(bottom=0)
+        elif key == "reconstruction":
+            axes.set_ylim(0, 103)
+        else:
+            axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    return figure
+
+
+@rc_context(STYLE)
+def probabilities(updates: Records, operations: Records) -> Figure:
+    """Heat map: one row per slot and operation, grouped by slot; one column per update; opacity is probability.
+
+    Args:
+        updates: each with "probabilities", s rows of k floats in [0, 1]; k may differ between slots.
+        operations: at least k, each with "name".
+    """
+    widths = [len(row) for row in updates[-1]["probabilities"]]
+    # An empty row after each slot keeps the slots apart.
+    columns = [[p for row in u["probabilities"] for p in (*row, 0.0)] for u in updates]
+    opacity = np.clip(np.array(columns).T, 0, 1)  # (rows, updates)
+    colours = np.array([to_rgb(operation_colour(i)) for width in widths for i in range(width + 1)])  # (rows, 3)
+    rows, count = opacity.shape
+    cells = np.dstack([np.broadcast_to(colours[:, None], (rows, count, 3)), opacity])
+
+    figure, axes = _figure(1.1 + rows * min(0.062, 12 / rows))
+    axes.imshow(cells, aspect="auto", interpolation="none", extent=(0.5, count + 0.5, rows, 0))
+    axes.grid(False)
+    starts = np.cumsum([0, *(width + 1 for width in widths)])[:-1]
+    axes.set_yticks(starts + np.array(widths) / 2, [str(i) for i in range(len(widths))])
+    axes.set(xlabel="Update", ylabel="Slot")
+    _whole_ticks(axes.xaxis, 12)
+    handles = [Patch(color=operation_colour(i), label=operations[i]["name"]) for i in range(max(widths))]
+    figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1, handleheight=1)
+
+    scale = axes.inset_axes((1.015, 0.7, 0.014, 0.3))
+    grey = np.tile((*to_rgb(UNIFORM), 0.0), (50, 1, 1))
+    grey[..., 3] = np.linspace(0, 1, 50)[:, None]
+    scale.imshow(grey, aspect="auto", interpolation="none", origin="lower", extent=(0, 1, 0, 1))
+    scale.grid(False)
+    scale.set(xticks=[], yticks=[0, 0.5, 1], ylabel="Probability")
+    scale.yaxis.tick_right()
+    scale.yaxis.set_label_position("right")
+    scale.spines["left"].set_visible(False)
+    scale.spines["bottom"].set_visible(False)
+    return figure
+
+
+@rc_context(STYLE)
+def scores(updates: Records) -> Figure:
+    """Sampled accuracies at each update: points, 10-90 % and quartile bars, median; learned and uniform draws apart."""
+    figure, axes = _figure(3.4)
+    rng = np.random.default_rng(0)  # jitter only
+    rastered = sum(len(u["scores"]) for u in updates) > RASTER
+    for label, colour, wanted, side in (("Uniform draws", UNIFORM, False, -0.2), ("Learned draws", LEARNED, True, 0.2)):
+        groups = []
+        for number, update in enumerate(updates, start=1):
+            values = [
+                100 * s for s, learned in zip(update["scores"], update["learned"], strict=True) if learned is wanted
+            ]
+            if values:
+                groups.append((number + side, np.array(values)))
+        for x, values in groups:
+            spread = x + rng.uniform(-0.12, 0.12, len(values))
+            axes.scatter(spread, values, s=7, color=colour, alpha=0.28, lw=0, rasterized=rastered)
+        if groups:
+            at = [x for x, _ in groups]
+            low, first, middle, third, high = np.array([np.percentile(v, (10, 25, 50, 75, 90)) for _, v in groups]).T
+            axes.vlines(at, low, high, color=colour, lw=1)
+            axes.vlines(at, first, third, color=colour, lw=max(1.5, 5 - 0.05 * len(updates)), label=label)
+            axes.plot(at, middle, ls="", marker="o", ms=4.5, mfc=PAPER, mec=colour, mew=1.3)
+    axes.set(xlabel="Update", ylabel="Accuracy (%)", xlim=(0.4, len(updates) + 0.6))
+    _whole_ticks(axes.xaxis, 12)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+@rc_context(STYLE)
+def evolution(generations: Records) -> Figure:
+    """Best and mean accuracy of each generation of the evolutionary search."""
+    figure, axes = _figure(2.8)
+    numbers = [g["generation"] for g in generations]
+    marker = _marker(numbers)
+    axes.plot(numbers, _percent(generations, "best"), color=LEARNED, marker=marker, ms=3.5, label="Best")
+    axes.plot(numbers, _percent(generations, "mean"), color=SERIES, marker=marker, ms=3.5, label="Mean")
+    axes.set(xlabel="Generation", ylabel="Accuracy (%)")
+    _whole_ticks(axes.xaxis, 12)
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure
+
+
+@rc_context(STYLE)
+def pareto(evaluations: Records, front: Records, best: Mapping[str, Any], max_flops: float | None) -> Figure:
+    """Accuracy against FLOPs in millions: every evaluated architecture, the front as steps, the best, the limit."""
+    figure, axes = _figure(3.8)
+    axes.scatter(
+        [e["flops"] / 1e6 for e in evaluations], _percent(evaluations, "accuracy"), s=11, color=UNIFORM, alpha=0.45,
+        lw=0, rasterized=len(evaluations) > RASTER, label="Evaluated",
+    )  # fmt: skip
+    steps = sorted(front, key=lambda e: e["flops"])
+    axes.step(
+        [e["flops"] / 1e6 for e in steps], _percent(steps, "accuracy"), where="post", color=SERIES, marker="o", ms=4,
+        label="Pareto front",
+    )  # fmt: skip
+    axes.plot(
+        best["flops"] / 1e6, 100 * best["accuracy"], ls="", marker="*", ms=15, mfc=LEARNED, mec=PAPER, mew=0.8,
+        zorder=5, label="Best",
+    )  # fmt: skip
+    if max_flops is not None:
+        axes.axvline(max_flops / 1e6, color=INK, lw=1, ls=":", label=f"Limit, {max_flops / 1e6:,.4g} M")
+    axes.set(xlabel="FLOPs (millions)", ylabel="Accuracy (%)")
+    axes.margins(0.05)
+    figure.legend(loc="outside upper left", ncols=4)
+    return figure
+
+
+@rc_context(STYLE)
+def draws(learned: Summary, uniform: Summary, points: tuple[Sequence[float], Sequence[float]] | None) -> Figure:
+    """Learned against uniform draws: the mean with its 95 % interval, over the single scores if they were kept.
+
+    Args:
+        points: scores of the learned and of the uniform draws, shapes (n,) and (m,).
+    """
+    figure, axes = _figure(2.3)
+    rng = np.random.default_rng(0)  # jitter only
+    for row, (summary, colour) in enumerate(((learned, LEARNED), (uniform, UNIFORM))):
+        if points is not None:
+            values = 100 * np.array(points[row])
+            heights = row + rng.uniform(0.02, 0.3, len(values))
+            axes.scatter(values, heights, s=12, color=colour, alpha=0.4, lw=0, rasterized=len(values) > RASTER)
+        half = 0.0 if math.isnan(summary.error) else 196 * summary.error
+        axes.errorbar(
+            100 * summary.mean,
+            row - 0.14,
+            xerr=half,
+            color=colour,
+            marker="o",
+            ms=6,
+            elinewidth=2.4,
+            capsize=4,
+            capthick=1.6,
+        )
+        axes.annotate(
+            f"{100 * summary.mean:.2f} %", (100 * summary.mean, row - 0.14), (0, 8), textcoords="offset points",
+            ha="center", color=INK, weight="bold",
+        )  # fmt: skip
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.set_yticks([0, 1], ["Learned", "Uniform"], color=INK, fontsize=9)
+    axes.set(ylim=(1.5, -0.6), xlabel="Accuracy (%)")
+    return figure
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _percent(records: Records, key: str) -> list[float]:
+    return [100 * r[key] for r in records]
+
+
+def _whole_ticks(axis: Axis, most: int) -> None:
+    axis.set_major_locator(MaxNLocator(integer=True, nbins=most, min_n_ticks=1))
+
+
+def _marker(values: Sequence[Any]) -> str:
+    """Points on short series, so that a single value is seen; none on long ones."""
+    return "o" if len(values) <= 40 else ""

@@ -1,0 +1,219 @@
+"""`report.html`: one page, in one file, that says what a run found and how."""
+
+import html
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+import vaenas
+from vaenas.errors import UserError
+from vaenas.report.figures import mean_difference
+from vaenas.report.run_data import RunData, read_run
+from vaenas.report.sections import compared, sections
+
+# Proper names of the values of `space` and `sampler`; others are shown as they are.
+NAMES = {
+    "shufflenet": "ShuffleNet", "nasnet": "NASNet", "nasbench101": "NAS-Bench-101", "nasbench_macro": "NAS-Bench-Macro",
+    "vae": "VAE",
+}  # fmt: skip
+
+
+def write_report(run: Path) -> Path:
+    """Writes `run/report.html` from the files of the run directory alone, and gives its path.
+
+    The page loads nothing from elsewhere and needs no JavaScript. A run that goes on or stopped early gives a report
+    of what there is, which says so. A report that was there before stays whole until the new one is complete.
+
+    Args:
+        run: a run directory: config.yaml, metrics.jsonl and, once the search has ended, result.json and drawing.json.
+
+    Raises:
+        UserError: the folder or a file is missing, damaged, or not writable.
+    """
+    run = Path(run)
+    page = _page(read_run(run))
+    target = run / "report.html"
+    temporary = run / f".report.{os.getpid()}.tmp"
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {target} ({error.strerror}): make the folder writable, free disk space"
+        ) from error
+    return target
+
+
+def _page(data: RunData) -> str:
+    config = data.config
+    space, sampler = (str(config.get(key, "unknown")) for key in ("space", "sampler"))
+    title = f"{NAMES.get(space, space)} search, {NAMES.get(sampler, sampler)} sampler"
+    style = resources.files("vaenas.report").joinpath("page.css").read_text(encoding="utf-8")
+    version = data.result["version"] if data.result else vaenas.__version__
+    written = datetime.now().astimezone()
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{html.escape(title)} · vaenas</title>
+<link rel="icon" href="data:,">
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<p class="overline">Neural architecture search report</p>
+<h1>{html.escape(title)}</h1>
+{_unfinished(data)}<p class="verdict">{_verdict(data)}</p>
+</header>
+<main>
+{_cards(data)}
+{sections(data)}
+{_front(data)}
+<section>
+<h2>Configuration</h2>
+<details>
+<summary>All {len(config)} settings of config.yaml</summary>
+{_settings(data)}
+</details>
+</section>
+</main>
+<footer>
+<p>Run <code>{html.escape(data.folder.resolve().name)}</code> · searched with vaenas {html.escape(version)} ·
+report written <time datetime="{written.isoformat(timespec="seconds")}">{written:%d %B %Y, %H:%M %Z}</time>
+by vaenas {vaenas.__version__}</p>
+</footer>
+</body>
+</html>
+"""
+
+
+def _unfinished(data: RunData) -> str:
+    """The note at the top of a run without result; empty for a finished one."""
+    if data.result is not None:
+        return ""
+    torn = " The last line of metrics.jsonl is incomplete and was left out." if data.torn else ""
+    return (
+        '<p class="notice" role="status"><b>This run is not finished.</b> It is still going or was stopped early: '
+        f"there is no result.json. The report shows what there is so far.{torn}</p>\n"
+    )
+
+
+def _verdict(data: RunData) -> str:
+    """One sentence with the main figures, as HTML."""
+    if data.result is not None:
+        best = data.result["best"]
+        return (
+            f"The best architecture has a search accuracy of <b>{_percent(best['accuracy'])}</b> with "
+            f"<b>{_millions(best['flops'])} FLOPs</b> and <b>{_millions(best['params'])} parameters</b>: "
+            f"<code>{html.escape(best['code'])}</code>."
+        )
+    if data.generations:
+        best = max(g["best"] for g in data.generations)
+        return f"So far, the evolutionary search has found an accuracy of <b>{_percent(best)}</b>."
+    if data.train:
+        last = data.train[-1]
+        return (
+            f"So far, the supernet has trained for <b>{last['epoch']:.4g} epochs</b> and has a training accuracy of "
+            f"<b>{_percent(last['accuracy'])}</b>."
+        )
+    return "So far, the run has recorded nothing that can be shown."
+
+
+def _cards(data: RunData) -> str:
+    """The key numbers: name, value, and a line of what it means."""
+    cards: list[tuple[str, str, str]] = []
+    result = data.result
+    if result is not None:
+        best = result["best"]
+        cards += [
+            ("Best accuracy", _percent(best["accuracy"]), "as the search scored it, not after training from scratch"),
+            ("FLOPs", _millions(best["flops"]), _limit(data)),
+            ("Parameters", _millions(best["params"]), "of the best architecture"),
+            ("Evaluated", f"{result['evaluated']:,}", f"architectures, {len(result['pareto'])} on the Pareto front"),
+        ]
+    pair = compared(data)
+    if pair is not None:
+        difference, half = mean_difference(*pair)
+        interval = "no interval" if half != half else f"±\u00a0{100 * half:.2f} (95\u00a0%)"
+        cards.append(("Learned − uniform", f"{100 * difference:+.2f} points", f"mean accuracy of draws, {interval}"))
+    if data.updates:
+        entropy = data.updates[-1]["entropy"]
+        cards.append(("Updates", str(len(data.updates)), f"of the sampler, entropy now {entropy:.2f} nats"))
+    if data.train:
+        cards.append(("Epochs", f"{data.train[-1]['epoch']:.4g}", f"of the supernet, {data.train[-1]['step']:,} steps"))
+    seconds = result["seconds"] if result else _last_seconds(data)
+    if seconds is not None:
+        cards.append(("Time", _duration(seconds), "for the whole run" if result else "until the last record"))
+    items = "".join(
+        f'<div class="card"><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>'
+        f'<dd class="words">{html.escape(words)}</dd></div>'
+        for name, value, words in cards
+    )
+    return f'<dl class="cards">{items}</dl>' if cards else ""
+
+
+def _limit(data: RunData) -> str:
+    limit = data.config.get("max_flops")
+    return "no limit was set" if limit is None else f"the limit was {_millions(limit)}"
+
+
+def _front(data: RunData) -> str:
+    """The table of the Pareto front, cheapest first, the best marked."""
+    if data.result is None or not data.result["pareto"]:
+        return ""
+    best = data.result["best"]["code"]
+    rows = "".join(
+        f"<tr{' class=best' if e['code'] == best else ''}><td><code>{html.escape(e['code'])}</code>"
+        f"{'<span class=tag>best</span>' if e['code'] == best else ''}</td>"
+        f"<td>{_percent(e['accuracy'])}</td><td>{_millions(e['flops'])}</td><td>{_millions(e['params'])}</td></tr>"
+        for e in sorted(data.result["pareto"], key=lambda e: e["flops"])
+    )
+    return (
+        '<section><h2>Pareto front</h2><div class="scroll"><table><thead><tr><th scope="col">Architecture</th>'
+        '<th scope="col">Accuracy</th><th scope="col">FLOPs</th><th scope="col">Parameters</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _settings(data: RunData) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(str(key))}</th><td><code>{html.escape(_setting(value))}</code></td></tr>'
+        for key, value in data.config.items()
+    )
+    return f'<table class="settings"><tbody>{rows}</tbody></table>'
+
+
+def _setting(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _millions(count: float) -> str:
+    return f"{count / 1e6:,.0f} M" if count >= 1e9 else f"{count / 1e6:.4g} M"
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def _last_seconds(data: RunData) -> float | None:
+    records: Iterable[dict] = [
+        *data.train,
+        *data.updates,
+        *data.generations,
+        *([data.comparison] if data.comparison else []),
+    ]
+    return max((r["seconds"] for r in records if isinstance(r.get("seconds"), int | float)), default=None)

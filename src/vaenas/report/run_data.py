@@ -1,0 +1,264 @@
+"""Reads a run directory into plain data, and names the file, the line and the mend where it cannot."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vaenas.errors import UserError
+
+Record = dict[str, Any]
+Check = tuple[Callable[[Any], bool], str]  # a test, and the words for what passes it
+
+FIXED_SAMPLERS = ("uniform", "fair")  # these never learn, so their runs have no update records
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run directory holds. Lists are in the order of the file; `None` is a file not written yet.
+
+    Accuracies and scores are shares in [0, 1], FLOPs are counts, entropy and KL are in nats.
+    """
+
+    folder: Path
+    config: Record
+    train: list[Record]
+    updates: list[Record]
+    generations: list[Record]
+    comparison: Record | None  # the last one: learned against uniform draws
+    result: Record | None
+    drawing: Record | None
+    torn: bool  # the last line of metrics.jsonl was cut off while it was being written
+
+    @property
+    def fixed_sampler(self) -> bool:
+        """Whether the run's sampler never learns (uniform or fair)."""
+        return self.config.get("sampler") in FIXED_SAMPLERS
+
+    @property
+    def operations(self) -> list[Record]:
+        """The operations, `{"symbol", "name"}` each; numbered ones where `drawing.json` does not name them."""
+        named = list(self.drawing["operations"]) if self.drawing else []
+        widest = max((len(row) for u in self.updates for row in u["probabilities"]), default=0)
+        return named + [{"symbol": str(i), "name": f"Operation {i}"} for i in range(len(named), widest)]
+
+
+def read_run(folder: Path) -> RunData:
+    """Reads `config.yaml`, `metrics.jsonl` and, if they are there, `result.json` and `drawing.json`.
+
+    Records of one kind and step that were written twice (a run resumed from a checkpoint older than its last line)
+    count once, as they were written last.
+
+    Raises:
+        UserError: the folder or one of the first two files is missing, or a file does not follow the contract.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no run folder at {folder}: give the folder that a search wrote, the one with metrics.jsonl")
+    for name in ("config.yaml", "metrics.jsonl"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} has no {name}: give the folder that a search wrote, or start the search first")
+    result = _read_json(folder / "result.json", RESULT)
+    drawing = _read_json(folder / "drawing.json", DRAWING)
+    kinds, torn = _read_metrics(folder / "metrics.jsonl", finished=result is not None)
+    return RunData(
+        folder=folder,
+        config=_read_config(folder / "config.yaml"),
+        train=kinds["train"],
+        updates=kinds["update"],
+        generations=kinds["generation"],
+        comparison=kinds["comparison"][-1] if kinds["comparison"] else None,
+        result=result,
+        drawing=drawing,
+        torn=torn,
+    )
+
+
+# What the files promise. `loss` and `kl` may be NaN or infinite: a diverged run still deserves a report.
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)
+
+
+def _is_count(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool) and x >= 0
+
+
+def _is_finite(x: Any) -> bool:
+    return _is_number(x) and math.isfinite(x)
+
+
+def _is_share(x: Any) -> bool:
+    return _is_number(x) and -1e-6 <= x <= 1 + 1e-6  # a softmax in float32 may sum to a little more than 1
+
+
+def _list_of(test: Callable[[Any], bool], words: str) -> Check:
+    return lambda x: isinstance(x, list) and all(test(item) for item in x), f"a list of {words}"
+
+
+def _object(checks: Mapping[str, Check]) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, dict) and all(key in x and check[0](x[key]) for key, check in checks.items())
+
+
+def _optional(check: Check) -> Check:
+    return lambda x: x is None or check[0](x), f"{check[1]} or null"
+
+
+NUMBER: Check = _is_number, "a number"
+FINITE: Check = _is_finite, "a finite number"
+COUNT: Check = _is_count, "an integer of at least 0"
+SHARE: Check = _is_share, "a number in [0, 1]"
+TEXT: Check = lambda x: isinstance(x, str), "text"
+SHARES = _list_of(_is_share, "numbers in [0, 1]")
+TEXTS = _list_of(lambda x: isinstance(x, str), "texts")
+ARCHITECTURE: dict[str, Check] = {"code": TEXT, "accuracy": SHARE, "flops": COUNT, "params": COUNT}
+SUMMARY: dict[str, Check] = {"mean": SHARE, "std": FINITE, "n": COUNT}
+
+METRICS: dict[str, dict[str, Check]] = {
+    "train": {"step": COUNT, "epoch": FINITE, "loss": NUMBER, "accuracy": SHARE, "epsilon": SHARE},
+    "update": {
+        "step": COUNT,
+        "epoch": FINITE,
+        "scores": SHARES,
+        "learned": _list_of(lambda x: isinstance(x, bool), "true or false"),
+        "entropy": FINITE,
+        "kl": _optional(NUMBER),  # this and the next two: the VAE alone
+        "active_units": _optional(COUNT),
+        "reconstruction": _optional(SHARE),
+        "probabilities": _list_of(SHARES[0], "rows of numbers in [0, 1]"),
+    },
+    "generation": {"step": COUNT, "generation": COUNT, "best": SHARE, "mean": SHARE},
+    "comparison": {"step": COUNT, "sampler": SHARES, "uniform": SHARES},
+}
+RESULT: dict[str, Check] = {
+    "best": (_object(ARCHITECTURE), "an object with code, accuracy in [0, 1], flops and params"),
+    "pareto": _list_of(_object(ARCHITECTURE), "objects with code, accuracy in [0, 1], flops and params"),
+    "evaluated": COUNT,
+    "evaluations": _list_of(_object({"accuracy": SHARE, "flops": COUNT}), "objects with accuracy in [0, 1] and flops"),
+    "draws": _optional(
+        (
+            _object({"sampler": (_object(SUMMARY), ""), "uniform": (_object(SUMMARY), "")}),
+            "an object with mean, std and n for both sampler and uniform",
+        )
+    ),
+    "seconds": FINITE,
+    "version": TEXT,
+}
+SLOT: dict[str, Check] = {"slot": COUNT, "operation": COUNT}
+DRAWING: dict[str, Check] = {
+    "title": TEXT,
+    "input": TEXT,
+    "before": TEXTS,
+    "after": TEXTS,
+    "operations": _list_of(_object({"symbol": TEXT, "name": TEXT}), "objects with symbol and name"),
+    "groups": _list_of(
+        _object({"name": TEXT, "output": TEXT, "slots": _list_of(_object(SLOT), "")}),
+        "objects with name, output and slots (slot and operation each)",
+    ),
+}
+
+
+def check(record: Any, checks: Mapping[str, Check], where: str) -> Record:
+    """Gives `record` back if it is a mapping that passes all `checks`; `where` opens the message if not.
+
+    Raises:
+        UserError: names `where`, the key, its value and what it must be.
+    """
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: {_short(record)} is not a JSON object; mend or remove it")
+    for key, (test, words) in checks.items():
+        if key not in record:
+            if test(None):  # an optional key
+                continue
+            raise UserError(f"{where}: {key!r} is missing, must be {words}; mend or remove it")
+        if not test(record[key]):
+            raise UserError(f"{where}: {key!r} is {_short(record[key])}, must be {words}; mend or remove it")
+    return record
+
+
+def check_drawing(drawing: Any, where: str) -> Record:
+    """Gives `drawing` back if it follows the contract of `drawing.json`.
+
+    Raises:
+        UserError: names the key, its value and what it must be.
+    """
+    check(drawing, DRAWING, where)
+    most = len(drawing["operations"]) - 1
+    for slot in (slot for group in drawing["groups"] for slot in group["slots"]):
+        if slot["operation"] > most:
+            raise UserError(f"{where}: slot {slot['slot']} has operation {slot['operation']}, must be at most {most}")
+    return drawing
+
+
+def _short(value: Any) -> str:
+    words = repr(value)
+    return words if len(words) <= 60 else words[:57] + "..."
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); mend or remove it") from error
+
+
+def _read_config(path: Path) -> Record:
+    try:
+        config = yaml.safe_load(_read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not valid YAML; mend the line") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: must hold `name: value` lines, holds {_short(config)}; mend the file")
+    limit = config.get("max_flops")
+    if not (limit is None or _is_finite(limit)):
+        raise UserError(f"{path}: max_flops is {_short(limit)}, must be a number of FLOPs or null; mend the line")
+    return config
+
+
+def _read_json(path: Path, checks: Mapping[str, Check]) -> Record | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend or remove the file"
+        ) from error
+    return check_drawing(content, str(path)) if checks is DRAWING else check(content, checks, str(path))
+
+
+def _read_metrics(path: Path, finished: bool) -> tuple[dict[str, list[Record]], bool]:
+    text = _read_text(path)
+    lines = text.split("\n")
+    latest: dict[tuple[str, Any, Any], Record] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            # A line without its line break is one being written now, or cut by a kill: not the user's mistake.
+            if number == len(lines) and not finished:
+                return _by_kind(latest), True
+            raise UserError(f"{where}: not valid JSON ({error.msg}); mend or remove the line") from error
+        kind = record.get("kind") if isinstance(record, dict) else None
+        record = check(record, METRICS.get(kind, {}) if isinstance(kind, str) else {"kind": TEXT}, where)
+        if kind == "update" and len(record["learned"]) != len(record["scores"]):
+            lengths = f"{len(record['learned'])} values for {len(record['scores'])} scores"
+            raise UserError(f"{where}: 'learned' has {lengths}, must have one for each; mend or remove the line")
+        latest[record["kind"], record.get("step"), record.get("generation")] = record
+    return _by_kind(latest), False
+
+
+def _by_kind(latest: Mapping[tuple[str, Any, Any], Record]) -> dict[str, list[Record]]:
+    kinds: dict[str, list[Record]] = {kind: [] for kind in METRICS}
+    for (kind, _, _), record in latest.items():
+        kinds.setdefault(kind, []).append(record)  # other kinds are kept apart, and no figure reads them
+    return kinds

@@ -1,0 +1,203 @@
+"""The report's figures with their captions, in sections; a figure that cannot be is one sentence that says why."""
+
+import html
+import math
+from collections.abc import Callable
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vaenas.report import figures
+from vaenas.report.drawing import draw_architecture
+from vaenas.report.figures import Summary, mean_difference, summarise
+from vaenas.report.run_data import RunData
+from vaenas.report.svg import to_svg
+
+Part = tuple[str, Figure, str] | str  # id, figure and caption (plain text), or why there is none
+
+
+def sections(data: RunData) -> str:
+    """All sections of the page, as HTML; equal sentences of one section are said once."""
+    number = 0
+    parts = []
+    for title, makers in SECTIONS:
+        blocks = []
+        for make in makers:
+            part = make(data)
+            if isinstance(part, str):
+                blocks.append(f'<p class="absent">{html.escape(part)}</p>')
+                continue
+            number += 1
+            name, figure, caption = part
+            headline, _, rest = caption.partition(". ")
+            blocks.append(
+                f'<figure id="{name}"><div class="plot">{to_svg(figure, name, headline)}</div>'
+                f"<figcaption><b>Figure {number}. {html.escape(headline)}.</b> {html.escape(rest)}</figcaption>"
+                "</figure>"
+            )
+        parts.append(f"<section><h2>{title}</h2>{''.join(dict.fromkeys(blocks))}</section>")
+    return "\n".join(parts)
+
+
+def compared(data: RunData) -> tuple[Summary, Summary] | None:
+    """Learned and uniform draws on the final supernet: from the scores, else from the result; None if not compared."""
+    record = data.comparison
+    if record and record["sampler"] and record["uniform"]:
+        return summarise(record["sampler"]), summarise(record["uniform"])
+    draws = data.result.get("draws") if data.result else None
+    if draws and draws["sampler"]["n"] and draws["uniform"]["n"]:
+        return tuple(Summary(d["mean"], d["std"], d["n"]) for d in (draws["sampler"], draws["uniform"]))  # type: ignore[return-value]
+    return None
+
+
+def difference_words(learned: Summary, uniform: Summary) -> str:
+    """Difference of the means in percentage points, with its 95 % interval if both have two scores or more."""
+    difference, half = mean_difference(learned, uniform)
+    if math.isnan(half):
+        return f"{100 * difference:+.2f} points (no interval: fewer than two draws on one side)"
+    low, high = 100 * (difference - half), 100 * (difference + half)
+    return f"{100 * difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}"
+
+
+def _training(data: RunData) -> Part:
+    if not data.train:
+        return "No figure of training: metrics.jsonl has no train record yet, or this method trains no supernet."
+    last = data.train[-1]
+    return (
+        "fig-training",
+        figures.training(data.train),
+        f"Training of the supernet. Loss (left axis) and accuracy (right axis) on training batches, each the mean "
+        f"since the record before, {len(data.train)} records up to epoch {last['epoch']:.4g}. The thin dashed "
+        f"line is ε, the probability of a draw from the learned sampler instead of a uniform one (Eq. 5).",
+    )
+
+
+def _learned(make: Callable[[RunData], Part]) -> Callable[[RunData], Part]:
+    """A figure that needs update records, or why there are none."""
+
+    def guarded(data: RunData) -> Part:
+        if data.updates:
+            return make(data)
+        if data.fixed_sampler:
+            name = data.config["sampler"]
+            return f"No figures of the sampler: “{name}” is fixed, it never learns and so has no updates to show."
+        return "No figures of the sampler: metrics.jsonl has no update record yet."
+
+    return guarded
+
+
+def _when(data: RunData) -> str:
+    first, last = data.updates[0], data.updates[-1]
+    if len(data.updates) == 1:
+        return f"the only update, at epoch {last['epoch']:.4g}"
+    return f"{len(data.updates)} updates from epoch {first['epoch']:.4g} to {last['epoch']:.4g}"
+
+
+def _sampler(data: RunData) -> Part:
+    vae = any(u.get("kl") is not None for u in data.updates)
+    rest = (
+        "KL is the distance of the VAE's code from its prior and active units are the code's dimensions that carry any "
+        "of it: near 0, the VAE has collapsed to one categorical per slot. Reconstruction is the share of slots that "
+        "the decoder gives back."
+        if vae
+        else "A sampler without a latent code has no KL, active units or reconstruction to show."
+    )
+    return (
+        "fig-sampler",
+        figures.sampler(data.updates),
+        f"What the sampler has learned. After each update ({_when(data)}): entropy of the draws' marginals, mean over "
+        f"slots of 1000 draws; the dashed line is log k, a sampler that still draws uniformly. {rest}",
+    )
+
+
+def _probabilities(data: RunData) -> Part:
+    if not any(data.updates[-1]["probabilities"]):
+        return "No figure of the probabilities: the update records hold none."
+    if len({tuple(map(len, u["probabilities"])) for u in data.updates}) > 1:
+        return "No figure of the probabilities: their number of slots or operations changes between update records."
+    return (
+        "fig-probabilities",
+        figures.probabilities(data.updates, data.operations),
+        f"Where the sampler puts its draws. Each slot has one row per operation, each column is the state after one "
+        f"update ({_when(data)}); the stronger the colour, the more often the sampler's draws have that operation in "
+        f"that slot.",
+    )
+
+
+def _scores(data: RunData) -> Part:
+    if not any(u["scores"] for u in data.updates):
+        return "No figure of the sampled accuracies: the update records hold no scores."
+    learned = np.mean([flag for u in data.updates for flag in u["learned"]])
+    return (
+        "fig-scores",
+        figures.scores(data.updates),
+        f"Accuracy of the architectures drawn at each update. Each point is one architecture, scored with the weights "
+        f"of that moment and before the sampler learned from it; ring: median, thick bar: quartiles, thin bar: 10 % to "
+        f"90 %. {100 * learned:.0f} % of all draws came from the learned part of the mixture, the others were "
+        f"uniform. The weights differ between updates, so only the distance within one tells about the sampler.",
+    )
+
+
+def _draws(data: RunData) -> Part:
+    pair = compared(data)
+    if pair is None:
+        if data.fixed_sampler and not data.updates:
+            return _learned(_draws)(data)  # the same sentence, said once
+        return "No comparison with uniform draws: metrics.jsonl has no comparison record yet."
+    points = (data.comparison["sampler"], data.comparison["uniform"]) if data.comparison else None
+    return (
+        "fig-draws",
+        figures.draws(*pair, points),
+        f"Learned against uniform draws on the same final supernet. {pair[0].n} learned and {pair[1].n} uniform "
+        f"architectures; dots: single scores, bars: mean with 95 % interval. Difference of the means, learned − "
+        f"uniform: {difference_words(*pair)} (Welch's standard error, normal approximation: ± 1.96 errors). The "
+        f"interval covers the choice of architectures, not another seed of the whole search.",
+    )
+
+
+def _evolution(data: RunData) -> Part:
+    if not data.generations:
+        return "No figure of the evolutionary search: metrics.jsonl has no generation record yet."
+    best = max(g["best"] for g in data.generations)
+    return (
+        "fig-evolution",
+        figures.evolution(data.generations),
+        f"Evolutionary search. Best and mean accuracy by generation, as the search scored them; "
+        f"{len(data.generations)} generations, highest {100 * best:.2f} %.",
+    )
+
+
+def _pareto(data: RunData) -> Part:
+    if data.result is None:
+        return "No Pareto front: the search has written no result.json yet."
+    limit = data.config.get("max_flops")
+    result = data.result
+    limited = "" if limit is None else " The dotted vertical line is the limit max_flops."
+    return (
+        "fig-pareto",
+        figures.pareto(result["evaluations"], result["pareto"], result["best"], limit),
+        f"Accuracy against cost. Each of the {len(result['evaluations'])} dots is an architecture that the search "
+        f"evaluated; no other is both cheaper and more accurate than one on the stepped front. The star is "
+        f"the best.{limited}",
+    )
+
+
+def _architecture(data: RunData) -> Part:
+    if data.drawing is None:
+        return "No drawing of the best architecture: the search has written no drawing.json yet."
+    slots = sum(len(group["slots"]) for group in data.drawing["groups"])
+    return (
+        "fig-architecture",
+        draw_architecture(data.drawing),
+        f"The best architecture. Read it like text; each of the {slots} coloured blocks is the operation chosen for "
+        f"one slot (its number is below the symbol), grey boxes are fixed layers, and the highlighted pills are the "
+        f"shapes (channels × height × width) of the tensor at that point.",
+    )
+
+
+SECTIONS: list[tuple[str, list[Callable[[RunData], Part]]]] = [
+    ("Training the supernet", [_training]),
+    ("The sampler", [_learned(_sampler), _learned(_probabilities), _learned(_scores), _draws]),
+    ("The search", [_evolution, _pareto]),
+    ("The best architecture", [_architecture]),
+]

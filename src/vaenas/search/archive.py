@@ -1,0 +1,69 @@
+"""What has been evaluated so far, each architecture once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Num
+from torch import Tensor
+
+from vaenas.evaluation.supernet import Evaluate
+from vaenas.spaces.space import Population, Scores, rows_in
+
+
+class Archive:
+    """Different architectures and their scores, in the order of evaluation; look-ups take whole populations."""
+
+    def __init__(self, slots: int) -> None:
+        self.population: Population = torch.empty(0, slots, dtype=torch.int64)
+        self.scores: Scores = torch.empty(0)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def missing(self, population: Population) -> Population:
+        """The rows that have no score yet, each once."""
+        return torch.unique(population[~rows_in(population, self.population)], dim=0)
+
+    def add(self, population: Population, scores: Scores) -> None:
+        """Rows that were `missing`, and their scores."""
+        self.population = torch.cat([self.population, population])
+        self.scores = torch.cat([self.scores, scores])
+
+    def lookup(self, population: Population) -> Scores:
+        """The scores of rows that are all here, (n,)."""
+        same = (population[:, None, :] == self.population[None, :, :]).all(-1)  # (n, m)
+        if not bool(same.any(-1).all()):
+            raise KeyError("an architecture that was never evaluated has no score")
+        return self.scores[same.int().argmax(-1)]
+
+    def best(self, n: int) -> Population:
+        """The n rows with the highest scores; the earlier of equals first."""
+        return self.population[self.scores.argsort(descending=True, stable=True)[:n]]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"population": self.population, "scores": self.scores}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "Archive":
+        archive = cls(state["population"].shape[1])
+        archive.add(state["population"], state["scores"])
+        return archive
+
+
+def score(population: Population, archive: Archive, evaluate: Evaluate) -> Iterator[tuple[int, int]]:
+    """Evaluates what the archive does not know, one by one; yields (done, total) after each.
+
+    Whoever stops in between goes on with the rest: what is done stands in the archive.
+    """
+    todo = archive.missing(population)
+    for i, architecture in enumerate(todo):
+        archive.add(architecture[None], evaluate(architecture[None]))
+        yield i + 1, len(todo)
+
+
+def pareto_front(scores: Float[Tensor, "n"], costs: Num[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Which architectures no other one beats: none is at least as accurate and as cheap, and better in one."""
+    no_worse = (scores[None, :] >= scores[:, None]) & (costs[None, :] <= costs[:, None])  # [i, j]: j against i
+    better = (scores[None, :] > scores[:, None]) | (costs[None, :] < costs[:, None])
+    return ~(no_worse & better).any(-1)

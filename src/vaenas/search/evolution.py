@@ -1,0 +1,115 @@
+"""`Search(G, A, S_seeds)` of Algorithm 2, line 15: evolution after Guo et al. 2019, Algorithm 1."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator
+
+from vaenas.evaluation.supernet import Evaluate
+from vaenas.search.archive import Archive, score
+from vaenas.search.record import Record
+from vaenas.spaces.space import Accept, Population, SearchSpace, rows_in
+
+ATTEMPTS = 20  # rounds of proposals for children that are new and keep the limits, before fresh draws fill up
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """Guo et al. 2019, Sec. 4: population 50, 20 generations, top 10, half mutation, half crossover."""
+
+    population: int = 50  # P, also N_seeds
+    generations: int = 20  # T, the seeds' included
+    top_k: int = 10
+    mutation_prob: float = 0.1  # for each slot
+
+
+@dataclass
+class Evolution:
+    """All that changes while evolution runs; a resumed run goes on from it."""
+
+    seeds: Population  # the first generation
+    population: Population  # of the generation under way
+    archive: Archive
+    generation: int = 0  # generations finished
+
+    @classmethod
+    def start(cls, seeds: Population) -> "Evolution":
+        return cls(seeds, seeds, Archive(seeds.shape[1]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**vars(self), "archive": self.archive.state_dict()}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> "Evolution":
+        return cls(**{**state, "archive": Archive.from_state_dict(state["archive"])})
+
+
+def evolve(
+    state: Evolution, space: SearchSpace, settings: EvolutionSettings, evaluate: Evaluate, accept: Accept, rng: Generator
+) -> Iterator[Record]:
+    """Runs `state` to its last generation. `accept` is kept by every child; the seeds in `state` must keep it already."""
+    while state.generation < settings.generations:
+        for done, total in score(state.population, state.archive, evaluate):
+            yield Record("evaluation", {"of": "evolution", "generation": state.generation, "done": done, "total": total})
+        scores = state.archive.lookup(state.population)
+        best = float(state.archive.scores.max())
+        generation, state.generation = state.generation, state.generation + 1
+        if state.generation < settings.generations:
+            state.population = next_generation(state.archive, space, settings, accept, rng)
+        yield Record(
+            "generation",
+            {"generation": generation, "best": best, "mean": float(scores.mean()), "scores": scores.tolist()},
+        )
+
+
+def next_generation(
+    archive: Archive, space: SearchSpace, settings: EvolutionSettings, accept: Accept, rng: Generator
+) -> Population:
+    """P children of the k best so far: half by mutation, half by crossover, fresh draws where those give too few."""
+    parents = archive.best(settings.top_k)
+    half = settings.population // 2
+
+    def pick(n: int) -> Population:
+        return parents[torch.randint(len(parents), (n,), generator=rng)]
+
+    def mutants(n: int) -> Population:
+        return space.mutate(pick(n), settings.mutation_prob, rng)
+
+    def crossed(n: int) -> Population:
+        return space.crossover(pick(n), pick(n), rng)
+
+    def fresh(n: int) -> Population:
+        return space.uniform(n, rng)
+
+    children = parents[:0]
+    for propose, size in ((mutants, half), (crossed, settings.population), (fresh, settings.population)):
+        children = _with_new(children, propose, size, archive, space, accept)
+    # A space can be used up, or the limits leave little: then known architectures fill the generation.
+    return torch.cat([children, parents.repeat(settings.population, 1)])[: settings.population]
+
+
+def _with_new(
+    children: Population,
+    propose: Callable[[int], Population],
+    size: int,
+    archive: Archive,
+    space: SearchSpace,
+    accept: Accept,
+) -> Population:
+    """`children` and new, valid, accepted proposals, `size` in all where that many are found."""
+    for _ in range(ATTEMPTS):
+        if len(children) >= size:
+            break
+        proposals = propose(4 * size)
+        proposals = proposals[space.is_valid(proposals) & accept(proposals)]
+        proposals = proposals[~rows_in(proposals, archive.population) & ~rows_in(proposals, children)]
+        children = torch.cat([children, _first_of_equals(proposals)])[:size]
+    return children
+
+
+def _first_of_equals(population: Population) -> Population:
+    """Each row once, in the order of its first appearance."""
+    same = (population[:, None, :] == population[None, :, :]).all(-1)
+    return population[same.int().argmax(-1) == torch.arange(len(population))]

@@ -1,0 +1,42 @@
+"""Real data, unpacked once into a cache outside the repository."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from vaenas.data.cache import file_digest, new_folder
+
+SHARED = Path(os.environ.get("VAENAS_SHARED_DATA") or Path(__file__).parents[2] / "../shared/data").resolve()
+CACHE = Path("~/.cache/vaenas-tests").expanduser()
+
+
+def _archive(name: str) -> Path:
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
+    return path
+
+
+@pytest.fixture(scope="session")
+def test_cache() -> Path:
+    """A cache folder that outlives the tests."""
+    return CACHE
+
+
+@pytest.fixture(scope="session")
+def cifar10_archive() -> Path:
+    """All of CIFAR-10."""
+    return _archive("cifar-10-batches-bin.tar.xz")
+
+
+@pytest.fixture(scope="session")
+def imagenet_mini() -> Path:
+    """A folder that holds `imagenet-mini` (train, val) and `imagenet-native` (train) with real JPEGs."""
+    archive = _archive("imagenet-mini.tar")
+    target = CACHE / file_digest(archive, "sha256")
+    if not target.is_dir():
+        with new_folder(target) as folder, tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    return target

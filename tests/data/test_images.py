@@ -1,0 +1,107 @@
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+
+from vaenas.data import ImageSet, split
+from vaenas.data.images import pixel_statistics
+from vaenas.errors import UserError
+
+
+def _set(sizes: list[int], strided: bool = False) -> ImageSet:
+    rng = torch.Generator().manual_seed(sum(sizes))
+    rows = [torch.randint(256, (size, 1 + 2 * 3 * 3), generator=rng).to(torch.uint8) for size in sizes]
+    parts = [row[:, 1:].unflatten(1, (2, 3, 3)) for row in rows]
+    parts = parts if strided else [part.contiguous() for part in parts]
+    return ImageSet(tuple(parts), torch.arange(sum(sizes)) % 3, ("a", "b", "c"))
+
+
+@given(st.data(), st.lists(st.integers(0, 5), min_size=1, max_size=4), st.booleans())
+def test_a_batch_equals_naive_indexing(data, sizes, strided):
+    images = _set(sizes, strided)
+    n = len(images)
+    rows = data.draw(st.lists(st.integers(0, n - 1), max_size=12) if n else st.just([]))
+    indices = torch.tensor(rows, dtype=torch.int64)
+    got, labels = images.batch(indices)
+    assert torch.equal(got, torch.cat(images.parts)[indices])
+    assert got.is_contiguous()
+    assert torch.equal(labels, images.labels[indices])
+
+
+def test_a_batch_is_a_copy():
+    images = _set([4])
+    before = images.parts[0].clone()
+    images.batch(torch.tensor([0, 1]))[0].zero_()
+    assert torch.equal(images.parts[0], before)
+
+
+@pytest.mark.parametrize("row", [-1, 7])
+def test_a_row_that_does_not_exist(row):
+    with pytest.raises(IndexError, match=f"{row}"):
+        _set([3, 4]).batch(torch.tensor([row]))
+
+
+def test_sizes():
+    images = _set([3, 4])
+    assert (len(images), images.channels, images.image_size) == (7, 2, 3)
+
+
+def test_labels_must_match_images():
+    with pytest.raises(ValueError, match="3 images but 2 labels"):
+        ImageSet(_set([3]).parts, torch.zeros(2, dtype=torch.int64), ("a",))
+
+
+@given(st.data(), st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 2**31))
+def test_a_split_is_disjoint_stratified_and_exact(data, labels, seed):
+    labels = torch.tensor(labels)
+    counts = labels.bincount(minlength=5)
+    holdout = data.draw(st.integers(0, len(labels) - int((counts > 0).sum())))
+    train, held = split(labels, holdout, torch.Generator().manual_seed(seed))
+    assert len(held) == holdout
+    assert torch.equal(torch.cat([train, held]).sort().values, torch.arange(len(labels)))
+    assert torch.equal(train, train.sort().values)
+    assert torch.equal(held, held.sort().values)
+    assert (labels[train].bincount(minlength=5) > 0).equal(counts > 0)
+
+
+@pytest.mark.parametrize("holdout", [10, 25, 5000])
+def test_a_split_of_balanced_classes_is_even(holdout):
+    labels = torch.arange(10_000) % 10
+    _, held = split(labels, holdout, torch.Generator().manual_seed(0))
+    per_class = labels[held].bincount(minlength=10)
+    assert int(per_class.max() - per_class.min()) <= (holdout % 10 > 0)
+
+
+def test_a_split_keeps_the_proportions_of_classes():
+    labels = torch.tensor([0] * 100 + [1] * 1000 + [2] * 50)
+    _, held = split(labels, 115, torch.Generator().manual_seed(0))
+    assert labels[held].bincount().tolist() == [10, 100, 5]
+
+
+def test_a_split_follows_its_seed():
+    labels = torch.arange(1000) % 10
+    first, again, other = (split(labels, 100, torch.Generator().manual_seed(seed))[1] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("holdout", [-1, 19, 20, 21])
+def test_an_impossible_split(holdout):
+    labels = torch.tensor([0] * 10 + [3] * 10)
+    with pytest.raises(UserError, match=f"cannot hold out {holdout} of 20 images: choose from 0 to 18"):
+        split(labels, holdout, torch.Generator())
+
+
+def test_pixel_statistics_in_chunks(monkeypatch):
+    images = torch.cat(_set([5, 6]).parts)
+    monkeypatch.setattr("vaenas.data.images._CHUNK_BYTES", 40)
+    mean, std = pixel_statistics(images)
+    pixels = images.double().transpose(0, 1).flatten(1) / 255
+    assert mean == pytest.approx(pixels.mean(1).tolist())
+    assert std == pytest.approx(pixels.std(1, correction=0).tolist())
+
+
+def test_images_of_one_colour_can_be_normalised():
+    mean, std = pixel_statistics(torch.full((2, 1, 3, 3), 51, dtype=torch.uint8))
+    assert mean == pytest.approx((0.2,))
+    assert std == (1 / 255,)

@@ -1,0 +1,76 @@
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vaenas.data import builtin, cache_dir, load
+from vaenas.errors import UserError
+
+
+def test_builtin():
+    start = time.process_time()
+    data = load("builtin")
+    assert time.process_time() - start < 0.5
+    assert data.name == "builtin"
+    assert data.test is not None
+    assert len(data.train.classes) == 10
+    assert data.train.labels.bincount().tolist() == [1000] * 10
+    assert data.test.labels.bincount().tolist() == [200] * 10
+    assert (data.train.channels, data.train.image_size) == (1, 28)
+    assert (data.mean, data.std) == (pytest.approx((0.2867,), abs=1e-3), pytest.approx((0.3534,), abs=1e-3))
+
+
+def test_builtin_images_are_not_repeated():
+    data = load("builtin")
+    assert data.test is not None
+    images = torch.cat([data.train.parts[0], data.test.parts[0]]).flatten(1)
+    # Fashion-MNIST itself has some duplicates.
+    assert len({row.numpy().tobytes() for row in images}) > 11_980
+
+
+def test_builtin_is_small_and_licensed():
+    assert builtin.FILE.stat().st_size < 6_000_000
+    assert "Zalando SE" in (builtin.FILE.parent / "LICENSE-Fashion-MNIST.txt").read_text()
+
+
+def test_damaged_builtin(tmp_path, monkeypatch):
+    content = bytearray(builtin.FILE.read_bytes())
+    content[1000] ^= 1
+    path = tmp_path / "damaged.npz"
+    path.write_bytes(content)
+    monkeypatch.setattr(builtin, "FILE", path)
+    with pytest.raises(UserError, match=r"damaged\.npz: sha256 is \w+, not 0788\w+: the file is damaged; reinstall"):
+        load("builtin")
+    path.unlink()
+    with pytest.raises(UserError, match=r"damaged\.npz: cannot read the built-in images: No such file"):
+        load("builtin")
+
+
+@pytest.mark.parametrize("source", ["", "cifar100", "/nowhere/at/all"])
+def test_unknown_source(source):
+    with pytest.raises(UserError, match="choose builtin, cifar10, or a folder") as caught:
+        load(source)
+    assert repr(source) in str(caught.value)
+
+
+@pytest.mark.parametrize(("source", "own"), [("builtin", 28), ("cifar10", 32)])
+def test_fixed_image_sizes(source, own):
+    with pytest.raises(UserError, match=f"image size 64: {source} has {own} pixels"):
+        load(source, image_size=64)
+
+
+def test_own_image_size_may_be_named():
+    assert load("builtin", image_size=28).train.image_size == 28
+
+
+def test_root_is_for_cifar10(tmp_path):
+    with pytest.raises(UserError, match="only the source cifar10 has a root"):
+        load("builtin", root=tmp_path)
+
+
+def test_cache_dir(monkeypatch):
+    monkeypatch.setenv("VAENAS_CACHE", "~/elsewhere")
+    assert cache_dir() == Path.home() / "elsewhere"
+    monkeypatch.delenv("VAENAS_CACHE")
+    assert cache_dir() == Path.home() / ".cache/vaenas"
