@@ -1,6 +1,5 @@
 """The cache folder, and how files reach it whole or not at all."""
 
-import errno
 import hashlib
 import os
 import shutil
@@ -14,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaenas.errors import UserError
-
-_USERS_TO_MEND = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+from vaenas.files import writing
 
 
 def cache_dir() -> Path:
@@ -39,23 +36,16 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that the rename stays on one file system and is atomic.
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:16]}-", dir=target.parent))
-        yield temporary
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-    except OSError as error:
-        if error.errno not in _USERS_TO_MEND:
-            raise
-        reason = error.strerror or str(error)
-        message = (
-            f"cannot write to the cache folder {target.parent}: {reason}; make room or set VAENAS_CACHE to another"
-        )
-        raise UserError(message) from error
+        with writing(target.parent, "make room or set VAENAS_CACHE to another folder"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Beside the target, so that the rename stays on one file system and is atomic.
+            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:16]}-", dir=target.parent))
+            yield temporary
+            try:
+                temporary.rename(target)
+            except OSError:
+                if not target.is_dir():
+                    raise
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

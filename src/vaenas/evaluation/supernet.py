@@ -14,7 +14,9 @@ Evaluate = Callable[[Population], Scores]
 Batch = tuple[UInt8[Tensor, "b c h w"], Int64[Tensor, "b"]]
 
 
-def recalibrate(network: nn.Module, architecture: Int64[Tensor, "s"], batches: Iterable[Float32[Tensor, "..."]]) -> None:
+def recalibrate(
+    network: nn.Module, architecture: Int64[Tensor, "s"], batches: Iterable[Float32[Tensor, "..."]]
+) -> None:
     """Batch norm statistics of this one architecture: the mean over `batches` (Guo et al. 2019, Sec. 3.4).
 
     The statistics that training gathers mix all architectures and fit none. Only batch norm is put in

@@ -73,6 +73,8 @@ def additive_cost(build: Callable[[], Supernet]) -> AdditiveCost:
         for operation in layer.held:
             table[:, slot, operation] = torch.tensor(count(layer.operations[str(operation)], x))
     on_path = table[:, torch.arange(len(layers)), torch.tensor(path)].sum(-1)
-    everything_else = sum(p.numel() for p in supernet.parameters()) - sum(p.numel() for x in layers for p in x.parameters())
+    everything_else = sum(p.numel() for p in supernet.parameters()) - sum(
+        p.numel() for x in layers for p in x.parameters()
+    )
     constant = torch.tensor([total[0] - int(on_path[0]), everything_else])
     return AdditiveCost(table, constant)

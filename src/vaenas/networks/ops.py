@@ -74,4 +74,3 @@ class ShuffleBlock(nn.Module):
             return torch.cat((self.projection(x), self.branch(x)), dim=1)
         kept, worked = channel_split(x)
         return torch.cat((kept, self.branch(worked)), dim=1)
-

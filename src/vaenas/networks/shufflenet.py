@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from vaenas.networks.ops import ShuffleBlock, conv_bn
@@ -39,6 +40,7 @@ class ShuffleNet(Supernet):
         last = geometry.channels(LAST)
         self.head = nn.Sequential(*conv_bn(channels, last, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
         self.classifier = nn.Sequential(nn.Flatten(), nn.Dropout(DROPOUT), nn.Linear(last, geometry.classes))
+        self.to(memory_format=torch.channels_last)  # depthwise convolutions are 2-5 times faster so, on the CPU too
 
     def forward(self, images: Tensor, architecture: Tensor | None = None) -> Tensor:
         """Logits of one architecture.
@@ -48,7 +50,9 @@ class ShuffleNet(Supernet):
             architecture: (s,) operation of each layer; may be left out where every layer holds only one.
         """
         path = self.path(architecture)
-        x = self.stem(images)  # (b, 16, 224, 224) -> halved four times from here, five with the stem's stride
+        x = self.stem(
+            images.contiguous(memory_format=torch.channels_last)
+        )  # (b, 16, 224, 224) -> halved four times from here, five with the stem's stride
         for layer, operation in zip(self.layers, path, strict=True):
             x = layer(x, operation)
         x = self.head(x)  # (b, 1024, 1, 1)

@@ -1,7 +1,6 @@
 """`report.html`: one page, in one file, that says what a run found and how."""
 
 import html
-import os
 from collections.abc import Iterable
 from datetime import datetime
 from importlib import resources
@@ -10,7 +9,7 @@ from pathlib import Path
 import yaml
 
 import vaenas
-from vaenas.errors import UserError
+from vaenas.files import write_atomically
 from vaenas.report.figures import mean_difference
 from vaenas.report.run_data import RunData, read_run
 from vaenas.report.sections import compared, sections
@@ -37,15 +36,7 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     page = _page(read_run(run))
     target = run / "report.html"
-    temporary = run / f".report.{os.getpid()}.tmp"
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {target} ({error.strerror}): make the folder writable, free disk space"
-        ) from error
+    write_atomically(target, page.encode())
     return target
 
 

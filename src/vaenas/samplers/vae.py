@@ -30,7 +30,6 @@ class VAESettings:
     learning_rate: float = 3e-3
     kl_weight: float = 1.0  # 1 = eq. 2
     free_bits: float = 0.0  # nats per latent unit that are not penalised (Kingma et al. 2016), >= 0; 0 = eq. 2
-    memory: int = 1  # rounds whose elites are trained on together, the newest last; 1 = Algorithm 1
 
 
 PAPER_LITERAL = VAESettings()
@@ -83,7 +82,6 @@ class VAESampler:
         self.space, self.settings = space, settings
         self.vae = SequenceVAE(space, settings, rng)
         self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=settings.learning_rate)
-        self._elites: list[Population] = []
 
     @torch.no_grad()
     def sample(self, n: int, rng: Generator) -> Population:
@@ -96,8 +94,7 @@ class VAESampler:
         """Algorithm 1 on S = {(α_i, ACC_i)}: (n, s), (n,)."""
         s = self.settings
         # Lines 1-2: rank S, keep the top K.
-        self._elites = [*self._elites, elite(population, scores, s.keep_ratio)][-s.memory :]
-        data = torch.cat(self._elites)
+        data = elite(population, scores, s.keep_ratio)
         losses = []
         for _ in range(s.iterations):  # line 3
             rows = torch.randint(len(data), (min(s.batch_size, len(data)),), generator=rng)
@@ -134,9 +131,8 @@ class VAESampler:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"vae": self.vae.state_dict(), "optimizer": self.optimizer.state_dict(), "elites": self._elites}
+        return {"vae": self.vae.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.vae.load_state_dict(state["vae"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._elites = list(state["elites"])

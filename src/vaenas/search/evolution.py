@@ -47,12 +47,19 @@ class Evolution:
 
 
 def evolve(
-    state: Evolution, space: SearchSpace, settings: EvolutionSettings, evaluate: Evaluate, accept: Accept, rng: Generator
+    state: Evolution,
+    space: SearchSpace,
+    settings: EvolutionSettings,
+    evaluate: Evaluate,
+    accept: Accept,
+    rng: Generator,
 ) -> Iterator[Record]:
-    """Runs `state` to its last generation. `accept` is kept by every child; the seeds in `state` must keep it already."""
+    """Runs `state` to its last generation. Every child keeps `accept`; the seeds must keep it already."""
     while state.generation < settings.generations:
         for done, total in score(state.population, state.archive, evaluate):
-            yield Record("evaluation", {"of": "evolution", "generation": state.generation, "done": done, "total": total})
+            yield Record(
+                "evaluation", {"of": "evolution", "generation": state.generation, "done": done, "total": total}
+            )
         scores = state.archive.lookup(state.population)
         best = float(state.archive.scores.max())
         generation, state.generation = state.generation, state.generation + 1

@@ -138,7 +138,9 @@ class OneShot:
             state.step += 1  # line 11: ε is a function of the step
             if learned and state.step % settings.vae_interval == 0:  # line 5
                 shares = torch.full((settings.ranking_size,), epsilon(state.step))
-                state.ranking = Ranking(*gamma.sample(shares, state.rng, self.accept), Archive(self.space.slots))  # line 6
+                state.ranking = Ranking(
+                    *gamma.sample(shares, state.rng, self.accept), Archive(self.space.slots)
+                )  # line 6
             yield Record("train", values)
 
         if state.evolution is None:  # lines 13-14; without a learned sampler the seeds are uniform (Guo et al. 2019)
@@ -179,7 +181,7 @@ class OneShot:
         loss = nn.functional.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
         self.fabric.backward(loss)
         norm = self.fabric.clip_gradients(network, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
-        value = float(loss)
+        value = float(loss.detach())
         if not (torch.isfinite(loss) and norm is not None and torch.isfinite(norm)):
             optimizer.zero_grad(set_to_none=True)
             raise UserError(

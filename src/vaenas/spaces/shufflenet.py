@@ -1,6 +1,10 @@
 """The ShuffleNet-like space (App. A.4): 20 layers, each one of four ShuffleNetV2 blocks: 4^20 networks."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Int64
+from torch import Tensor
 
 from vaenas.errors import UserError
 from vaenas.spaces.space import SearchSpace
@@ -60,3 +64,24 @@ def shufflenet_space(layers: int = 20) -> SearchSpace:
     """The search space; `layers` as in `ShuffleNetGeometry`. Codes look like "3357-x357-33355777-xxxx"."""
     repeats = ShuffleNetGeometry(layers=layers).repeats
     return SearchSpace("shufflenet", operations=(SYMBOLS,) * layers, groups=repeats)
+
+
+def drawing(geometry: ShuffleNetGeometry, architecture: Int64[Tensor, "s"]) -> dict[str, Any]:
+    """What a picture of an architecture (s,) needs, as Fig. 3 shows it: stages, output shapes, operations."""
+    operations = iter(enumerate(architecture.tolist()))
+    size = geometry.image_size // geometry.stem_stride
+    groups = []
+    for stage, (channels, repeats) in enumerate(zip(STAGES, geometry.repeats, strict=True)):
+        size = -(-size // 2)
+        slots = [dict(zip(("slot", "operation"), next(operations), strict=True)) for _ in range(repeats)]
+        output = f"{geometry.channels(channels)} × {size} × {size}"
+        groups.append({"name": f"stage {stage + 1}", "output": output, "slots": slots})
+    stem = f"Conv 3×3, {geometry.channels(STEM)}" + (", stride 2" if geometry.stem_stride == 2 else "")
+    return {
+        "title": "ShuffleNet-like network",
+        "input": f"{geometry.image_channels} × {geometry.image_size} × {geometry.image_size}",
+        "before": [stem],
+        "groups": groups,
+        "after": [f"Conv 1×1, {geometry.channels(LAST)}", "Global pool", "Dropout 0.5", f"Linear {geometry.classes}"],
+        "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
+    }

@@ -1,0 +1,143 @@
+"""The command line: parses, wires the rooms, prints."""
+
+import inspect
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import click
+import typer
+
+import vaenas
+from vaenas.errors import UserError
+from vaenas.runs.config import SearchConfig, make_config, option, read_yaml
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Neural architecture search with a learned sampler.",
+)  # fmt: skip
+
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+def main() -> None:
+    """Entry point of `vaenas`. Exit code 2 and one line for what the user can mend."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        code = _fail(str(error))
+    except click.ClickException as error:
+        code = _fail(error.format_message())
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = INTERRUPTED[signal.SIGINT]
+    sys.exit(code or 0)
+
+
+def _fail(message: str) -> int:
+    print("vaenas: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(vaenas.__version__)
+        raise typer.Exit
+
+
+def search(
+    output: Annotated[Path | None, typer.Option(help="Run directory (default: a new one under runs/).")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; options given here come first.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
+    **options: Any,
+) -> None:
+    """Search for the best architecture; every setting may stand in the YAML file, too."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is not None:
+        if output is not None and output != resume:
+            raise UserError(f"--output {output}: a resumed run stays in its folder, {resume}; leave --output out")
+        settings = _unchanged(resume, given, config)
+        _run(settings, resume, resumes=True)
+    else:
+        settings = make_config(given, config)
+        _run(settings, output or _free_folder(settings), resumes=False)
+
+
+def _signature() -> inspect.Signature:
+    """The options of `search`: its own and one for each setting, so that settings are written down only once."""
+    parameters = [p for p in inspect.signature(search).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for name, field in SearchConfig.model_fields.items():
+        shown = "" if field.default is None else f" [{field.default}]"
+        kind = bool if field.annotation is bool else str
+        annotation = Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", metavar=name.upper())]
+        if kind is bool:
+            annotation = Annotated[bool | None, typer.Option(option(name), help=f"{field.description}")]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    return inspect.Signature(parameters)
+
+
+search.__signature__ = _signature()  # type: ignore[attr-defined]  # typer reads the options from here
+app.command()(search)
+
+
+def _unchanged(resume: Path, given: dict[str, Any], file: Path | None) -> SearchConfig:
+    """The settings of the run to resume; raises `UserError` if the user asks for others."""
+    from vaenas.runs.directory import RunDirectory
+
+    settings = RunDirectory.open(resume).config()
+    if given or file:
+        wanted = make_config({**settings.model_dump(), **(read_yaml(file) if file else {}), **given})
+        for name, value in wanted.model_dump().items():
+            if value != getattr(settings, name):
+                raise UserError(
+                    f"{option(name)} {value}: the run in {resume} has {getattr(settings, name)}; a resumed run keeps "
+                    f"its settings: leave the option out, or begin a new run"
+                )
+    return settings
+
+
+def _free_folder(settings: SearchConfig) -> Path:
+    name = f"{settings.space}-{settings.sampler}-{Path(settings.data).name}-seed{settings.seed}"
+    candidates = [Path("runs", name), *(Path("runs", f"{name}-{i}") for i in range(2, 1000))]
+    return next(path for path in candidates if not path.exists())
+
+
+def _run(settings: SearchConfig, directory: Path, resumes: bool) -> None:
+    from vaenas.progress import SearchProgress
+    from vaenas.report import write_report
+    from vaenas.runs.search_run import SearchRun
+
+    stopped_by: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopped_by:  # asked twice: at once
+            raise KeyboardInterrupt
+        stopped_by.append(number)
+
+    previous = {number: signal.signal(number, stop) for number in INTERRUPTED}
+    try:
+        run = SearchRun(settings, directory, resumes)
+        with SearchProgress(run) as progress:
+            if not run.finished:
+                for record in run.records():
+                    progress.show(record)
+                    if stopped_by:
+                        run.save()
+                        break
+        if stopped_by and not run.finished:
+            print(f"stopped and saved; go on with: vaenas search --resume {directory}", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED[signal.Signals(stopped_by[0])])
+        progress.print_result(write_report(directory))
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
+    """Write RUN/report.html, one self-contained page."""
+    from vaenas.report import write_report
+
+    print(write_report(run))

@@ -1,0 +1,122 @@
+"""What a search shows on the terminal: bars while it runs, a table at the end; plain lines when not a terminal."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vaenas.runs.search_run import SearchRun
+from vaenas.search.limits import readable
+from vaenas.search.record import Record
+
+PLAIN_SECONDS = 5.0  # between plain lines of one phase
+
+
+class SearchProgress:
+    """Shows records; a context manager."""
+
+    def __init__(self, run: SearchRun) -> None:
+        self.run = run
+        self.console = Console()
+        self.live = self.console.is_terminal
+        self.numbers: dict[str, str] = {}
+        self.bars = Progress(
+            TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"), console=self.console, disable=not self.live,
+        )  # fmt: skip
+        self._tasks: dict[str, Any] = {}
+        self._last_line = 0.0
+
+    def __enter__(self) -> "SearchProgress":
+        run = self.run
+        images, ranked = len(run.search.images), run.config.ranking_images
+        least, most = (readable(n) for n in _flops_range(run))
+        self.console.print(
+            f"{run.config.space}: {len(run.space.choices)} layers, {least} to {most} multiply-adds"
+            + (f", limit {run.limits}" if str(run.limits) else "")
+            + f"; {run.data.name}: {images:,} images train, {ranked:,} rank; device {run.search.fabric.device}",
+            highlight=False,
+        )
+        if run.data.skipped:
+            self.console.print(f"{len(run.data.skipped)} unreadable images are left out", highlight=False)
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def show(self, record: Record) -> None:
+        """Moves the bars, or prints a line."""
+        values, run = record.values, self.run
+        match record.kind:
+            case "train":
+                epoch = run.state.step / run.steps_per_epoch
+                self.numbers |= {
+                    "epoch": f"{epoch:.1f}", "loss": f"{values['loss']:.3f}", "epsilon": f"{values['epsilon']:.2f}"
+                }  # fmt: skip
+                self._phase("train", run.state.step, run.search.settings.steps)
+            case "evaluation":
+                self._phase(values["of"], values["done"], values["total"])
+            case "update":
+                mean = sum(values["scores"]) / len(values["scores"])
+                self.numbers |= {"supernet accuracy": f"{mean:.3f}", "entropy": f"{values['entropy']:.3f}"}
+                self._line("update", force=True)
+            case "generation":
+                self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
+                self._phase("generations", values["generation"] + 1, run.config.generations, force=True)
+            case "comparison":
+                means = {name: f"{sum(values[name]) / len(values[name]):.4f}" for name in ("sampler", "uniform")}
+                self.console.print(
+                    f"mean accuracy of {len(values['sampler'])} draws each on the final supernet: "
+                    f"sampler {means['sampler']}, uniform {means['uniform']}",
+                    highlight=False,
+                )
+
+    def _phase(self, name: str, done: int, total: int, force: bool = False) -> None:
+        shown = "  ".join(f"{key} {value}" for key, value in self.numbers.items())
+        if name not in self._tasks:
+            self._tasks[name] = self.bars.add_task(name, total=total, numbers="")
+        # The numbers stand beside the bar that moves.
+        for other, task in self._tasks.items():
+            if other != name:
+                self.bars.update(task, numbers="")
+        self.bars.update(self._tasks[name], completed=done, total=total, numbers=shown)
+        self._line(f"{name} {done}/{total}", force=force or done == total)
+
+    def _line(self, head: str, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.live or not (force or now - self._last_line >= PLAIN_SECONDS):
+            return
+        self._last_line = now
+        shown = "  ".join(f"{key} {value}" for key, value in self.numbers.items())
+        self.console.print(
+            f"[{self.run.seconds:7.1f} s] {head}  {shown}", highlight=False, markup=False, soft_wrap=True
+        )
+
+    def print_result(self, report: Path) -> None:
+        """The best architectures and where everything lies."""
+        result = self.run.directory.result()
+        assert result is not None
+        table = Table("", "architecture", "accuracy", "multiply-adds", "parameters")
+        best = result["best"]
+        table.add_row(
+            "best", best["code"], f"{best['accuracy']:.4f}", readable(best["flops"]), readable(best["params"])
+        )
+        for entry in reversed(result["pareto"]):
+            if entry["code"] != best["code"]:
+                table.add_row(
+                    "front", entry["code"], f"{entry['accuracy']:.4f}",
+                    readable(entry["flops"]), readable(entry["params"]),
+                )  # fmt: skip
+        self.console.print(table)
+        for what, where in (("result", self.run.directory.result_file), ("report", report)):
+            self.console.print(f"{what}: {where}", highlight=False, soft_wrap=True)
+
+
+def _flops_range(run: SearchRun) -> tuple[int, int]:
+    table, constant = run.cost.table[0], int(run.cost.constant[0])
+    return int(table.min(-1).values.sum()) + constant, int(table.max(-1).values.sum()) + constant

@@ -1,0 +1,163 @@
+"""All settings of a search, where they come from, and what is said when one is wrong."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from vaenas.errors import UserError
+from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
+from vaenas.search.limits import UNITS
+
+
+def parse_count(value: Any) -> Any:
+    """ "300M" -> 300000000; anything that is no count is left for the validation to name."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMG]?)\s*", value, re.IGNORECASE) if isinstance(value, str) else None
+    if match is None:
+        return value
+    try:
+        return round(float(match[1]) * UNITS[match[2].upper()])
+    except ValueError:
+        return value
+
+
+Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+
+
+class SearchConfig(BaseModel):
+    """Settings of `vaenas search`: each a YAML key and, with dashes, a command-line option."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+
+    space: Literal["shufflenet"] = Field("shufflenet", description="search space")
+    method: Literal["one-shot"] = Field("one-shot", description="search method (Algorithm 2)")
+    sampler: Literal["vae", "categorical", "uniform", "fair"] = Field(
+        "vae", description="where architectures come from"
+    )
+    data: str = Field("builtin", description="builtin, cifar10, or a folder with train/<class>/<image>")
+    data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
+    download: bool = Field(False, description="fetch CIFAR-10 if it is missing")
+    skip_bad_images: bool = Field(False, description="leave out images that cannot be read")
+    image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
+    seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the supernet runs")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="as in Lightning Fabric")
+
+    width: float = Field(0.25, gt=0, le=8, description="multiplies all channels; 1.0 is the paper's")
+    layers: int = Field(20, ge=5, description="choice layers, a multiple of 5; 20 is the paper's")
+    max_flops: Count | None = Field(None, description="limit on multiply-adds, such as 300M")
+    max_params: Count | None = Field(None, description="limit on parameters, such as 3.5M")
+
+    epochs: int = Field(10, ge=1, description="of supernet training")
+    batch_size: int = Field(128, ge=2, description="images a step")
+    learning_rate: float | None = Field(
+        None, gt=0, description="at the start, falls linearly to 0 (default 0.5 for 1024 images a step, App. A.1)"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(3e-5, ge=0, description="of SGD")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all classes")
+    clip_norm: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    padding: int = Field(4, ge=0, le=64, description="pixels around an image before the random crop; 0 = no crop")
+    cutout: int = Field(0, ge=0, description="side in pixels of the square cut out; 0 = none")
+
+    vae: Literal["recommended", "literal"] = Field("recommended", description="preset of the VAE's settings")
+    vae_interval: float = Field(1.0, gt=0, description="n_vae: epochs between updates of the sampler")
+    ranking_size: int = Field(64, ge=2, description="N_s: architectures ranked for an update")
+    keep_ratio: Ratio | None = Field(None, description="K: share of the ranked that the sampler learns from")
+    vae_iterations: int | None = Field(None, ge=1, description="n_iters of Algorithm 1")
+    kl_weight: float | None = Field(None, ge=0, description="weight of the KL term; 1 is eq. 2")
+    free_bits: float | None = Field(None, ge=0, description="nats per latent unit that are not penalised")
+    epsilon_inc: float | None = Field(
+        None, ge=0, description="added to ε each step (default: reaches the limit at the end)"
+    )
+    epsilon_limit: Share = Field(1.0, description="largest ε: share of architectures from the learned sampler")
+    ranking_images: int = Field(1000, ge=1, description="images held out of training, to rank architectures")
+    recalibration_images: int = Field(512, ge=2, description="training images for batch norm before each evaluation")
+
+    population: int = Field(50, ge=2, description="N_seeds and the size of a generation")
+    generations: int = Field(10, ge=1, description="of the evolution, the seeds' included")
+    top_k: int = Field(10, ge=1, description="parents of the next generation")
+    mutation_prob: Share = Field(0.1, description="for each slot of a mutated architecture")
+
+    log_interval: int = Field(10, ge=1, description="steps between lines of metrics")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="between checkpoints")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Settings that follow from others are written out, so that `config.yaml` says what was run."""
+        values = dict(values)
+        preset = PAPER_LITERAL if values.get("vae") == "literal" else RECOMMENDED
+        names = ("keep_ratio", "kl_weight", "free_bits")
+        for name, default in [*((n, getattr(preset, n)) for n in names), ("vae_iterations", preset.iterations)]:
+            if values.get(name) is None:
+                values[name] = default
+        if values.get("learning_rate") is None:
+            batch_size = values.get("batch_size", cls.model_fields["batch_size"].default)
+            values["learning_rate"] = 0.5 * float(batch_size) / 1024 if _is_number(batch_size) else 0.1
+        return values
+
+    @model_validator(mode="after")
+    def _agree(self) -> "SearchConfig":
+        if self.layers % 5:
+            raise ValueError(f"layers: {self.layers} is not a multiple of 5 (20 is the paper's)")
+        if self.data_root is not None and self.data != "cifar10":
+            raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
+        return self
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def option(name: str) -> str:
+    """learning_rate -> --learning-rate"""
+    return "--" + name.replace("_", "-")
+
+
+def make_config(options: dict[str, Any], file: Path | None = None) -> SearchConfig:
+    """Settings from the command line, before those of a YAML file, before the defaults.
+
+    Raises:
+        UserError: names the first setting that is unknown or wrong, its place and what is allowed.
+    """
+    from_file = read_yaml(file) if file else {}
+    try:
+        return SearchConfig(**{**from_file, **options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else str(first["msg"]).removeprefix("Value error, ").split(":")[0]
+        place = option(name) if name in options else f"{file}, {name}" if name in from_file else option(name)
+        if first["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(name, SearchConfig.model_fields, 1, 0.0)
+            raise UserError(f"{place}: there is no such setting; did you mean {close[0]}?") from None
+        if not first["loc"]:
+            raise UserError(f"{place}: {str(first['msg']).removeprefix('Value error, ').split(': ', 1)[1]}") from None
+        message = str(first["msg"]).replace("Input should be", "must be")
+        raise UserError(f"{place}: {first['input']!r} is not allowed: {message}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A flat mapping of settings; raises `UserError` that names the file and the line."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold settings as 'name: value', one a line")
+    return {str(name): value for name, value in content.items()}

@@ -1,0 +1,109 @@
+"""The run directory: what is written, when, and how it is read again."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import vaenas
+from vaenas.errors import UserError
+from vaenas.files import write_atomically, writing
+from vaenas.runs.config import SearchConfig, make_config
+
+MEND = "make room or choose another --output"
+
+
+class RunDirectory:
+    """`config.yaml`, `metrics.jsonl`, `checkpoint`, `result.json`, `drawing.json`, `report.html`, `tensorboard/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.checkpoint_file = path / "checkpoint"
+        self.result_file = path / "result.json"
+
+    @classmethod
+    def create(cls, path: Path, config: SearchConfig) -> "RunDirectory":
+        """A new run; raises `UserError` if the folder holds anything already."""
+        directory = cls(path)
+        with writing(path, MEND):
+            path.mkdir(parents=True, exist_ok=True)
+            if directory.config_file.exists():
+                raise UserError(f"--output {path} holds another run: choose another folder, or --resume {path}")
+            if any(path.iterdir()):
+                raise UserError(f"--output {path} is not empty and holds no run: choose another folder")
+        text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+        write_atomically(directory.config_file, f"# vaenas {vaenas.__version__}\n{text}".encode())
+        return directory
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """A run that was begun; raises `UserError` if there is none, or if another version began it."""
+        directory = cls(path)
+        if not directory.config_file.is_file():
+            raise UserError(f"--resume {path}: there is no run in it (no config.yaml)")
+        version = directory.config_file.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# vaenas ")
+        if version != vaenas.__version__:
+            raise UserError(
+                f"--resume {path}: begun by vaenas {version}, this is {vaenas.__version__}: install that version, "
+                f"or begin anew with --config {directory.config_file}"
+            )
+        return directory
+
+    def config(self) -> SearchConfig:
+        """The run's settings."""
+        return make_config({}, self.config_file)
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """One line more; at the system's once written, so that killing this process loses nothing."""
+        with writing(self.metrics_file, MEND), self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replaces the checkpoint in one move; how far `metrics.jsonl` had come is kept with it."""
+        size = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
+        buffer = io.BytesIO()
+        torch.save({**state, "metrics_bytes": size, "version": vaenas.__version__}, buffer)
+        write_atomically(self.checkpoint_file, buffer.getvalue())
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None if the run was stopped before its first; metrics after it are cut off.
+
+        Raises:
+            UserError: the file is cut short or altered.
+        """
+        if not self.checkpoint_file.exists():
+            self.metrics_file.unlink(missing_ok=True)
+            return None
+        damaged = (
+            f"{self.checkpoint_file} is damaged: it cannot be resumed; remove it to begin the run again, "
+            f"or use a copy of it"
+        )
+        try:
+            with zipfile.ZipFile(self.checkpoint_file) as archive:  # torch's loader does not look at check sums
+                if archive.testzip() is not None:
+                    raise UserError(damaged)
+            state = torch.load(self.checkpoint_file, weights_only=True, map_location="cpu")
+        except UserError:
+            raise
+        except OSError as error:
+            raise UserError(f"cannot read {self.checkpoint_file}: {error.strerror}") from None
+        except Exception:  # what torch raises for a broken file is of no one class
+            raise UserError(damaged) from None
+        if self.metrics_file.exists():
+            with writing(self.metrics_file, MEND), self.metrics_file.open("r+b") as file:
+                file.truncate(state["metrics_bytes"])
+        return state
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Writes `name` atomically."""
+        write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def result(self) -> dict[str, Any] | None:
+        """`result.json`, or None before the search has ended."""
+        return json.loads(self.result_file.read_text(encoding="utf-8")) if self.result_file.is_file() else None
