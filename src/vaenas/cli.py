@@ -141,3 +141,7 @@ def report(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     from vaenas.report import write_report
 
     print(write_report(run))
+
+
+if __name__ == "__main__":
+    main()

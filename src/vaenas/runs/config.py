@@ -49,15 +49,13 @@ class SearchConfig(BaseModel):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="as in Lightning Fabric")
 
     width: float = Field(0.25, gt=0, le=8, description="multiplies all channels; 1.0 is the paper's")
-    layers: int = Field(20, ge=5, description="choice layers, a multiple of 5; 20 is the paper's")
+    layers: int = Field(10, ge=5, description="choice layers, a multiple of 5; 20 is the paper's")
     max_flops: Count | None = Field(None, description="limit on multiply-adds, such as 300M")
     max_params: Count | None = Field(None, description="limit on parameters, such as 3.5M")
 
     epochs: int = Field(10, ge=1, description="of supernet training")
-    batch_size: int = Field(128, ge=2, description="images a step")
-    learning_rate: float | None = Field(
-        None, gt=0, description="at the start, falls linearly to 0 (default 0.5 for 1024 images a step, App. A.1)"
-    )
+    batch_size: int = Field(64, ge=2, description="images a step")
+    learning_rate: float = Field(0.1, gt=0, description="at the start; falls linearly to 0")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(3e-5, ge=0, description="of SGD")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all classes")
@@ -66,8 +64,8 @@ class SearchConfig(BaseModel):
     cutout: int = Field(0, ge=0, description="side in pixels of the square cut out; 0 = none")
 
     vae: Literal["recommended", "literal"] = Field("recommended", description="preset of the VAE's settings")
-    vae_interval: float = Field(1.0, gt=0, description="n_vae: epochs between updates of the sampler")
-    ranking_size: int = Field(64, ge=2, description="N_s: architectures ranked for an update")
+    vae_interval: float = Field(2.0, gt=0, description="n_vae: epochs between updates of the sampler")
+    ranking_size: int = Field(48, ge=2, description="N_s: architectures ranked for an update")
     keep_ratio: Ratio | None = Field(None, description="K: share of the ranked that the sampler learns from")
     vae_iterations: int | None = Field(None, ge=1, description="n_iters of Algorithm 1")
     kl_weight: float | None = Field(None, ge=0, description="weight of the KL term; 1 is eq. 2")
@@ -77,11 +75,11 @@ class SearchConfig(BaseModel):
     )
     epsilon_limit: Share = Field(1.0, description="largest ε: share of architectures from the learned sampler")
     ranking_images: int = Field(1000, ge=1, description="images held out of training, to rank architectures")
-    recalibration_images: int = Field(512, ge=2, description="training images for batch norm before each evaluation")
+    recalibration_images: int = Field(256, ge=2, description="training images for batch norm before each evaluation")
 
-    population: int = Field(50, ge=2, description="N_seeds and the size of a generation")
-    generations: int = Field(10, ge=1, description="of the evolution, the seeds' included")
-    top_k: int = Field(10, ge=1, description="parents of the next generation")
+    population: int = Field(32, ge=2, description="N_seeds and the size of a generation")
+    generations: int = Field(5, ge=1, description="of the evolution, the seeds' included")
+    top_k: int = Field(8, ge=1, description="parents of the next generation")
     mutation_prob: Share = Field(0.1, description="for each slot of a mutated architecture")
 
     log_interval: int = Field(10, ge=1, description="steps between lines of metrics")
@@ -97,9 +95,6 @@ class SearchConfig(BaseModel):
         for name, default in [*((n, getattr(preset, n)) for n in names), ("vae_iterations", preset.iterations)]:
             if values.get(name) is None:
                 values[name] = default
-        if values.get("learning_rate") is None:
-            batch_size = values.get("batch_size", cls.model_fields["batch_size"].default)
-            values["learning_rate"] = 0.5 * float(batch_size) / 1024 if _is_number(batch_size) else 0.1
         return values
 
     @model_validator(mode="after")
@@ -109,14 +104,6 @@ class SearchConfig(BaseModel):
         if self.data_root is not None and self.data != "cifar10":
             raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
         return self
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def option(name: str) -> str:

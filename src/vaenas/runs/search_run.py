@@ -235,7 +235,7 @@ def _network_and_optimizer(
 ) -> tuple[ShuffleNet, torch.optim.Optimizer]:
     network = ShuffleNet(geometry)
     optimizer = torch.optim.SGD(
-        network.parameters(), config.learning_rate or 0.0, config.momentum, weight_decay=config.weight_decay
+        network.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
     )
     return network, optimizer
 
@@ -250,7 +250,7 @@ def _settings(config: SearchConfig, steps_per_epoch: int) -> OneShotSettings:
         ranking_size=config.ranking_size,
         epsilon=linear_epsilon(increment, config.epsilon_limit),
         batch_size=config.batch_size,
-        learning_rate=config.learning_rate or 0.0,
+        learning_rate=config.learning_rate,
         label_smoothing=config.label_smoothing,
         clip_norm=config.clip_norm,
         evolution=EvolutionSettings(config.population, config.generations, config.top_k, config.mutation_prob),

@@ -33,7 +33,7 @@ class VAESettings:
 
 
 PAPER_LITERAL = VAESettings()
-RECOMMENDED = VAESettings()
+RECOMMENDED = VAESettings(keep_ratio=0.25, iterations=30, free_bits=0.1)
 
 
 class SequenceVAE(nn.Module):

@@ -153,6 +153,6 @@ def draw_valid(
     raise LimitTooTight(f"of {tried} architectures drawn only {passed} keep {limits}; {n} are needed: loosen it")
 
 
-def rows_in(population: Population, others: Population) -> Bool[Tensor, "n"]:
+def rows_in(population: Population, others: Int64[Tensor, "m s"]) -> Bool[Tensor, "n"]:
     """Which rows of `population` also stand in `others`."""
     return (population[:, None, :] == others[None, :, :]).all(-1).any(-1)

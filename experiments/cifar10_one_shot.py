@@ -1,0 +1,79 @@
+"""Algorithm 2 on all of CIFAR-10 in the ShuffleNet-like space, with the learned sampler and with the uniform one.
+
+    python experiments/cifar10_one_shot.py --data-root ../shared/data --seeds 0          both samplers, side by side
+    python experiments/cifar10_one_shot.py --summary                                    only collect what has ended
+
+20 epochs, 20 layers, width 0.25; about an hour a run with both cores busy (AMD EPYC, no GPU). Runs live in
+`--runs` (default ~/.cache/vaenas/experiments/cifar10_one_shot); started again, the script goes on where it was.
+The summary goes to experiments/results/cifar10_one_shot/.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "cifar10_one_shot"
+SETTINGS = {
+    "data": "cifar10", "layers": 20, "width": 0.25, "epochs": 20, "batch-size": 96, "learning-rate": 0.1,
+    "vae-interval": 2, "ranking-size": 48, "population": 40, "generations": 8, "top-k": 10,
+}  # fmt: skip
+
+
+def start(sampler: str, seed: int, root: Path, runs: Path) -> subprocess.Popen[bytes] | None:
+    run = runs / f"{sampler}-seed{seed}"
+    if (run / "result.json").exists():
+        return None
+    command = [sys.executable, "-m", "vaenas.cli", "search"]
+    if (run / "config.yaml").exists():
+        command += ["--resume", str(run)]
+    else:
+        settings = {**SETTINGS, "sampler": sampler, "seed": seed, "data-root": root, "output": run}
+        command += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    runs.mkdir(parents=True, exist_ok=True)
+    log = (runs / f"{run.name}.log").open("ab")
+    return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def summarise(runs: Path) -> None:
+    """Every finished run's result, and per sampler the mean over seeds."""
+    rows, summary = [], {}
+    for file in sorted(runs.glob("*/result.json")):
+        result = json.loads(file.read_text())
+        result.pop("evaluations")
+        rows.append({"run": file.parent.name, **result})
+        target = RESULTS / file.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("config.yaml", "result.json", "report.html"):
+            shutil.copy(file.parent / name, target / name)
+    for sampler in sorted({row["sampler"] for row in rows}):
+        best = [row["best"]["accuracy"] for row in rows if row["sampler"] == sampler]
+        spread = statistics.stdev(best) if len(best) > 1 else None
+        summary[sampler] = {"best_accuracy_mean": statistics.mean(best), "std": spread, "seeds": len(best)}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "summary.json").write_text(json.dumps({"samplers": summary, "runs": rows}, indent=1) + "\n")
+    print(json.dumps(summary, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--samplers", nargs="+", default=["vae", "uniform"])
+    parser.add_argument("--runs", type=Path, default=Path.home() / ".cache/vaenas/experiments/cifar10_one_shot")
+    parser.add_argument("--summary", action="store_true")
+    options = parser.parse_args()
+    if not options.summary:
+        for seed in options.seeds:
+            both = [start(sampler, seed, options.data_root, options.runs) for sampler in options.samplers]
+            if any(process.wait() for process in both if process is not None):
+                raise SystemExit(f"a run failed; see the .log files in {options.runs}")
+    summarise(options.runs)
+
+
+if __name__ == "__main__":
+    main()

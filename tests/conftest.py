@@ -1,0 +1,18 @@
+"""Fixtures for all rooms. Shapes and types of every annotated function are checked at run time."""
+
+import sys
+
+# Before anything of vaenas is imported: jaxtyping wraps what it finds annotated, beartype checks it.
+import jaxtyping
+import pytest
+import torch
+
+if not any(name.startswith("vaenas.") for name in sys.modules):
+    jaxtyping.install_import_hook("vaenas", "beartype.beartype")
+
+torch.set_num_threads(1)  # two test processes share two cores
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(2020)

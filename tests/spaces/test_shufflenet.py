@@ -1,0 +1,55 @@
+"""The ShuffleNet-like space is the paper's."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+import vaenas.spaces
+from vaenas.errors import UserError
+from vaenas.spaces.shufflenet import OPERATIONS, ShuffleNetGeometry, drawing, shufflenet_space
+
+
+def test_twenty_layers_of_four_in_stages_of_4_4_8_4() -> None:
+    space = shufflenet_space()
+    assert space.choices == (4,) * 20
+    assert space.groups == (4, 4, 8, 4)
+    assert space.encode(torch.tensor([[0, 1, 2, 3] * 5])) == ["357x-357x-357x357x-357x"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"layers": 12}, "layers 12: .*multiples of 5"),
+        ({"layers": 0}, "layers 0"),
+        ({"width": 0.0}, "width 0.0: must be above 0"),
+        ({"image_size": 8}, "image size 8: .*>= 16"),
+    ],
+)
+def test_impossible_geometry_names_value_and_limit(bad: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        ShuffleNetGeometry(**bad)
+
+
+def test_drawing_shows_each_slot_once_with_the_shapes_of_the_geometry() -> None:
+    architecture = torch.arange(20) % 4
+    picture = drawing(ShuffleNetGeometry(32, 3, 10, width=0.5), architecture)
+    slots = [slot for group in picture["groups"] for slot in group["slots"]]
+    assert [slot["slot"] for slot in slots] == list(range(20))
+    assert [slot["operation"] for slot in slots] == architecture.tolist()
+    assert [group["output"] for group in picture["groups"]] == [
+        "32 × 16 × 16", "80 × 8 × 8", "160 × 4 × 4", "320 × 2 × 2",
+    ]  # fmt: skip
+    assert [o["name"] for o in picture["operations"]] == list(OPERATIONS)
+
+
+def test_spaces_import_no_layers_of_networks() -> None:
+    for file in Path(vaenas.spaces.__path__[0]).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module is not None
+                assert not node.module.startswith("torch.nn"), file
+                assert not (node.module == "torch" and any(a.name == "nn" for a in node.names)), file
+            if isinstance(node, ast.Import):
+                assert all(not a.name.startswith("torch.nn") for a in node.names), file

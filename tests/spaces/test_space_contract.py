@@ -1,0 +1,126 @@
+"""What every search space keeps."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.spaces.spaces import SPACES
+from vaenas.errors import UserError
+from vaenas.spaces.space import LimitTooTight, SearchSpace, draw_valid, rows_in
+
+seeds = st.integers(0, 2**31 - 1)
+
+
+@pytest.fixture(params=SPACES.values(), ids=SPACES.keys())
+def space(request: pytest.FixtureRequest) -> SearchSpace:
+    return request.param
+
+
+@given(seed=seeds, prob=st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("name", SPACES)
+def test_draw_mutation_and_crossover_keep_validity(name: str, seed: int, prob: float) -> None:
+    space, rng = SPACES[name], torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(40, space.slots, space.max_choices, generator=rng)
+    drawn = space.draw(logits, rng)
+    others = space.uniform(40, rng)
+    for population in (drawn, others, space.mutate(drawn, prob, rng), space.crossover(drawn, others, rng)):
+        assert population.dtype == torch.int64
+        assert population.shape == (40, space.slots)
+        assert space.is_valid(population).all()
+
+
+@given(seed=seeds)
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("name", SPACES)
+def test_text_code_is_an_exact_inverse(name: str, seed: int) -> None:
+    space = SPACES[name]
+    population = space.uniform(20, torch.Generator().manual_seed(seed))
+    codes = space.encode(population)
+    assert torch.equal(space.decode(codes), population)
+    assert space.encode(space.decode(codes)) == codes
+    assert len(set(codes)) == len(torch.unique(population, dim=0))
+
+
+def test_is_valid_tells_rows_out_of_range(space: SearchSpace, rng: torch.Generator) -> None:
+    population = space.uniform(3, rng)
+    population[0, 0], population[2, 1] = -1, space.choices[1]
+    assert space.is_valid(population).tolist() == [False, True, False]
+    assert not space.is_valid(population[:, :-1]).any()
+
+
+def test_draw_follows_the_softmax_of_its_logits(space: SearchSpace, rng: torch.Generator) -> None:
+    """Chi-square test over all slots; false-alarm rate about 1e-6 with the fixed seed's draw."""
+    n = 20_000
+    logits = torch.randn(space.slots, space.max_choices, generator=rng).masked_fill(~space.on_offer, -torch.inf)
+    drawn = space.draw(logits.expand(n, -1, -1), rng)
+    seen = torch.nn.functional.one_hot(drawn, space.max_choices).sum(0).double()
+    expected = n * logits.double().softmax(-1)
+    chi2 = float((((seen - expected) ** 2 / expected)[space.on_offer]).sum())
+    freedom = sum(space.choices) - space.slots
+    # Wilson-Hilferty: (chi2 / f)^(1/3) is close to normal; 4.9 sigma is 5e-7 on one side
+    z = ((chi2 / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / (2 / (9 * freedom)) ** 0.5
+    assert z < 4.9
+
+
+def test_zero_logits_are_uniform(space: SearchSpace) -> None:
+    a = space.draw(torch.zeros(50, space.slots, space.max_choices), torch.Generator().manual_seed(1))
+    assert torch.equal(a, space.uniform(50, torch.Generator().manual_seed(1)))
+
+
+def test_mutation_probability(space: SearchSpace, rng: torch.Generator) -> None:
+    population = space.uniform(4000, rng)
+    assert torch.equal(space.mutate(population, 0.0, rng), population)
+    changed = (space.mutate(population, 0.3, rng) != population).double().mean(0)
+    expected = 0.3 * (1 - 1 / torch.tensor(space.choices).double())
+    # 5 sigma of a share over 4000 rows; over 44 slots the false-alarm rate is below 3e-5
+    assert ((changed - expected).abs() <= 5 * (expected * (1 - expected) / 4000).sqrt() + 1e-12).all()
+
+
+def test_crossover_takes_each_slot_from_a_parent(space: SearchSpace, rng: torch.Generator) -> None:
+    mothers, fathers = space.uniform(200, rng), space.uniform(200, rng)
+    children = space.crossover(mothers, fathers, rng)
+    assert ((children == mothers) | (children == fathers)).all()
+    assert not torch.equal(children, mothers)
+    assert not torch.equal(children, fathers)
+
+
+def test_wrong_codes_are_named(space: SearchSpace, rng: torch.Generator) -> None:
+    code = space.encode(space.uniform(1, rng))[0]
+    with pytest.raises(UserError, match="slot 0 has '#'; allowed are"):
+        space.decode(["#" + code[1:]])
+    with pytest.raises(UserError, match=f"{code + '-'!r}: space {space.name} writes {space.slots} operations as"):
+        space.decode([code + "-"])
+
+
+def test_decode_of_nothing_is_an_empty_population(space: SearchSpace) -> None:
+    assert space.decode([]).shape == (0, space.slots)
+
+
+def test_draw_valid_gives_the_uniform_distribution_on_what_is_accepted(rng: torch.Generator) -> None:
+    space = SPACES["uneven"]
+    drawn = draw_valid(lambda n: space.uniform(n, rng), lambda p: p[:, 3] >= 3, 5000)
+    assert (drawn[:, 3] >= 3).all()
+    share = float((drawn[:, 3] == 3).double().mean())
+    assert abs(share - 0.5) < 5 * 0.5 / 5000**0.5  # 5 sigma: 6e-7
+
+
+def test_draw_valid_gives_up_and_counts(rng: torch.Generator) -> None:
+    space = SPACES["uneven"]
+    with pytest.raises(LimitTooTight, match=r"of 775 architectures drawn only 0 keep --max-flops 1K; 7 are needed"):
+        draw_valid(lambda n: space.uniform(n, rng), lambda p: p[:, 0] > 9, 7, max_tries=4, limits="--max-flops 1K")
+
+
+def test_rows_in() -> None:
+    a = torch.tensor([[0, 1], [1, 1], [0, 1]])
+    assert rows_in(a, torch.tensor([[0, 1], [2, 2]])).tolist() == [True, False, True]
+    assert rows_in(a, a[:0]).tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("operations", "groups"), [(("ab",), (2,)), (("ab", "c"), (2, 0)), (("aa",), (1,)), (("a-",), (1,)), (("",), (1,))]
+)
+def test_impossible_spaces_are_refused(operations: tuple[str, ...], groups: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"slot|groups"):
+        SearchSpace("bad", operations, groups)
