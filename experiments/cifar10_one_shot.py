@@ -19,7 +19,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_one_shot"
 SETTINGS = {
-    "data": "cifar10", "layers": 20, "width": 0.25, "epochs": 20, "batch-size": 96, "learning-rate": 0.1,
+    "data": "cifar10", "layers": 20, "width": 0.25, "epochs": 20, "batch-size": 128, "learning-rate": 0.1,
     "vae-interval": 2, "ranking-size": 48, "population": 40, "generations": 8, "top-k": 10,
 }  # fmt: skip
 

@@ -74,3 +74,33 @@ class ShuffleBlock(nn.Module):
             return torch.cat((self.projection(x), self.branch(x)), dim=1)
         kept, worked = channel_split(x)
         return torch.cat((kept, self.branch(worked)), dim=1)
+
+
+@torch.no_grad()
+def align(blocks: list[ShuffleBlock]) -> None:
+    """Starts the operations of one layer from nearly the same function: that of the first block.
+
+    The pointwise weights at both ends of each branch are made equal, and a 5x5 or 7x7 kernel starts as the 3x3
+    kernel with zeros around it. Otherwise the features that a layer sees change their meaning with every path drawn
+    below it, and a supernet spends its first epochs on that (measured in docs/decisions.md, "Aligned start").
+    """
+    first, *others = blocks
+    for part in ("branch", "projection"):
+        if not hasattr(first, part):
+            continue
+        pointwise, depthwise = _convolutions(getattr(first, part))
+        small = depthwise[0].weight  # (c, 1, k, k)
+        for block in others:
+            its_pointwise, its_depthwise = _convolutions(getattr(block, part))
+            its_pointwise[0].weight.copy_(pointwise[0].weight)
+            its_pointwise[-1].weight.copy_(pointwise[-1].weight)
+            kernel = its_depthwise[0].weight
+            margin = (kernel.shape[-1] - small.shape[-1]) // 2
+            if kernel.shape[:2] == small.shape[:2]:  # Xception's branch begins with a kernel of another width
+                kernel.copy_(nn.functional.pad(small, (margin,) * 4))
+
+
+def _convolutions(part: nn.Sequential) -> tuple[list[nn.Conv2d], list[nn.Conv2d]]:
+    """The pointwise and the depthwise ones, in order; squeeze-and-excitation's stand one level deeper."""
+    convolutions = [module for module in part if isinstance(module, nn.Conv2d)]
+    return [c for c in convolutions if c.groups == 1], [c for c in convolutions if c.groups > 1]

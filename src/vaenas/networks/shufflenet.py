@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vaenas.networks.ops import ShuffleBlock, conv_bn
+from vaenas.networks.ops import ShuffleBlock, align, conv_bn
 from vaenas.networks.supernet import ChoiceLayer, Supernet
 from vaenas.spaces.shufflenet import LAST, OPERATIONS, STAGES, STEM, ShuffleNetGeometry
 
@@ -35,7 +35,9 @@ class ShuffleNet(Supernet):
             for i in range(repeats):
                 shape = (channels, width, 2 if i == 0 else 1)
                 operations = allowed[len(self.layers)]
-                self.layers.append(ChoiceLayer({o: ShuffleBlock(*shape, operation=o) for o in operations}))
+                blocks = {o: ShuffleBlock(*shape, operation=o) for o in operations}
+                align(list(blocks.values()))
+                self.layers.append(ChoiceLayer(blocks))
                 channels = width
         last = geometry.channels(LAST)
         self.head = nn.Sequential(*conv_bn(channels, last, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))

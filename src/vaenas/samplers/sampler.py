@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Generator, Tensor
 
 from vaenas.spaces.space import Population, Scores, SearchSpace
@@ -49,7 +49,7 @@ class UpdateStats:
     probabilities: list[list[float]]  # (s, k): marginals of the draws
 
 
-def elite(population: Population, scores: Scores, keep_ratio: float) -> Population:
+def elite(population: Population, scores: Scores, keep_ratio: float) -> Int64[Tensor, "_ s"]:
     """Algorithm 1, lines 1-2: the rows ranked in the top K, K = `keep_ratio` in (0, 1]; at least one row."""
     keep = max(1, round(keep_ratio * len(scores)))
     return population[scores.argsort(descending=True, stable=True)[:keep]]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Int64, Num
 from torch import Tensor
 
 from vaenas.evaluation.supernet import Evaluate
@@ -21,7 +21,7 @@ class Archive:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def missing(self, population: Population) -> Population:
+    def missing(self, population: Population) -> Int64[Tensor, "_ s"]:
         """The rows that have no score yet, each once."""
         return torch.unique(population[~rows_in(population, self.population)], dim=0)
 

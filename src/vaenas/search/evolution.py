@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Generator
+from jaxtyping import Int64
+from torch import Generator, Tensor
 
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.search.archive import Archive, score
@@ -98,13 +99,13 @@ def next_generation(
 
 
 def _with_new(
-    children: Population,
+    children: Int64[Tensor, "_ s"],
     propose: Callable[[int], Population],
     size: int,
     archive: Archive,
     space: SearchSpace,
     accept: Accept,
-) -> Population:
+) -> Int64[Tensor, "_ s"]:
     """`children` and new, valid, accepted proposals, `size` in all where that many are found."""
     for _ in range(ATTEMPTS):
         if len(children) >= size:
@@ -116,7 +117,7 @@ def _with_new(
     return children
 
 
-def _first_of_equals(population: Population) -> Population:
+def _first_of_equals(population: Population) -> Int64[Tensor, "_ s"]:
     """Each row once, in the order of its first appearance."""
     same = (population[:, None, :] == population[None, :, :]).all(-1)
     return population[same.int().argmax(-1) == torch.arange(len(population))]

@@ -1,0 +1,24 @@
+"""Every sampler that the contract suite runs on: a new sampler adds a line."""
+
+from collections.abc import Callable
+
+from torch import Generator
+
+from vaenas.samplers.categorical import CategoricalSampler
+from vaenas.samplers.sampler import Sampler
+from vaenas.samplers.uniform import FairSampler, UniformSampler
+from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
+from vaenas.spaces.space import SearchSpace
+
+Make = Callable[[SearchSpace, Generator], Sampler]
+
+LEARNED: dict[str, Make] = {
+    "categorical": lambda space, rng: CategoricalSampler(space),
+    "vae": lambda space, rng: VAESampler(space, rng, RECOMMENDED),
+    "vae-literal": lambda space, rng: VAESampler(space, rng, PAPER_LITERAL),
+}
+SAMPLERS: dict[str, Make] = {
+    "uniform": lambda space, rng: UniformSampler(space),
+    "fair": lambda space, rng: FairSampler(space),
+    **LEARNED,
+}
