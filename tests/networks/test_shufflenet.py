@@ -135,12 +135,22 @@ def test_a_supernet_needs_an_architecture() -> None:
 
 def test_imagenet_geometry_halves_five_times_and_small_images_four() -> None:
     for geometry, size in ((ShuffleNetGeometry(width=0.125, layers=5), 7), (SMALL, 2)):
-        shapes = []
-        with torch.device("meta"):
-            network = ShuffleNet(geometry)
-            network.layers[-1].register_forward_hook(lambda *args, s=shapes: s.append(args[2].shape[-2:]))
-            network(torch.empty(1, *network.input_shape), torch.zeros(geometry.layers, dtype=torch.int64))
+        shapes: list[torch.Size] = []
+        network = ShuffleNet(geometry).eval()
+        network.layers[-1].register_forward_hook(lambda *args, s=shapes: s.append(args[2].shape[-2:]))
+        network(torch.zeros(1, *network.input_shape), torch.zeros(geometry.layers, dtype=torch.int64))
         assert shapes == [(size, size)]
+
+
+def test_operations_of_a_layer_start_from_one_function() -> None:
+    """Stride 1, no activation between: a 5x5 starts as the 3x3 with Swish for ReLU, so their convolutions agree."""
+    torch.manual_seed(0)
+    layer = ShuffleNet(SMALL).layers[1]
+    three, five, seven = (layer.operations[o].branch for o in "012")
+    x = torch.randn(2, 8, 8, 8)
+    for i in (0, 3, 5):  # the convolutions of the branch
+        assert torch.allclose(three[i](x), five[i](x), atol=1e-6)
+        assert torch.allclose(three[i](x), seven[i](x), atol=1e-6)
 
 
 def test_count_is_of_multiply_adds() -> None:

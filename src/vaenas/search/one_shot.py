@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float32, Int64
@@ -22,6 +22,7 @@ from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid
 LOOKAHEAD = 256  # architectures drawn at once: decoding one by one would cost as much as a layer of the network
 
 
+@runtime_checkable
 class TrainingImages(Protocol):
     """The images that train the weights, disjoint from those that rank."""
 

@@ -1,0 +1,135 @@
+"""Evolution, archive, limits and Pareto front."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.shared_fixtures import GEOMETRY
+from tests.spaces.spaces import SPACES
+from vaenas.errors import UserError
+from vaenas.networks.cost import additive_cost
+from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.search.archive import Archive, pareto_front, score
+from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
+from vaenas.search.limits import Limits, readable, uniform_proposals
+from vaenas.spaces.shufflenet import shufflenet_space
+from vaenas.spaces.space import Population, Scores
+
+SPACE = SPACES["shufflenet-10"]
+
+
+def everything(population: Population) -> torch.Tensor:
+    return torch.ones(len(population), dtype=torch.bool)
+
+
+def weighted(population: Population) -> Scores:
+    """A smooth score with one optimum: operation 3 in every slot, later slots weigh more."""
+    weights = torch.arange(1.0, population.shape[1] + 1)
+    return (population.float() / 3 @ weights) / weights.sum()
+
+
+def run(rng: torch.Generator, settings: EvolutionSettings, accept=everything) -> Evolution:
+    seeds = SPACE.uniform(10_000, rng)
+    state = Evolution.start(seeds[accept(seeds)][: settings.population])
+    for _ in evolve(state, SPACE, settings, weighted, accept, rng):
+        pass
+    return state
+
+
+def test_evolution_beats_as_many_uniform_draws(rng: torch.Generator) -> None:
+    """The optimum's score is 1; 1000 uniform draws reach it with probability 1e-3."""
+    state = run(rng, EvolutionSettings(population=50, generations=20, top_k=10, mutation_prob=0.1))
+    assert float(state.archive.scores.max()) > float(weighted(SPACE.uniform(1000, rng)).max())
+    assert float(state.archive.scores.max()) > 0.97
+    assert len(state.archive) <= 1000
+
+
+def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Generator) -> None:
+    calls: list[torch.Tensor] = []
+
+    def evaluate(population: Population) -> Scores:
+        calls.append(population)
+        return weighted(population)
+
+    def even(population: Population) -> torch.Tensor:
+        return population.sum(-1) % 2 == 0
+
+    seeds = SPACE.uniform(200, rng)
+    state = Evolution.start(seeds[even(seeds)][:20])
+    for _ in evolve(state, SPACE, EvolutionSettings(20, 6, 5), evaluate, even, rng):
+        pass
+    seen = torch.cat(calls)
+    assert even(seen).all()
+    assert len(seen.unique(dim=0)) == len(seen) == len(state.archive)
+
+
+def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Generator) -> None:
+    space = SPACES["uneven"]  # 30 architectures
+    state = Evolution.start(space.uniform(40, rng))
+    for _ in evolve(state, space, EvolutionSettings(40, 5, 5), lambda p: p.float().mean(-1) / 5, everything, rng):
+        pass
+    assert len(state.archive) == 30
+    assert state.generation == 5
+
+
+def test_archive_scores_each_architecture_once_and_finds_it_again(rng: torch.Generator) -> None:
+    archive = Archive(10)
+    population = SPACE.uniform(20, rng).repeat(2, 1)
+    for _ in score(population, archive, weighted):
+        pass
+    assert len(archive) == len(population.unique(dim=0))
+    assert torch.equal(archive.lookup(population), weighted(population))
+    assert len(archive.missing(population)) == 0
+    again = Archive.from_state_dict(archive.state_dict())
+    assert torch.equal(again.best(3), archive.best(3))
+    with pytest.raises(KeyError, match="never evaluated"):
+        archive.lookup(1 - population.clamp(max=1))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=15))
+@settings(deadline=None)
+def test_pareto_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> None:
+    scores = torch.tensor([float(s) for s, _ in points])
+    costs = torch.tensor([c for _, c in points], dtype=torch.int64)
+
+    def dominated(a: tuple[int, int]) -> bool:
+        return any(b[0] >= a[0] and b[1] <= a[1] and b != a for b in points)
+
+    assert pareto_front(scores, costs).tolist() == [not dominated(p) for p in points]
+
+
+COST = additive_cost(lambda: ShuffleNet(GEOMETRY))
+TINY = shufflenet_space(5)
+
+
+def test_a_budget_that_nothing_meets_names_the_cheapest_architecture() -> None:
+    architecture, least = COST.cheapest(0)
+    limits = Limits(COST, max_flops=least - 1)
+    with pytest.raises(
+        UserError, match=rf"--max-flops .*cheapest architecture, {TINY.encode(architecture[None])[0]}, has {least:,}"
+    ):
+        limits.check(TINY, uniform_proposals(TINY, 0))
+    Limits(COST, max_flops=least).check(TINY, uniform_proposals(TINY, 0))
+    with pytest.raises(UserError, match="--max-params 10: nothing"):
+        Limits(COST, max_params=10).check(TINY, uniform_proposals(TINY, 0))
+
+
+def test_two_limits_that_exclude_each_other_are_found_out() -> None:
+    flops, params = COST.cheapest(0)[1], COST.cheapest(1)[1]
+    small = COST(COST.cheapest(0)[0][None]).params
+    assert int(small) > params, "else this geometry cannot show it"
+    with pytest.raises(UserError, match=r"only 0 keep --max-flops .* and --max-params"):
+        Limits(COST, max_flops=flops, max_params=params).check(TINY, uniform_proposals(TINY, 0))
+
+
+def test_limits_accept_exactly_what_is_within(rng: torch.Generator) -> None:
+    population = TINY.uniform(300, rng)
+    costs = COST(population)
+    bound = int(costs.flops.median())
+    assert torch.equal(Limits(COST, max_flops=bound).accept(population), costs.flops <= bound)
+    assert Limits(COST).accept(population).all()
+
+
+def test_counts_are_readable() -> None:
+    assert [readable(n) for n in (365_000_000, 3_460_000, 12, 1_500, 2e9)] == ["365M", "3.46M", "12", "1.5K", "2G"]

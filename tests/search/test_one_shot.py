@@ -1,0 +1,137 @@
+"""Algorithm 2, line by line."""
+
+import copy
+import io
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from tests.samplers.samplers import LEARNED, SAMPLERS, Make
+from tests.shared_fixtures import tiny_problem, tiny_search
+from vaenas.errors import UserError
+from vaenas.networks.supernet import ChoiceLayer
+from vaenas.search.one_shot import OneShotState
+
+samplers = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS.keys())
+
+
+@samplers
+def test_a_whole_search_says_what_the_lines_say(make: Make) -> None:
+    search, state = tiny_search(tiny_problem(), make)
+    records = list(search.run(state))
+    kinds = Counter(record.kind for record in records)
+    learns = make in LEARNED.values()
+    assert kinds["train"] == 12  # line 2
+    assert kinds["update"] == (3 if learns else 0)  # lines 5-9, at steps 4, 8, 12
+    assert kinds["generation"] == 2  # line 15
+    assert kinds["comparison"] == (1 if learns else 0)
+    epsilons = [record.values["epsilon"] for record in records if record.kind == "train"]
+    assert epsilons == pytest.approx([i / 12 if learns else 0.0 for i in range(12)])  # lines 1 and 11
+    rates = [record.values["lr"] for record in records if record.kind == "train"]
+    assert rates == pytest.approx([0.05 * (1 - i / 12) for i in range(12)])
+    for record in records:
+        if record.kind == "update":
+            assert len(record.values["scores"]) == len(record.values["population"]) == 8  # N_s
+    assert state.evolution is not None
+    assert torch.equal(state.evolution.archive.population[:0].shape and state.evolution.seeds, state.evolution.seeds)
+    assert len(state.evolution.seeds) == 6  # N_seeds
+
+
+@samplers
+def test_saved_at_any_record_and_loaded_it_ends_in_the_same_bits(make: Make) -> None:
+    """Every record of every phase is a safe point, random states included."""
+    search, state = tiny_search(tiny_problem(), make)
+    saved: list[bytes] = []
+    for _ in search.run(state):
+        file = io.BytesIO()
+        torch.save(state.state_dict(), file)
+        saved.append(file.getvalue())
+    expected = end(state)
+    for content in saved[:: max(1, len(saved) // 9)]:
+        search, other = tiny_search(tiny_problem(seed=5), make)
+        torch.manual_seed(99)
+        other.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+        for _ in search.run(other):
+            pass
+        found = end(other)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def end(state: OneShotState) -> dict[str, torch.Tensor]:
+    assert state.evolution is not None
+    tensors = {**state.network.state_dict(), "rng": state.rng.get_state(), "torch": torch.get_rng_state()}
+    tensors["population"], tensors["scores"] = state.evolution.archive.population, state.evolution.archive.scores
+    if state.compared is not None:
+        tensors["compared"] = state.compared.scores
+    return tensors
+
+
+def test_unused_paths_get_no_update_of_weights_momentum_or_decay() -> None:
+    problem = tiny_problem()
+    search, state = tiny_search(problem, SAMPLERS["uniform"], steps=6)
+    run = search.run(state)
+    next(run)  # momentum is not zero any more on the first path
+    for _ in range(4):
+        assert state.upcoming is not None
+        path = state.upcoming[0].tolist()
+        before = {name: p.clone() for name, p in problem.network.named_parameters()}
+        momenta = copy.deepcopy(state.optimizer.state_dict()["state"])
+        names = [name for name, _ in problem.network.named_parameters()]
+        next(run)
+        for i, (name, parameter) in enumerate(problem.network.named_parameters()):
+            parts = name.split(".")
+            on_path = parts[0] != "layers" or int(parts[3]) == path[int(parts[1])]
+            momentum = state.optimizer.state_dict()["state"].get(i, {}).get("momentum_buffer")
+            if on_path:
+                assert not torch.equal(parameter, before[name]), name
+            else:
+                assert torch.equal(parameter, before[name]), name
+                old = momenta.get(i, {}).get("momentum_buffer")
+                assert (momentum is None and old is None) or torch.equal(momentum, old), names[i]
+
+
+def test_every_ranked_seeded_and_returned_architecture_keeps_the_limit() -> None:
+    search, state = tiny_search(tiny_problem(), LEARNED["vae"], accept=lambda population: population[:, 0] != 2)
+    for record in search.run(state):
+        if record.kind == "update":
+            assert all(row[0] != 2 for row in record.values["population"])
+    assert state.evolution is not None
+    assert state.compared is not None
+    assert (state.evolution.archive.population[:, 0] != 2).all()
+    assert (state.compared.population[:, 0] != 2).all()
+
+
+def test_training_stops_before_a_loss_that_is_not_finite_reaches_the_weights() -> None:
+    problem = tiny_problem()
+    search, state = tiny_search(problem, SAMPLERS["uniform"])
+    run = search.run(state)
+    next(run)
+    with torch.no_grad():
+        problem.network.stem[1].bias[0] = torch.inf
+    before = {name: p.clone() for name, p in problem.network.named_parameters()}
+    with pytest.raises(UserError, match=r"step 2: the loss is nan.*lower --learning-rate"):
+        next(run)
+    assert all(torch.equal(p, before[name]) for name, p in problem.network.named_parameters())
+    assert state.step == 1
+
+
+def test_training_and_ranking_images_are_what_the_caller_gave_and_each_epoch_sees_each_once() -> None:
+    problem = tiny_problem()
+    seen: list[torch.Tensor] = []
+    fetch = problem.training.batch
+    problem.training.batch = lambda rows: seen.append(rows) or fetch(rows)  # type: ignore[method-assign]
+    search, state = tiny_search(problem, SAMPLERS["uniform"], steps=24, batch_size=16)
+    for record in search.run(state):
+        if record.kind != "train":
+            break
+    for epoch in (seen[:12], seen[12:24]):
+        rows = torch.cat(epoch)
+        assert len(rows.unique()) == len(rows) == 192  # of 200: the last, smaller batch is left out
+
+
+def test_supernet_layers_are_choice_layers() -> None:
+    assert all(isinstance(layer, ChoiceLayer) for layer in tiny_problem().network.layers)
+    assert isinstance(tiny_problem().network, nn.Module)
