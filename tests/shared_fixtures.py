@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from lightning_fabric import Fabric
 
-from vaenas.data import Augment, load
+from vaenas.data import Augment, ImageData, load
 from vaenas.evaluation.supernet import Batch, SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
@@ -20,6 +21,12 @@ from vaenas.spaces.space import Accept, SearchSpace
 GEOMETRY = ShuffleNetGeometry(28, 1, 10, width=0.125, layers=5)
 
 
+@cache
+def built_in() -> ImageData:
+    """Loaded once: its checksum takes longer than a step."""
+    return load("builtin")
+
+
 @dataclass
 class Images:
     """Some rows of the built-in training images."""
@@ -30,7 +37,7 @@ class Images:
         return len(self.rows)
 
     def batch(self, indices: torch.Tensor) -> Batch:
-        return load("builtin").train.batch(self.rows[indices])
+        return built_in().train.batch(self.rows[indices])
 
 
 @dataclass
@@ -50,7 +57,7 @@ class Problem:
 
 def tiny_problem(seed: int = 0) -> Problem:
     torch.manual_seed(seed)
-    data = load("builtin")
+    data = built_in()
     network = ShuffleNet(GEOMETRY)
     augment = Augment(data.mean, data.std, padding=2)
     training = Images(torch.arange(200))

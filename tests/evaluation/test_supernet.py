@@ -23,7 +23,7 @@ def test_recalibration_is_the_mean_over_batches_of_the_batch_statistics(problem:
     recalibrate(network, architecture, images)
     stem = [network.stem[0](x) for x in images]
     expected = torch.stack([x.mean((0, 2, 3)) for x in stem]).mean(0)
-    assert torch.allclose(network.stem[1].running_mean, expected, atol=1e-5)
+    assert torch.allclose(network.stem[1].running_mean, expected, atol=1e-4)
     assert not any(module.training for module in network.modules())
 
 

@@ -35,11 +35,10 @@ def test_a_whole_search_says_what_the_lines_say(make: Make) -> None:
         if record.kind == "update":
             assert len(record.values["scores"]) == len(record.values["population"]) == 8  # N_s
     assert state.evolution is not None
-    assert torch.equal(state.evolution.archive.population[:0].shape and state.evolution.seeds, state.evolution.seeds)
     assert len(state.evolution.seeds) == 6  # N_seeds
 
 
-@samplers
+@pytest.mark.parametrize("make", [SAMPLERS[name] for name in ("fair", "vae")], ids=["fair", "vae"])
 def test_saved_at_any_record_and_loaded_it_ends_in_the_same_bits(make: Make) -> None:
     """Every record of every phase is a safe point, random states included."""
     search, state = tiny_search(tiny_problem(), make)
@@ -49,7 +48,7 @@ def test_saved_at_any_record_and_loaded_it_ends_in_the_same_bits(make: Make) -> 
         torch.save(state.state_dict(), file)
         saved.append(file.getvalue())
     expected = end(state)
-    for content in saved[:: max(1, len(saved) // 9)]:
+    for content in saved[:: max(1, len(saved) // 6)]:
         search, other = tiny_search(tiny_problem(seed=5), make)
         torch.manual_seed(99)
         other.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
@@ -71,7 +70,7 @@ def end(state: OneShotState) -> dict[str, torch.Tensor]:
 
 def test_unused_paths_get_no_update_of_weights_momentum_or_decay() -> None:
     problem = tiny_problem()
-    search, state = tiny_search(problem, SAMPLERS["uniform"], steps=6)
+    search, state = tiny_search(problem, SAMPLERS["uniform"], steps=6, vae_interval=100)
     run = search.run(state)
     next(run)  # momentum is not zero any more on the first path
     for _ in range(4):

@@ -1,6 +1,7 @@
 """The ShuffleNet-like space is the paper's."""
 
 import ast
+import itertools
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,22 @@ def test_twenty_layers_of_four_in_stages_of_4_4_8_4() -> None:
     [
         ({"layers": 12}, "layers 12: .*multiples of 5"),
         ({"layers": 0}, "layers 0"),
-        ({"width": 0.0}, "width 0.0: must be above 0"),
+        ({"width": 0.1}, r"width 0.1: .*>= 0.125"),
         ({"image_size": 8}, "image size 8: .*>= 16"),
     ],
 )
 def test_impossible_geometry_names_value_and_limit(bad: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         ShuffleNetGeometry(**bad)
+
+
+@pytest.mark.parametrize("width", [0.125, 0.13, 0.25, 0.3, 0.5, 0.77, 1.0, 2.5])
+def test_channels_grow_from_stage_to_stage_at_every_width(width: float) -> None:
+    channels = [ShuffleNetGeometry(width=width).channels(c) for c in (16, 64, 160, 320, 640, 1024)]
+    assert all(a < b for a, b in itertools.pairwise(channels))
+    assert all(c % 8 == 0 for c in channels)
+    if width == 1.0:
+        assert channels == [16, 64, 160, 320, 640, 1024]
 
 
 def test_drawing_shows_each_slot_once_with_the_shapes_of_the_geometry() -> None:

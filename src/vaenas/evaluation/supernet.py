@@ -11,7 +11,7 @@ from vaenas.spaces.space import Population, Scores
 Evaluate = Callable[[Population], Scores]
 """Population -> scores; a supernet evaluator and a tabular benchmark both are one."""
 
-Batch = tuple[UInt8[Tensor, "b c h w"], Int64[Tensor, "b"]]
+Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
 
 
 def recalibrate(

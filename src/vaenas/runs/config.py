@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vaenas.errors import UserError
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
 from vaenas.search.limits import UNITS
+from vaenas.spaces.shufflenet import NARROWEST
 
 
 def parse_count(value: Any) -> Any:
@@ -48,7 +49,7 @@ class SearchConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the supernet runs")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="as in Lightning Fabric")
 
-    width: float = Field(0.25, gt=0, le=8, description="multiplies all channels; 1.0 is the paper's")
+    width: float = Field(0.25, ge=NARROWEST, le=8, description="multiplies all channels; 1.0 is the paper's")
     layers: int = Field(10, ge=5, description="choice layers, a multiple of 5; 20 is the paper's")
     max_flops: Count | None = Field(None, description="limit on multiply-adds, such as 300M")
     max_params: Count | None = Field(None, description="limit on parameters, such as 3.5M")

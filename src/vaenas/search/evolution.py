@@ -120,4 +120,4 @@ def _with_new(
 def _first_of_equals(population: Population) -> Int64[Tensor, "_ s"]:
     """Each row once, in the order of its first appearance."""
     same = (population[:, None, :] == population[None, :, :]).all(-1)
-    return population[same.int().argmax(-1) == torch.arange(len(population))]
+    return population[~same.tril(-1).any(-1)]

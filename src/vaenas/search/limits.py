@@ -14,7 +14,7 @@ from vaenas.spaces.space import LimitTooTight, Population, SearchSpace, draw_val
 UNITS = {"G": 1e9, "M": 1e6, "K": 1e3, "": 1}
 
 
-def readable(count: float) -> str:
+def readable(count: int | float) -> str:
     """365000000 -> "365M", the way that limits are written."""
     for unit, size in UNITS.items():
         if count >= size:

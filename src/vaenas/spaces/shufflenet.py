@@ -1,5 +1,6 @@
 """The ShuffleNet-like space (App. A.4): 20 layers, each one of four ShuffleNetV2 blocks: 4^20 networks."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ SYMBOLS = "357x"
 STEM, STAGES, LAST = 16, (64, 160, 320, 640), 1024
 STAGE_SHARES = (1, 1, 2, 1)  # of the layers: 4/4/8/4 of 20
 
+NARROWEST = 0.125  # below it two stages would get equally many channels, and a block with stride 2 nothing to add
 LARGE_IMAGE = 96  # from this size on the stem halves the image, as at 224; smaller images keep their pixels
 
 
@@ -28,7 +30,7 @@ class ShuffleNetGeometry:
             geometry, 28-64 px), else stride 2 (ImageNet geometry, 224 px).
         image_channels: 1 or 3.
         classes: number of classes, >= 2.
-        width: multiplies all channels, rounded to multiples of 8, > 0; 1.0 is the paper's.
+        width: multiplies all channels, rounded to multiples of 8, >= 0.125; 1.0 is the paper's.
         layers: number of choice blocks, a multiple of 5, divided 1:1:2:1 among the stages; 20 is the paper's.
     """
 
@@ -41,8 +43,8 @@ class ShuffleNetGeometry:
     def __post_init__(self) -> None:
         if self.layers < 5 or self.layers % 5:
             raise UserError(f"layers {self.layers}: space shufflenet takes multiples of 5 (20 is the paper's)")
-        if self.width <= 0:
-            raise UserError(f"width {self.width}: must be above 0 (1.0 is the paper's)")
+        if self.width < NARROWEST:
+            raise UserError(f"width {self.width}: stages must grow by 8 channels each, so >= {NARROWEST} (1.0 = paper)")
         if self.image_size < 16:
             raise UserError(f"image size {self.image_size}: space shufflenet halves the image four times, so >= 16")
 
@@ -56,8 +58,8 @@ class ShuffleNetGeometry:
         return tuple(share * self.layers // sum(STAGE_SHARES) for share in STAGE_SHARES)
 
     def channels(self, paper: int) -> int:
-        """A channel count of the paper at this width: the nearest multiple of 8, at least 8."""
-        return max(8, 8 * round(paper * self.width / 8))
+        """A channel count of the paper at this width: the nearest multiple of 8 (halves up), in the stages >= 16."""
+        return max(8 if paper == STEM else 16, 8 * math.floor(paper * self.width / 8 + 0.5))
 
 
 def shufflenet_space(layers: int = 20) -> SearchSpace:
