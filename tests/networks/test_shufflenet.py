@@ -87,6 +87,14 @@ def test_costs_are_those_of_the_built_network_for_every_operation(name: str, rng
         assert (int(flops), int(params)) == hand_count(geometry, architecture.tolist())
 
 
+def test_single_path_one_shots_released_network_costs_what_its_authors_say() -> None:
+    """323M multiply-adds (SinglePathOneShot's README); A.4's squeeze-and-excitation adds a quarter of a million."""
+    released = torch.tensor([[2, 1, 0, 1, 2, 0, 2, 0, 2, 0, 2, 3, 0, 0, 0, 0, 3, 2, 3, 3]])
+    flops, params = additive_cost(lambda: ShuffleNet(GEOMETRIES["imagenet"]))(released)
+    assert round(int(flops) / 1e6) == 323
+    assert 3.5e6 < int(params) < 3.9e6
+
+
 def test_cheapest_is_no_dearer_than_any(rng: torch.Generator) -> None:
     cost = additive_cost(lambda: ShuffleNet(SMALL))
     population = shufflenet_space(10).uniform(5000, rng)
