@@ -10,6 +10,8 @@ import torch
 if not any(name.startswith("vaenas.") for name in sys.modules):
     jaxtyping.install_import_hook("vaenas", "beartype.beartype")
 
+pytest_plugins = ["tests.real_data"]  # loaded after the hook
+
 torch.set_num_threads(1)  # two test processes share two cores
 
 

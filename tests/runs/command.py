@@ -22,6 +22,10 @@ CHOICES += ["--mutation-prob", "0.5", "--ranking-size", "6", "--log-interval", "
 TINY = [*CHOICES, "--image-size", "16", "--epochs", "4", "--batch-size", "16", "--ranking-images", "30"]
 TINY += ["--recalibration-images", "32", "--vae-interval", "2"]
 
+# Built-in images, about ten seconds: 36 steps with two updates, three generations, the comparison.
+BUILTIN = [*CHOICES, "--epochs", "1", "--batch-size", "256", "--ranking-images", "600", "--recalibration-images", "64"]
+BUILTIN += ["--vae-interval", "0.5", "--checkpoint-seconds", "0.5"]
+
 
 def make_pictures(root: Path) -> Path:
     """Three classes of 50 pictures, each class a colour under noise, and a test set."""
@@ -48,6 +52,13 @@ def command(*words: object) -> list[str]:
 def run(cache: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """A process of its own, to its end."""
     return subprocess.run(command(*words), env=environment(cache), capture_output=True, text=True, timeout=500)
+
+
+def start(*words: object, stdout: Path) -> "subprocess.Popen[str]":
+    """A search in a process of its own, under way."""
+    with stdout.open("w") as file:
+        env = environment(stdout.parent / "cache")
+        return subprocess.Popen(command("search", *words), env=env, stdout=file, stderr=subprocess.PIPE, text=True)
 
 
 @contextmanager

@@ -345,7 +345,7 @@ def test_a_disk_that_fills_up(
     assert done.returncode == 2
     assert "checkpoint: No space left on device; make room" in line
     shutil.copytree(disk / "run", tmp_path / "run")
-    assert run(cache, "search", "--resume", tmp_path / "run").returncode == 0
+    assert call("search", "--resume", tmp_path / "run") == 0
     assert result(tmp_path / "run") == result(finished)
     assert metrics(tmp_path / "run") == metrics(finished)
 

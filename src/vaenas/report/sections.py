@@ -66,8 +66,8 @@ def _training(data: RunData) -> Part:
     return (
         "fig-training",
         figures.training(data.train),
-        f"Training of the supernet. Loss (left axis) and accuracy (right axis) on training batches, each the mean "
-        f"since the record before, {len(data.train)} records up to epoch {last['epoch']:.4g}. The thin dashed "
+        f"Training of the supernet. Loss (left axis) and accuracy (right axis) of single training batches, each "
+        f"on the path drawn for it, {len(data.train)} records up to epoch {last['epoch']:.4g}. The thin dashed "
         f"line is ε, the probability of a draw from the learned sampler instead of a uniform one (Eq. 5).",
     )
 

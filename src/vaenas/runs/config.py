@@ -54,7 +54,7 @@ class SearchConfig(BaseModel):
     max_flops: Count | None = Field(None, description="limit on multiply-adds, such as 300M")
     max_params: Count | None = Field(None, description="limit on parameters, such as 3.5M")
 
-    epochs: int = Field(10, ge=1, description="of supernet training")
+    epochs: int = Field(8, ge=1, description="of supernet training")
     batch_size: int = Field(64, ge=2, description="images a step")
     learning_rate: float = Field(0.1, gt=0, description="at the start; falls linearly to 0")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")

@@ -8,7 +8,7 @@ import pytest
 
 from vaenas.data.cache import file_digest, new_folder
 
-SHARED = Path(os.environ.get("VAENAS_SHARED_DATA") or Path(__file__).parents[2] / "../shared/data").resolve()
+SHARED = Path(os.environ.get("VAENAS_SHARED_DATA") or Path(__file__).parents[1] / "../shared/data").resolve()
 CACHE = Path("~/.cache/vaenas-tests").expanduser()
 
 

@@ -1,0 +1,19 @@
+"""A search on CIFAR-10 holds at most 1.5 GiB resident."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from tests.runs.command import run
+
+
+@pytest.mark.timeout(900)
+def test_cifar10_stays_below_one_and_a_half_gib(tmp_path: Path, test_cache: Path, cifar10_archive: Path) -> None:
+    """All training images are touched (an epoch of 49,000), ranked and searched; the peak counts mapped pages too."""
+    words = ["--data", "cifar10", "--data-root", cifar10_archive, "--layers", 5, "--width", 0.125, "--epochs", 1]
+    words += ["--batch-size", 256, "--vae-interval", 1, "--ranking-size", 4, "--population", 4, "--generations", 2]
+    done = run(test_cache, "search", *words, "--output", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert 0.2 * 2**30 < peak < 1.5 * 2**30
