@@ -7,8 +7,10 @@ import jaxtyping
 import pytest
 import torch
 
+import tests.checked  # noqa: F401  # the hook looks it up by name
+
 if not any(name.startswith("vaenas.") for name in sys.modules):
-    jaxtyping.install_import_hook("vaenas", "beartype.beartype")
+    jaxtyping.install_import_hook("vaenas", "tests.checked.checked")
 
 pytest_plugins = ["tests.real_data"]  # loaded after the hook
 

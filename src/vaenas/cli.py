@@ -7,7 +7,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
-import click
 import typer
 
 import vaenas
@@ -15,22 +14,24 @@ from vaenas.errors import UserError
 from vaenas.runs.config import SearchConfig, make_config, option, read_yaml
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Neural architecture search with a learned sampler.",
 )  # fmt: skip
 
+# Typer brings a click of its own, or uses the one that is installed: the base of its errors, whichever that is.
+ClickException: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def main() -> None:
     """Entry point of `vaenas`. Exit code 2 and one line for what the user can mend."""
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
         code = _fail(str(error))
-    except click.ClickException as error:
-        code = _fail(error.format_message())
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except ClickException as error:
+        code = _fail(getattr(error, "message", str(error)))
+    except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED[signal.SIGINT]
     sys.exit(code or 0)
 
@@ -73,7 +74,9 @@ def _signature() -> inspect.Signature:
         kind = bool if field.annotation is bool else str
         annotation = Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", metavar=name.upper())]
         if kind is bool:
-            annotation = Annotated[bool | None, typer.Option(option(name), help=f"{field.description}")]
+            annotation = Annotated[
+                bool | None, typer.Option(f"{option(name)}/{option(f'no_{name}')}", help=f"{field.description}")
+            ]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return inspect.Signature(parameters)
 

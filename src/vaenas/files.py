@@ -13,6 +13,7 @@ USERS_TO_MEND = {
     errno.EDQUOT,
     errno.EFBIG,
     errno.EACCES,
+    errno.ENOENT,
     errno.EPERM,
     errno.EROFS,
     errno.ENOTDIR,

@@ -189,7 +189,7 @@ def evolution(generations: Records) -> Figure:
 
 
 @rc_context(STYLE)
-def pareto(evaluations: Records, front: Records, best: Mapping[str, Any], max_flops: float | None) -> Figure:
+def pareto(evaluations: Records, front: Records, best: Mapping[str, Any], max_flops: int | float | None) -> Figure:
     """Accuracy against FLOPs in millions: every evaluated architecture, the front as steps, the best, the limit."""
     figure, axes = _figure(3.8)
     axes.scatter(

@@ -190,7 +190,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _millions(count: float) -> str:
+def _millions(count: int | float) -> str:
     return f"{count / 1e6:,.0f} M" if count >= 1e9 else f"{count / 1e6:.4g} M"
 
 

@@ -21,11 +21,11 @@ def parse_count(value: Any) -> Any:
         return value
     try:
         return round(float(match[1]) * UNITS[match[2].upper()])
-    except ValueError:
+    except (ValueError, OverflowError):
         return value
 
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 

@@ -35,6 +35,8 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             if directory.config_file.exists():
                 raise UserError(f"--output {path} holds another run: choose another folder, or --resume {path}")
+            for left_by_a_kill in path.glob(".config.yaml.*.tmp"):
+                left_by_a_kill.unlink()
             if any(path.iterdir()):
                 raise UserError(f"--output {path} is not empty and holds no run: choose another folder")
         text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
@@ -77,6 +79,8 @@ class RunDirectory:
         Raises:
             UserError: the file is cut short or altered.
         """
+        for left_by_a_kill in self.path.glob(".*.tmp"):
+            left_by_a_kill.unlink()
         if not self.checkpoint_file.exists():
             self.metrics_file.unlink(missing_ok=True)
             return None
@@ -97,7 +101,8 @@ class RunDirectory:
             raise UserError(damaged) from None
         if self.metrics_file.exists():
             with writing(self.metrics_file, MEND), self.metrics_file.open("r+b") as file:
-                file.truncate(state["metrics_bytes"])
+                # Whole lines only: a power cut may have lost some that the checkpoint counts.
+                file.truncate(file.read(state["metrics_bytes"]).rfind(b"\n") + 1)
         return state
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:

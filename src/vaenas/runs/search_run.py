@@ -17,7 +17,7 @@ from vaenas.evaluation.supernet import Batch, SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.directory import RunDirectory
+from vaenas.runs.directory import MEND, RunDirectory
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import linear_epsilon
@@ -101,9 +101,15 @@ class SearchRun:
 
         self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
         if resume and (checkpoint := self.directory.load_checkpoint()) is not None:
+            for name, value in checkpoint["config"].items():
+                if value != getattr(config, name):
+                    raise UserError(
+                        f"{self.directory.config_file}, {name}: {getattr(config, name)} is not what the run was begun "
+                        f"with, {value}: put it back, or begin a new run"
+                    )
             self.state.load_state_dict(checkpoint["search"])
             self._seconds_before = checkpoint["seconds"]
-        self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step)
+        self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, MEND)
 
     @property
     def seconds(self) -> float:
@@ -116,7 +122,9 @@ class SearchRun:
 
     def save(self) -> None:
         """Writes the checkpoint."""
-        self.directory.save_checkpoint({"search": self.state.state_dict(), "seconds": self.seconds})
+        self.directory.save_checkpoint(
+            {"search": self.state.state_dict(), "config": self.config.model_dump(), "seconds": self.seconds}
+        )
 
     def records(self) -> Iterator[Record]:
         """Runs the search to its end: metrics, checkpoints and at last the result are written as it goes."""
@@ -132,7 +140,6 @@ class SearchRun:
                 last_save = time.monotonic()
             yield record
         self.save()
-        self.tensorboard.close()
         self.directory.write_json("drawing.json", drawing(self.geometry, self._best()))
         self.directory.write_json("result.json", self._result())
 

@@ -70,6 +70,7 @@ class OneShotState:
     evolution: Evolution | None = None
     uniform: Population | None = None  # line 13's counterpart: as many uniform draws, for comparison
     compared: Archive | None = None
+    ended: bool = False  # the comparison has been told
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and dictionaries of them, random states included."""
@@ -88,6 +89,7 @@ class OneShotState:
             "evolution": evolution and evolution.state_dict(),
             "uniform": self.uniform,
             "compared": None if self.compared is None else self.compared.state_dict(),
+            "ended": self.ended,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -104,7 +106,7 @@ class OneShotState:
             self.ranking = Ranking(population, learned, Archive.from_state_dict(archive))
         if state["evolution"] is not None:
             self.evolution = Evolution.from_state_dict(state["evolution"])
-        self.uniform = state["uniform"]
+        self.uniform, self.ended = state["uniform"], state["ended"]
         if state["compared"] is not None:
             self.compared = Archive.from_state_dict(state["compared"])
 
@@ -150,7 +152,7 @@ class OneShot:
         yield from evolve(  # line 15
             state.evolution, self.space, settings.evolution, self.evaluate, self.accept, state.rng
         )
-        if learned:
+        if learned and not state.ended:
             yield from self._compare(state, state.evolution)
 
     def _next_architecture(
@@ -227,4 +229,5 @@ class OneShot:
             "sampler": evolution.archive.lookup(evolution.seeds).tolist(),
             "uniform": state.compared.lookup(state.uniform).tolist(),
         }
+        state.ended = True
         yield Record("comparison", values)
