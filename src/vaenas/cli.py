@@ -30,7 +30,7 @@ def main() -> None:
     except UserError as error:
         code = _fail(str(error))
     except ClickException as error:
-        code = _fail(getattr(error, "message", str(error)))
+        code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED[signal.SIGINT]
     sys.exit(code or 0)
