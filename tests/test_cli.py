@@ -70,7 +70,7 @@ def test_help_lists_every_setting_its_meaning_and_default(capsys: pytest.Capture
     for name, field in SearchConfig.model_fields.items():
         assert option(name) in words
         assert str(field.description)[:20] in words
-    assert "of supernet training [10]" in words
+    assert "of supernet training [8]" in words
 
 
 def test_without_a_command_it_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The command line: parses, wires the rooms, prints."""
 
 import inspect
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -20,7 +21,14 @@ app = typer.Typer(
 
 # Typer brings a click of its own, or uses the one that is installed: the base of its errors, whichever that is.
 ClickException: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Interrupted(BaseException):
+    """Stopped by a signal at once; what is on disk is whole, since every file is written so."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 def main() -> None:
@@ -31,6 +39,8 @@ def main() -> None:
         code = _fail(str(error))
     except ClickException as error:
         code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
+    except Interrupted as interrupted:
+        code = INTERRUPTED[interrupted.number]
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED[signal.SIGINT]
     sys.exit(code or 0)
@@ -108,31 +118,38 @@ def _free_folder(settings: SearchConfig) -> Path:
 
 
 def _run(settings: SearchConfig, directory: Path, resumes: bool) -> None:
-    from vaenas.progress import SearchProgress
-    from vaenas.report import write_report
-    from vaenas.runs.search_run import SearchRun
-
-    stopped_by: list[int] = []
+    searching, stopped_by = False, 0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if stopped_by:  # asked twice: at once
-            raise KeyboardInterrupt
-        stopped_by.append(number)
+        nonlocal stopped_by
+        if stopped_by or not searching:  # asked twice, or nothing to save yet: at once
+            raise Interrupted(number)
+        stopped_by = number
+        print("stopping and saving; once more to stop at once", file=sys.stderr)
 
     previous = {number: signal.signal(number, stop) for number in INTERRUPTED}
     try:
-        run = SearchRun(settings, directory, resumes)
-        with SearchProgress(run) as progress:
-            if not run.finished:
+        from vaenas.progress import SearchProgress, print_result
+        from vaenas.report import write_report
+        from vaenas.runs.directory import RunDirectory
+        from vaenas.runs.search_run import SearchRun
+
+        finished = resumes and RunDirectory.open(directory).result() is not None
+        if not finished:
+            run = SearchRun(settings, directory, resumes)
+            with SearchProgress(run) as progress:
+                searching = True
                 for record in run.records():
                     progress.show(record)
                     if stopped_by:
                         run.save()
                         break
-        if stopped_by and not run.finished:
-            print(f"stopped and saved; go on with: vaenas search --resume {directory}", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED[signal.Signals(stopped_by[0])])
-        progress.print_result(write_report(directory))
+            searching = False
+            if stopped_by and run.directory.result() is None:
+                again = f"vaenas search --resume {shlex.quote(str(directory))}"
+                print(f"stopped and saved; go on with: {again}", file=sys.stderr)
+                raise typer.Exit(INTERRUPTED[stopped_by])
+        print_result(RunDirectory(directory), write_report(directory))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

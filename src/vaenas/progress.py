@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
 from vaenas.search.limits import readable
 from vaenas.search.record import Record
@@ -30,6 +31,7 @@ class SearchProgress:
         )  # fmt: skip
         self._tasks: dict[str, Any] = {}
         self._last_line = 0.0
+        self._accuracy: float | None = None
 
     def __enter__(self) -> "SearchProgress":
         run = self.run
@@ -56,14 +58,17 @@ class SearchProgress:
             case "train":
                 epoch = run.state.step / run.steps_per_epoch
                 self.numbers |= {
-                    "epoch": f"{epoch:.1f}", "loss": f"{values['loss']:.3f}", "epsilon": f"{values['epsilon']:.2f}"
-                }  # fmt: skip
+                    "epoch": f"{epoch:.1f}",
+                    "loss": f"{values['loss']:.3f}",
+                    "accuracy": f"{self._mean_accuracy(values['accuracy']):.3f}",
+                    "epsilon": f"{values['epsilon']:.2f}",
+                }
                 self._phase("train", run.state.step, run.search.settings.steps)
             case "evaluation":
                 self._phase(values["of"], values["done"], values["total"])
             case "update":
                 mean = sum(values["scores"]) / len(values["scores"])
-                self.numbers |= {"supernet accuracy": f"{mean:.3f}", "entropy": f"{values['entropy']:.3f}"}
+                self.numbers |= {"ranked": f"{mean:.3f}", "entropy": f"{values['entropy']:.3f}"}
                 self._line("update", force=True)
             case "generation":
                 self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
@@ -75,6 +80,11 @@ class SearchProgress:
                     f"sampler {means['sampler']}, uniform {means['uniform']}",
                     highlight=False,
                 )
+
+    def _mean_accuracy(self, accuracy: float) -> float:
+        """Training accuracy of the paths drawn lately, averaged over some twenty steps."""
+        self._accuracy = accuracy if self._accuracy is None else 0.95 * self._accuracy + 0.05 * accuracy
+        return self._accuracy
 
     def _phase(self, name: str, done: int, total: int, force: bool = False) -> None:
         shown = "  ".join(f"{key} {value}" for key, value in self.numbers.items())
@@ -97,24 +107,20 @@ class SearchProgress:
             f"[{self.run.seconds:7.1f} s] {head}  {shown}", highlight=False, markup=False, soft_wrap=True
         )
 
-    def print_result(self, report: Path) -> None:
-        """The best architectures and where everything lies."""
-        result = self.run.directory.result()
-        assert result is not None
-        table = Table("", "architecture", "accuracy", "multiply-adds", "parameters")
-        best = result["best"]
-        table.add_row(
-            "best", best["code"], f"{best['accuracy']:.4f}", readable(best["flops"]), readable(best["params"])
-        )
-        for entry in reversed(result["pareto"]):
-            if entry["code"] != best["code"]:
-                table.add_row(
-                    "front", entry["code"], f"{entry['accuracy']:.4f}",
-                    readable(entry["flops"]), readable(entry["params"]),
-                )  # fmt: skip
-        self.console.print(table)
-        for what, where in (("result", self.run.directory.result_file), ("report", report)):
-            self.console.print(f"{what}: {where}", highlight=False, soft_wrap=True)
+
+def print_result(directory: RunDirectory, report: Path) -> None:
+    """The best architectures of a finished run and where everything lies."""
+    console, result = Console(), directory.result()
+    assert result is not None
+    table = Table("", "architecture", "accuracy", "multiply-adds", "parameters")
+    best = result["best"]
+    others = [entry for entry in reversed(result["pareto"]) if entry["code"] != best["code"]]
+    for name, entry in (("best", best), *(("front", entry) for entry in others)):
+        costs = readable(entry["flops"]), readable(entry["params"])
+        table.add_row(name, entry["code"], f"{entry['accuracy']:.4f}", *costs)
+    console.print(table)
+    for what, where in (("result", directory.result_file), ("report", report)):
+        console.print(f"{what}: {where}", highlight=False, soft_wrap=True)
 
 
 def _flops_range(run: SearchRun) -> tuple[int, int]:

@@ -30,6 +30,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 
 
+# Settings that a preset of the VAE decides where they are not given, and their names in `VAESettings`.
+OF_PRESET = {name: name for name in ("keep_ratio", "kl_weight", "free_bits")} | {"vae_iterations": "iterations"}
+
+
 class SearchConfig(BaseModel):
     """Settings of `vaenas search`: each a YAML key and, with dashes, a command-line option."""
 
@@ -47,7 +51,7 @@ class SearchConfig(BaseModel):
     image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the supernet runs")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="as in Lightning Fabric")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")
 
     width: float = Field(0.25, ge=NARROWEST, le=8, description="multiplies all channels; 1.0 is the paper's")
     layers: int = Field(10, ge=5, description="choice layers, a multiple of 5; 20 is the paper's")
@@ -92,10 +96,12 @@ class SearchConfig(BaseModel):
         """Settings that follow from others are written out, so that `config.yaml` says what was run."""
         values = dict(values)
         preset = PAPER_LITERAL if values.get("vae") == "literal" else RECOMMENDED
-        names = ("keep_ratio", "kl_weight", "free_bits")
-        for name, default in [*((n, getattr(preset, n)) for n in names), ("vae_iterations", preset.iterations)]:
+        for name, of_vae in OF_PRESET.items():
             if values.get(name) is None:
-                values[name] = default
+                values[name] = getattr(preset, of_vae)
+        for name in ("data", "data_root"):  # the saved settings must hold from any folder
+            if isinstance(values.get(name), str) and values[name] not in ("", "builtin", "cifar10"):
+                values[name] = str(Path(values[name]).expanduser().resolve())
         return values
 
     @model_validator(mode="after")
@@ -119,6 +125,8 @@ def make_config(options: dict[str, Any], file: Path | None = None) -> SearchConf
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
     from_file = read_yaml(file) if file else {}
+    if "vae" in options:  # a saved file has the numbers of another preset written out
+        from_file = {name: value for name, value in from_file.items() if name not in OF_PRESET}
     try:
         return SearchConfig(**{**from_file, **options})
     except ValidationError as error:

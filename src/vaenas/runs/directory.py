@@ -49,7 +49,10 @@ class RunDirectory:
         directory = cls(path)
         if not directory.config_file.is_file():
             raise UserError(f"--resume {path}: there is no run in it (no config.yaml)")
-        version = directory.config_file.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# vaenas ")
+        try:
+            version = directory.config_file.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# vaenas ")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--resume {path}: cannot read {directory.config_file}: {error}") from None
         if version != vaenas.__version__:
             raise UserError(
                 f"--resume {path}: begun by vaenas {version}, this is {vaenas.__version__}: install that version, "
@@ -111,4 +114,9 @@ class RunDirectory:
 
     def result(self) -> dict[str, Any] | None:
         """`result.json`, or None before the search has ended."""
-        return json.loads(self.result_file.read_text(encoding="utf-8")) if self.result_file.is_file() else None
+        if not self.result_file.is_file():
+            return None
+        try:
+            return json.loads(self.result_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {self.result_file}: {error}; remove it to finish the run again") from None

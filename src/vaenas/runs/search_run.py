@@ -1,5 +1,7 @@
 """A search as a run: builds the rooms from the settings, iterates, writes down, resumes."""
 
+import hashlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -49,8 +51,8 @@ class Subset:
         return self.data.batch(self.rows[indices])
 
     def batches(self, n: int, size: int = EVALUATION_BATCH) -> list[Batch]:
-        """The first n rows in batches."""
-        return [self.batch(part) for part in torch.arange(n).split(size)]
+        """The first n rows in batches of nearly equal size, at most `size`."""
+        return [self.batch(part) for part in torch.arange(n).chunk(-(-n // size))]
 
 
 class SearchRun:
@@ -82,7 +84,8 @@ class SearchRun:
         self.geometry, self.space = geometry, shufflenet_space(config.layers)
         self.cost: AdditiveCost = additive_cost(lambda: ShuffleNet(geometry))
         self.limits = Limits(self.cost, config.max_flops, config.max_params)
-        self.limits.check(self.space, uniform_proposals(self.space, config.seed))
+        needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
+        self.limits.check(self.space, uniform_proposals(self.space, config.seed), needed)
 
         training, ranking = _split(config, self.data, rng)
         self.steps_per_epoch = len(training) // config.batch_size
@@ -97,6 +100,7 @@ class SearchRun:
         self.search = OneShot(
             self.space, _settings(config, self.steps_per_epoch), fabric, training, augment, evaluate, self.limits.accept
         )
+        self.search.limits = str(self.limits)
         self.state = OneShotState(network, optimizer, make_sampler(config, self.space, rng), rng)
 
         self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
@@ -107,6 +111,11 @@ class SearchRun:
                         f"{self.directory.config_file}, {name}: {getattr(config, name)} is not what the run was begun "
                         f"with, {value}: put it back, or begin a new run"
                     )
+            if checkpoint["data"] != _fingerprint(self.data):
+                raise UserError(
+                    f"--resume {directory}: the images of {config.data} are not those that the run was begun with: put "
+                    f"them back, or begin a new run"
+                )
             self.state.load_state_dict(checkpoint["search"])
             self._seconds_before = checkpoint["seconds"]
         self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, MEND)
@@ -116,18 +125,20 @@ class SearchRun:
         """Time spent on this run, earlier sittings included up to their last checkpoint."""
         return self._seconds_before + time.monotonic() - self._began
 
-    @property
-    def finished(self) -> bool:
-        return self.directory.result_file.is_file()
-
     def save(self) -> None:
         """Writes the checkpoint."""
         self.directory.save_checkpoint(
-            {"search": self.state.state_dict(), "config": self.config.model_dump(), "seconds": self.seconds}
+            {
+                "search": self.state.state_dict(),
+                "config": self.config.model_dump(),
+                "data": _fingerprint(self.data),
+                "seconds": self.seconds,
+            }
         )
 
     def records(self) -> Iterator[Record]:
         """Runs the search to its end: metrics, checkpoints and at last the result are written as it goes."""
+        self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()
         for record in self.search.run(self.state):
             self._log(record)
@@ -140,8 +151,10 @@ class SearchRun:
                 last_save = time.monotonic()
             yield record
         self.save()
-        self.directory.write_json("drawing.json", drawing(self.geometry, self._best()))
-        self.directory.write_json("result.json", self._result())
+        result = self._result()
+        best = torch.tensor(result["best"]["architecture"])
+        self.directory.write_json("drawing.json", drawing(self.geometry, best))
+        self.directory.write_json("result.json", result)
 
     def _log(self, record: Record) -> None:
         state, values = self.state, dict(record.values)
@@ -149,15 +162,10 @@ class SearchRun:
             return
         if record.kind == "update":
             values["flops"] = self.cost(torch.tensor(values["population"])).flops.tolist()
-            values["epsilon"] = self.search.settings.epsilon(state.step)
         epoch = state.step / self.steps_per_epoch
         line = {"kind": record.kind, "step": state.step, "epoch": round(epoch, 4), "seconds": round(self.seconds, 3)}
         self.directory.append_metrics({**line, **values})
         self.tensorboard.add(record.kind, state.step, values)
-
-    def _best(self) -> torch.Tensor:
-        assert self.state.evolution is not None
-        return self.state.evolution.archive.best(1)[0]
 
     def _result(self) -> dict[str, Any]:
         """`result.json`: of the architectures that were evaluated on the final weights."""
@@ -166,13 +174,12 @@ class SearchRun:
         archive = state.evolution.archive
         population, scores = archive.population, archive.scores
         if state.compared is not None:
-            new = torch.cat([archive.population[:0], state.compared.population])
-            new = archive.missing(new)
+            new = archive.missing(state.compared.population)
             population = torch.cat([population, new])
             scores = torch.cat([scores, state.compared.lookup(new)])
         costs = self.cost(population)
         order = costs.flops.argsort(stable=True)
-        front = [i for i in order.tolist() if pareto_front(scores, costs.flops)[i]]
+        front = order[pareto_front(scores, costs.flops)[order]].tolist()
         codes = self.space.encode(population)
 
         def entry(i: int) -> dict[str, Any]:
@@ -219,6 +226,12 @@ def _check_device(config: SearchConfig) -> None:
 def _load_data(config: SearchConfig) -> ImageData:
     root = Path(config.data_root) if config.data_root else None
     return load(config.data, root, config.image_size, config.download, config.skip_bad_images)
+
+
+def _fingerprint(data: ImageData) -> str:
+    """Changes with the images that were found, their order, their classes and their colours."""
+    facts = [data.train.classes, data.train.image_size, data.mean, data.std]
+    return hashlib.sha256(json.dumps(facts).encode() + data.train.labels.numpy().tobytes()).hexdigest()
 
 
 def _split(config: SearchConfig, data: ImageData, rng: Generator) -> tuple[Subset, Subset]:

@@ -17,7 +17,7 @@ class Mixture:
         self.base, self.learned = base, learned
 
     def sample(
-        self, epsilon: Float[Tensor, "n"], rng: Generator, accept: Accept | None = None
+        self, epsilon: Float[Tensor, "n"], rng: Generator, accept: Accept | None = None, limits: str = ""
     ) -> tuple[Population, Bool[Tensor, "n"]]:
         """One row per entry of `epsilon` (in [0, 1]), and which rows are the learned sampler's.
 
@@ -30,7 +30,9 @@ class Mixture:
             if accept is None:
                 population[rows] = sampler.sample(n, rng)
             else:
-                population[rows] = draw_valid(lambda m, sampler=sampler: sampler.sample(m, rng), accept, n)
+                population[rows] = draw_valid(
+                    lambda m, sampler=sampler: sampler.sample(m, rng), accept, n, limits=limits
+                )
         return population, from_learned
 
 

@@ -43,8 +43,8 @@ class Limits:
         bounds = {"--max-flops": self.max_flops, "--max-params": self.max_params}
         return " and ".join(f"{name} {readable(bound)}" for name, bound in bounds.items() if bound is not None)
 
-    def check(self, space: SearchSpace, propose: Callable[[int], Population]) -> None:
-        """Raises `UserError` if nothing, or next to nothing, of the space keeps the bounds."""
+    def check(self, space: SearchSpace, propose: Callable[[int], Population], needed: int = 1) -> None:
+        """Raises `UserError` if nothing of the space keeps the bounds, or too little to draw `needed` architectures."""
         names = (("--max-flops", "multiply-adds", self.max_flops), ("--max-params", "parameters", self.max_params))
         for which, (option, unit, bound) in enumerate(names):
             architecture, least = self.cost.cheapest(which)
@@ -55,12 +55,14 @@ class Limits:
                     f"architecture, {code}, has {least:,} {unit}: raise {option} or lower --width"
                 )
         try:
-            draw_valid(propose, self.accept, 1, max_tries=400, limits=str(self))
+            draw_valid(propose, self.accept, needed, limits=str(self))
         except LimitTooTight as error:
+            least = [self.cost.cheapest(which)[1] for which in (0, 1)]
             near = [torch.quantile(cost.float(), 0.001) for cost in self.cost(propose(20_000))]
             raise UserError(
-                f"{error} (one in a thousand has at most {readable(float(near[0]))} multiply-adds, "
-                f"one in a thousand at most {readable(float(near[1]))} parameters), or lower --width"
+                f"{error} (one in a thousand has at most {readable(float(near[0]))} multiply-adds, one in a thousand "
+                f"at most {readable(float(near[1]))} parameters; the cheapest {least[0]:,} and {least[1]:,}), "
+                f"or lower --width"
             ) from None
 
 

@@ -122,6 +122,7 @@ class OneShot:
     augment: Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
     evaluate: Evaluate
     accept: Accept  # kept by what is ranked, seeded and returned; training draws from all of Γ
+    limits: str = "the limits"  # what `accept` is, for messages
 
     def run(self, state: OneShotState) -> Iterator[Record]:
         """Algorithm 2 from `state` on. At each record the state is whole: save it or stop as you like."""
@@ -138,13 +139,12 @@ class OneShot:
             architecture = self._next_architecture(state, gamma, epsilon)  # line 3
             values = self._train_step(state, architecture)  # line 4
             values["epsilon"] = epsilon(state.step)
-            state.step += 1  # line 11: ε is a function of the step
+            state.step += 1
             if learned and state.step % settings.vae_interval == 0:  # line 5
-                shares = torch.full((settings.ranking_size,), epsilon(state.step))
-                state.ranking = Ranking(
-                    *gamma.sample(shares, state.rng, self.accept), Archive(self.space.slots)
-                )  # line 6
-            yield Record("train", values)
+                shares = torch.full((settings.ranking_size,), values["epsilon"])
+                drawn = gamma.sample(shares, state.rng, self.accept, self.limits)  # line 6
+                state.ranking = Ranking(*drawn, Archive(self.space.slots))
+            yield Record("train", values)  # line 11: ε is a function of the step
 
         if state.evolution is None:  # lines 13-14; without a learned sampler the seeds are uniform (Guo et al. 2019)
             seeds = self._draw(sampler if learned else UniformSampler(self.space), state.rng)
@@ -189,7 +189,8 @@ class OneShot:
             optimizer.zero_grad(set_to_none=True)
             raise UserError(
                 f"step {state.step + 1}: the loss is {value:g} and the gradient's norm {float(norm or 0):g}: training "
-                f"diverged at learning rate {rate:.3g}; the last checkpoint is kept; lower --learning-rate"
+                f"diverged at learning rate {rate:.3g}; the last checkpoint is kept; begin a new run with a lower "
+                f"--learning-rate"
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)  # None, not 0: SGD then skips the path's weights when it is not sampled
@@ -206,6 +207,7 @@ class OneShot:
         yield Record(
             "update",
             {
+                "epsilon": self.settings.epsilon(state.step - 1),
                 "population": ranking.population.tolist(),
                 "scores": scores.tolist(),
                 "learned": ranking.learned.tolist(),
@@ -216,7 +218,7 @@ class OneShot:
     def _draw(self, sampler: Sampler, rng: Generator) -> Population:
         """N_seeds architectures that keep the limits."""
         n = self.settings.evolution.population
-        return draw_valid(lambda m: sampler.sample(m, rng), self.accept, n)
+        return draw_valid(lambda m: sampler.sample(m, rng), self.accept, n, limits=self.limits)
 
     def _compare(self, state: OneShotState, evolution: Evolution) -> Iterator[Record]:
         """Did the sampler learn? The scores of line 13's draws against as many uniform ones, on the final weights."""

@@ -127,14 +127,14 @@ class LimitTooTight(UserError):
 
 
 def draw_valid(
-    propose: Callable[[int], Population], accept: Accept, n: int, max_tries: int = 200, limits: str = "the limits"
+    propose: Callable[[int], Population], accept: Accept, n: int, max_tries: int = 100, limits: str = "the limits"
 ) -> Population:
     """n accepted architectures by rejection: the accepted proposals of as many rounds as it takes.
 
     Args:
         propose: gives that many fresh proposals, independent of the ones before.
         accept: which of them may stay.
-        max_tries: rounds of n (at least 256) proposals before it gives up.
+        max_tries: rounds of n (at least 4096) proposals before it gives up.
         limits: named in the message when it gives up.
 
     Raises:
@@ -144,7 +144,7 @@ def draw_valid(
     passed = tried = 0
     for _ in range(max_tries):
         # The first round asks for just n: most spaces accept nearly everything.
-        proposals = propose(n if tried == 0 else max(n, 256))
+        proposals = propose(n if tried == 0 else max(n, 4096))
         good = proposals[accept(proposals)]
         kept.append(good)
         tried, passed = tried + len(proposals), passed + len(good)
