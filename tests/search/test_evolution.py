@@ -13,7 +13,7 @@ from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.search.archive import Archive, pareto_front, score
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
 from vaenas.search.limits import Limits, readable, uniform_proposals
-from vaenas.spaces.shufflenet import shufflenet_space
+from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import Population, Scores
 
 SPACE = SPACES["shufflenet-10"]
@@ -133,3 +133,13 @@ def test_limits_accept_exactly_what_is_within(rng: torch.Generator) -> None:
 
 def test_counts_are_readable() -> None:
     assert [readable(n) for n in (365_000_000, 3_460_000, 12, 1_500, 2e9)] == ["365M", "3.46M", "12", "1.5K", "2G"]
+
+
+def test_a_budget_that_leaves_too_few_to_finish_the_search_is_found_out_before_it_begins(rng: torch.Generator) -> None:
+    """One architecture can be drawn, hundreds cannot: the check asks for as many as the search will need."""
+    cost = additive_cost(lambda: ShuffleNet(ShuffleNetGeometry(28, 1, 10, 0.25, 10)))
+    space, tight = shufflenet_space(10), cost.cheapest(0)[1] + 20_000
+    accepted = int(Limits(cost, max_flops=tight).accept(space.uniform(409_600, rng)).sum())
+    assert accepted < 200, "else this limit cannot show it"
+    with pytest.raises(UserError, match=r"only \d+ keep --max-flops .*; 200 are needed.* the cheapest"):
+        Limits(cost, max_flops=tight).check(space, uniform_proposals(space, 0), needed=200)

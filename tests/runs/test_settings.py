@@ -1,0 +1,57 @@
+"""Settings say what was run, wherever they are read again, and a resumed run sees the same images."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.runs.command import TINY, call, make_pictures, result
+from vaenas.runs.config import make_config
+from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
+
+
+def saved(path: Path, **options: object) -> Path:
+    path.write_text(yaml.safe_dump(make_config(options).model_dump()))
+    return path
+
+
+def test_a_preset_on_the_command_line_brings_its_own_numbers_over_a_saved_file(tmp_path: Path) -> None:
+    file = saved(tmp_path / "config.yaml")
+    assert make_config({}, file).keep_ratio == RECOMMENDED.keep_ratio
+    literal = make_config({"vae": "literal", "free_bits": "0.3"}, file)
+    assert (literal.keep_ratio, literal.kl_weight, literal.vae_iterations) == (
+        PAPER_LITERAL.keep_ratio, PAPER_LITERAL.kl_weight, PAPER_LITERAL.iterations,
+    )  # fmt: skip
+    assert literal.free_bits == 0.3
+
+
+def test_saved_settings_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = saved(tmp_path / "config.yaml", data="pictures")
+    monkeypatch.chdir("/")
+    assert make_config({}, file).data == str(tmp_path / "pictures")
+    assert make_config({"data": "cifar10", "data_root": "somewhere"}).data_root == "/somewhere"
+
+
+def test_a_run_does_not_resume_on_other_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures, run = make_pictures(tmp_path / "pictures"), tmp_path / "run"
+    assert call("search", "--data", pictures, "--output", run, *TINY) == 0
+    before = result(run)
+    (run / "result.json").unlink()
+    shutil.copy(pictures / "train/red/0.png", pictures / "train/red/new.png")
+    capsys.readouterr()
+    assert call("search", "--resume", run) == 2
+    assert "are not those that the run was begun with" in capsys.readouterr().err
+    (pictures / "train/red/new.png").unlink()
+    assert call("search", "--resume", run) == 0  # nothing was lost
+    assert result(run) == before
+
+
+def test_a_finished_run_is_shown_again_without_its_images(finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    head = (run / "config.yaml").read_text().split("\n", 1)[0]
+    (run / "config.yaml").write_text(head + "\n" + yaml.safe_dump({**settings, "data": str(tmp_path / "gone")}))
+    assert call("search", "--resume", run) == 0
