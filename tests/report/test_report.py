@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import vaenas.report.html
 from vaenas.errors import UserError
 from vaenas.report import write_report
 
@@ -231,7 +230,7 @@ def test_write_is_atomic(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(vaenas.report.html.os, "replace", fail)
+    monkeypatch.setattr("vaenas.files.os.replace", fail)
     with pytest.raises(UserError, match="No space left on device"):
         write_report(run)
     assert (run / "report.html").read_text() == "before"
