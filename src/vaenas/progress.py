@@ -42,6 +42,7 @@ class SearchProgress:
             + (f", limit {run.limits}" if str(run.limits) else "")
             + f"; {run.data.name}: {images:,} images train, {ranked:,} rank; device {run.search.fabric.device}",
             highlight=False,
+            soft_wrap=True,
         )
         if run.data.skipped:
             self.console.print(f"{len(run.data.skipped)} unreadable images are left out", highlight=False)
@@ -79,6 +80,7 @@ class SearchProgress:
                     f"mean accuracy of {len(values['sampler'])} draws each on the final supernet: "
                     f"sampler {means['sampler']}, uniform {means['uniform']}",
                     highlight=False,
+                    soft_wrap=True,
                 )
 
     def _mean_accuracy(self, accuracy: float) -> float:

@@ -131,7 +131,7 @@ def test_stopped_by_a_signal(
     process.send_signal(number)
     _, err = process.communicate(timeout=100)
     assert process.returncode == code, err
-    assert err.count("\n") == 1
+    assert err.count("\n") == 2  # at once, and when it is saved
     assert f"vaenas search --resume {path}" in err
     assert RunDirectory(path).load_checkpoint() is not None
     assert not (path / "result.json").exists()

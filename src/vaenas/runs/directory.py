@@ -58,6 +58,9 @@ class RunDirectory:
                 f"--resume {path}: begun by vaenas {version}, this is {vaenas.__version__}: install that version, "
                 f"or begin anew with --config {directory.config_file}"
             )
+        with writing(path, MEND):
+            for left_by_a_kill in path.glob(".*.tmp"):
+                left_by_a_kill.unlink()
         return directory
 
     def config(self) -> SearchConfig:
@@ -82,8 +85,6 @@ class RunDirectory:
         Raises:
             UserError: the file is cut short or altered.
         """
-        for left_by_a_kill in self.path.glob(".*.tmp"):
-            left_by_a_kill.unlink()
         if not self.checkpoint_file.exists():
             self.metrics_file.unlink(missing_ok=True)
             return None
