@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import vaenas
+from vaenas.bench.commands import app as bench
 from vaenas.errors import UserError
 from vaenas.runs.config import SearchConfig, make_config, option, read_yaml
 
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Neural architecture search with a learned sampler.",
 )  # fmt: skip
+app.add_typer(bench, name="bench")
 
 # Typer brings a click of its own, or uses the one that is installed: the base of its errors, whichever that is.
 ClickException: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -1,0 +1,1 @@
+"""Benchmarks of separately trained networks: their import, and the comparisons made on them."""

@@ -1,0 +1,204 @@
+"""NAS-Bench-101 (Ying et al. 2019) to tables: the official TFRecord files, and cells with labels in Parquet."""
+
+import base64
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from vaenas.bench.runs import columns
+from vaenas.bench.tfrecord import Record, double, fields, read_records
+from vaenas.errors import UserError
+from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.spaces import cells
+from vaenas.spaces.nasbench101 import nasbench101_space
+
+CELLS = 423_624
+BUDGETS = (4, 12, 36, 108)
+_MAX_RECORD = 1 << 14  # bytes; the official ones have some 400
+_HASHES_CHECKED = 1000
+
+
+@dataclass(frozen=True)
+class _Observation:
+    """One training run of one cell."""
+
+    hash: bytes
+    epochs: int
+    adjacency: str
+    operations: str
+    values: tuple[float, float, float]  # validation and test accuracy, seconds of training
+    params: int
+
+
+def from_tfrecord(path: Path) -> TabularBenchmark:
+    """The table in `nasbench_only108.tfrecord` or `nasbench_full.tfrecord`.
+
+    Each record is one training run, three for each cell and number of epochs, as a JSON list of
+
+        the module hash: 32 hexadecimal digits
+        the epochs: 4, 12, 36 or 108
+        the adjacency matrix of v vertices: v * v digits, row by row
+        the vertices' operations with commas between: "input,conv3x3-bn-relu,...,output"
+        the metrics: base64 of a protobuf message
+
+    with the messages
+
+        ModelMetrics    1 repeated EvaluationData (at the start, half-way and at the end), 2 int32 parameters, 3 double
+        EvaluationData  doubles: 1 epoch, 2 training seconds, 3 training, 4 validation and 5 test accuracy; 6 string
+
+    of which the last evaluation counts. Records are read in one go from first to last; memory is bounded by the table's
+    size, not by the file's. The module hashes of 1,000 cells, evenly spread, are computed anew.
+
+    Raises:
+        UserError: names the record that is damaged or no record of NAS-Bench-101, and where it begins.
+    """
+    index: dict[bytes, int] = {}  # of each cell, by its hash
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    populations, params = [], []
+    for records in read_records(path, _MAX_RECORD):
+        observations = [_observation(path, record) for record in records]
+        new = {o.hash: (record, o) for record, o in zip(records, observations, strict=True) if o.hash not in index}
+        index.update((key, len(index) + i) for i, key in enumerate(new))
+        populations.append(_population(path, list(new.values())))
+        params += [o.params for _, o in new.values()]
+        parts.append(
+            (
+                np.array([index[o.hash] for o in observations], dtype=np.int32),
+                np.array([BUDGETS.index(o.epochs) for o in observations], dtype=np.int32),
+                np.array([o.values for o in observations], dtype=np.float32).reshape(-1, 3),
+            )
+        )
+    if not index:
+        raise UserError(f"{path}: no records; the official files have {CELLS:,} cells: get it anew")
+    rows, budgets, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+    del parts
+    present, budgets = np.unique(budgets, return_inverse=True)
+    validation, test, seconds = columns(rows, budgets.astype(np.int32), values)
+    return _table(
+        torch.cat(populations), tuple(BUDGETS[b] for b in present), validation, path,
+        torch.from_numpy(np.frombuffer(b"".join(index), dtype=np.uint8).reshape(-1, 16).copy()), torch.tensor(params),
+        test=test, seconds=seconds, measured=f"validation accuracy of {validation.shape[2]} training runs",
+    )  # fmt: skip
+
+
+def _observation(path: Path, record: Record) -> _Observation:
+    try:
+        module_hash, epochs, adjacency, operations, metrics = json.loads(record.data)
+        if epochs not in BUDGETS or len(module_hash) != 32:
+            raise ValueError(f"hash {module_hash!r}, {epochs} epochs")
+        validation, test, seconds, params = _metrics(base64.b64decode(metrics, validate=True))
+        return _Observation(
+            bytes.fromhex(module_hash), epochs, adjacency, operations, (validation, test, seconds), params
+        )
+    except (ValueError, TypeError, struct.error) as error:
+        raise UserError(f"{path}: {record} is none of NAS-Bench-101's ({error}): is this its official file?") from error
+
+
+def _metrics(message: bytes) -> tuple[float, float, float, int]:
+    """Validation accuracy, test accuracy and seconds of the last evaluation, and the number of parameters."""
+    last, params = b"", -1
+    for number, value in fields(message):
+        if number == 1 and isinstance(value, bytes):
+            last = value
+        elif number == 2 and isinstance(value, int):
+            params = value
+    found = {number: value for number, value in fields(last) if number in (2, 4, 5)}
+    if len(found) < 3 or params < 0:
+        raise ValueError("accuracies, seconds or parameters are missing from its metrics")
+    validation, test, seconds = double(found[4]), double(found[5]), double(found[2])
+    if not (0 <= validation <= 1 and 0 <= test <= 1 and math.isfinite(seconds)):
+        raise ValueError(f"validation accuracy {validation}, test accuracy {test}, {seconds} seconds")
+    return validation, test, seconds, params
+
+
+def _population(path: Path, found: list[tuple[Record, _Observation]]) -> Int64[Tensor, "n 26"]:
+    """The cells of some records."""
+    population = torch.empty(len(found), cells.EDGES + 5, dtype=torch.int64)
+    sizes = np.array([math.isqrt(len(o.adjacency)) for _, o in found])
+    for v in np.unique(sizes).tolist():
+        which = np.flatnonzero(sizes == v)
+        try:
+            digits = np.frombuffer("".join([found[i][1].adjacency for i in which]).encode(), dtype=np.uint8)
+            matrices = torch.from_numpy(digits.astype(np.int64) - ord("0")).reshape(len(which), v, v)
+            operations = [found[i][1].operations.split(",") for i in which]
+            population[which] = cells.from_matrices(matrices, operations)
+        except (UserError, RuntimeError) as error:
+            if len(found) > 1:  # which of them is it?
+                for one in found:
+                    _population(path, [one])
+            raise UserError(f"{path}: {found[0][0]} is no cell of NAS-Bench-101: {error}") from error
+    return population
+
+
+def from_parquet(path: Path) -> TabularBenchmark:
+    """A table from one row per cell of NAS-Bench-101, labelled or not.
+
+    Columns: `hash` (32 hexadecimal digits), `vertices`, `edge_bits` and `ops` as `cells.embed` has them, `params`,
+    `val_acc_{4,12,36,108}ep` in [0, 1] and `train_seconds_108ep`, null where unknown. Further columns are left alone:
+    labels of another origin must not mix with these.
+
+    Raises:
+        UserError: a column is missing, a row is no cell, or a hash is another cell's.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError(f"{path}: reading Parquet needs pyarrow; install it by: pip install 'vaenas[bench]'") from error
+    labels = [f"val_acc_{epochs}ep" for epochs in BUDGETS]
+    wanted = ["hash", "vertices", "edge_bits", "ops", "params", *labels, "train_seconds_108ep"]
+    try:
+        file = parquet.ParquetFile(path)
+        if missing := [name for name in wanted if name not in file.schema_arrow.names]:
+            raise UserError(f"{path}: no column {missing[0]!r}; a table of NAS-Bench-101 needs {', '.join(wanted)}")
+        source = file.read(columns=wanted)
+        if not len(source):
+            raise UserError(f"{path}: no rows; NAS-Bench-101 has {CELLS:,} cells")
+        integers = {name: source[name].cast("int64").to_numpy() for name in ("vertices", "edge_bits", "params")}
+        floats = {name: source[name].cast("float32").to_numpy() for name in [*labels, "train_seconds_108ep"]}
+        hashes = np.frombuffer(bytes.fromhex("".join(source["hash"].to_pylist())), dtype=np.uint8).reshape(-1, 16)
+    except (pyarrow.ArrowException, OSError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: cannot read it as NAS-Bench-101's Parquet table ({error}); get it anew") from error
+    try:
+        vertices, edge_bits, params = (torch.from_numpy(integers[name].copy()) for name in integers)
+        population = cells.embed(vertices, edge_bits, source["ops"].to_pylist())
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    validation = torch.from_numpy(np.stack([floats[name] for name in labels], axis=1))[..., None]
+    seconds = torch.full_like(validation, torch.nan)
+    seconds[:, -1, 0] = torch.from_numpy(floats["train_seconds_108ep"].copy())
+    return _table(
+        population, BUDGETS, validation, path, torch.from_numpy(hashes.copy()), params,
+        seconds=seconds, measured="validation accuracy of one training run",
+    )  # fmt: skip
+
+
+def _table(
+    population: Int64[Tensor, "n 26"],
+    budgets: tuple[int, ...],
+    validation: Float[Tensor, "n b r"],
+    path: Path,
+    hashes: UInt8[Tensor, "n 16"],
+    params: Int64[Tensor, "n"],
+    seconds: Float[Tensor, "n b r"],
+    measured: str,
+    test: Float[Tensor, "n b r"] | None = None,
+) -> TabularBenchmark:
+    """The table, once a sample of its hashes has been computed anew."""
+    table = TabularBenchmark.of(
+        nasbench101_space(), population, budgets, validation,
+        source=path.name, measured=measured, test=test, seconds=seconds, params=params, hashes=hashes,
+    )  # fmt: skip
+    sample = torch.linspace(0, len(population) - 1, min(len(population), _HASHES_CHECKED)).long()
+    for i, found in zip(sample.tolist(), cells.module_hash(population[sample]), strict=True):
+        stated = hashes[i].numpy().tobytes().hex()
+        if found != stated:
+            raise UserError(f"{path}: cell {i} has hash {found}, and not {stated} as it says there: get the file anew")
+    return table

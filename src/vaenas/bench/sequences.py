@@ -1,0 +1,172 @@
+"""Benchmarks of plain sequence spaces to tables: NAS-Bench-201, NAS-Bench-Macro, and a user's own CSV."""
+
+import csv
+import json
+import math
+import string
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaenas.bench.runs import columns
+from vaenas.errors import UserError
+from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.spaces import nasbench201
+from vaenas.spaces.nasbench_macro import nasbench_macro_space
+from vaenas.spaces.space import SearchSpace
+
+DATASETS = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16-120": "imagenet16"}
+"""NAS-Bench-201's data sets, and what their columns begin with."""
+_SYMBOLS = string.digits + string.ascii_letters
+NO_EPOCHS = (0,)
+"""The budgets of a source that states no epochs."""
+
+
+def from_nasbench201(path: Path, dataset: str = "cifar10") -> TabularBenchmark:
+    """A table of NAS-Bench-201 (Dong & Yang 2020) on one of `DATASETS`, after 12 and 200 epochs.
+
+    Columns of the CSV: `cell` (the benchmark's strings), `params`, and for each data set and budget `{d}_val_{b}ep` and
+    `{d}_test_{b}ep` in percent, empty where unknown; a missing column is unknown throughout.
+    """
+    if dataset not in DATASETS:
+        raise UserError(f"--dataset {dataset}: unknown; NAS-Bench-201 has {', '.join(DATASETS)}")
+    names, lines = _rows(path)
+    _require(path, ["cell", "params"], names)
+    epochs = (12, 200)
+
+    def accuracies(part: str) -> Float[Tensor, "n 2 1"]:
+        wanted = [f"{DATASETS[dataset]}_{part}_{e}ep" for e in epochs]
+        table = np.full((len(lines), 2), np.nan)
+        for b, name in enumerate(wanted):
+            if name in names:
+                place = names.index(name)
+                table[:, b] = [_number(path, i, name, row[place]) if row[place] else math.nan for i, row in lines]
+        return torch.from_numpy(table / 100).float()[..., None]
+
+    place = names.index("params")
+    params = [int(_number(path, line, "params", row[place])) for line, row in lines]
+    try:
+        population = nasbench201.parse([row[names.index("cell")] for _, row in lines])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return TabularBenchmark.of(
+        nasbench201.nasbench201_space(), population, epochs, accuracies("val"), test=accuracies("test"),
+        params=torch.tensor(params), source=path.name, measured=f"validation accuracy on {dataset}", scale=100.0,
+    )  # fmt: skip
+
+
+def from_nasbench_macro(path: Path) -> TabularBenchmark:
+    """A table of NAS-Bench-Macro (Su et al. 2021): three runs on CIFAR-10 of each network.
+
+    The JSON has for each code like "02012100" `test_acc` (percent, three runs) and `params`. There is no other
+    accuracy: a search observes one of the runs, and the mean of the runs is the truth. They stand under validation.
+    """
+    space = nasbench_macro_space()
+    try:
+        networks = json.loads(path.read_text())
+        runs = [network["test_acc"] for network in networks.values()]
+        accuracies = torch.tensor(runs, dtype=torch.float64)[:, None, :] / 100
+        params = torch.tensor([int(network["params"]) for network in networks.values()])
+        population = space.decode(list(networks))
+        if not len(population):
+            raise ValueError("no networks")
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, UserError) as error:
+        raise UserError(f"{path}: cannot read it as NAS-Bench-Macro's JSON ({error}); get it anew") from error
+    return TabularBenchmark.of(
+        space, population, NO_EPOCHS, accuracies.float(), params=params, source=path.name,
+        measured=f"accuracy on cifar10 of {accuracies.shape[2]} training runs", scale=100.0,
+    )  # fmt: skip
+
+
+def from_csv(path: Path, slots: list[str], score: str, test: str | None = None) -> TabularBenchmark:
+    """A table of a user's own search space: one row of the CSV is one evaluation.
+
+    Rows with the same values in all slots are further runs of one architecture. Scores may be any numbers, higher is
+    better: from 0 to 1 they are accuracies; from 0 to 100 they are percent; any others are scaled to [0, 1], the worst
+    to 0 and the best to 1. Score and test go by one scale, which the table keeps (`offset`, `scale`).
+
+    Args:
+        path: the file; its first line names the columns.
+        slots: columns whose values, as texts, are the choices; at most 62 different ones each.
+        score: the column that a search observes.
+        test: the column to report by.
+
+    Raises:
+        UserError: names the column, or the line of the value, that is missing or no number.
+    """
+    names, rows = _rows(path)
+    scored = [score] if test is None else [score, test]
+    if len({*slots, *scored}) < len(slots) + len(scored):
+        raise UserError(f"--slots {','.join(slots)} --score {', '.join(scored)}: a column is named twice; name it once")
+    _require(path, [*slots, *scored], names)
+    places = [names.index(name) for name in slots]
+    texts, numbers = [], []
+    for line, row in rows:
+        texts.append(tuple(row[p] for p in places))
+        if "" in texts[-1]:
+            raise UserError(f"{path}: line {line} has no value in column {slots[texts[-1].index('')]!r}: fill it in")
+        numbers.append([_number(path, line, name, row[names.index(name)]) for name in scored])
+    values = {name: sorted(set(column)) for name, column in zip(slots, zip(*texts, strict=True), strict=True)}
+    for name, found in values.items():
+        if len(found) > len(_SYMBOLS):
+            raise UserError(f"{path}: column {name!r} has {len(found)} values; at most {len(_SYMBOLS)}: bin them")
+    index = {name: {value: i for i, value in enumerate(found)} for name, found in values.items()}
+    architectures = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    population = [[index[name][value] for name, value in zip(slots, text, strict=True)] for text in architectures]
+    space = SearchSpace(f"csv:{path.stem}", tuple(_SYMBOLS[: len(values[name])] for name in slots), (len(slots),))
+    observed = np.array(numbers)
+    offset, scale = _scale(float(observed.min()), float(observed.max()))
+    rows_of = np.array([architectures[text] for text in texts])
+    accuracies = columns(rows_of, np.zeros_like(rows_of), ((observed - offset) / scale).astype(np.float32))
+    return TabularBenchmark.of(
+        space, torch.tensor(population), NO_EPOCHS, accuracies[0], test=accuracies[1] if test else None,
+        source=path.name, measured=f"column {score!r}", offset=offset, scale=scale, slots=values,
+    )  # fmt: skip
+
+
+def _scale(lowest: float, highest: float) -> tuple[float, float]:
+    """Offset and scale of scores: of accuracies, of percent, of any other numbers."""
+    if lowest >= 0 and highest <= 1:
+        return 0.0, 1.0
+    if lowest >= 0 and highest <= 100:
+        return 0.0, 100.0
+    return lowest, highest - lowest or 1.0
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names in a CSV's first line; the numbers and values of the others, as many as names, at least one of them."""
+    rows = []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        try:
+            names = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader if row]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: no CSV file in UTF-8 from line {reader.line_num + 1} on ({error})") from error
+    for line, row in rows:
+        if len(row) != len(names):
+            raise UserError(f"{path}: line {line} has {len(row)} values; the first line names {len(names)} columns")
+    if not rows:
+        raise UserError(f"{path}: no rows; the first line names the columns, each further line is one evaluation")
+    return names, rows
+
+
+def _require(path: Path, wanted: list[str], names: list[str]) -> None:
+    for name in wanted:
+        if names.count(name) != 1:
+            raise UserError(f"{path}: {names.count(name) or 'no'} columns {name!r}; it has {', '.join(names)}")
+
+
+def _number(path: Path, line: int, name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(
+            f"{path}: line {line} has {text!r} in column {name!r}; a number is needed: mend or drop the line"
+        )
+    return number
