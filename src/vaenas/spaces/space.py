@@ -72,9 +72,7 @@ class SearchSpace:
 
         Zero logits are exactly uniform. Operations that a slot does not offer are never drawn.
         """
-        # -log(Exp(1)) is standard Gumbel noise; exponential_ never gives 0 in the limit that matters here.
-        noise = torch.empty(logits.shape, dtype=torch.float32).exponential_(generator=rng).log().neg()
-        return (logits + noise).masked_fill(~self.on_offer, -torch.inf).argmax(-1)
+        return (logits + gumbel(logits.shape, rng)).masked_fill(~self.on_offer, -torch.inf).argmax(-1)
 
     def uniform(self, n: int, rng: Generator) -> Population:
         """n architectures, every one equally likely."""
@@ -94,6 +92,14 @@ class SearchSpace:
     def crossover(self, mothers: Population, fathers: Population, rng: Generator) -> Population:
         """Each slot comes from either parent with probability one half; shapes (n, s) and (n, s)."""
         return torch.where(torch.rand(mothers.shape, generator=rng) < 0.5, mothers, fathers)
+
+    def neighbours(self, architecture: Int64[Tensor, "s"]) -> Population:
+        """All architectures one change away from (s,): one slot with another of its operations."""
+        slot, operation = self.on_offer.nonzero().unbind(1)
+        other = operation != architecture[slot]
+        slot, operation = slot[other], operation[other]
+        changed = architecture.repeat(len(slot), 1).scatter_(1, slot[:, None], operation[:, None])
+        return changed[self.is_valid(changed)]
 
     def encode(self, population: Population) -> list[str]:
         """Readable text codes, the exact inverse of `decode`."""
@@ -120,6 +126,12 @@ class SearchSpace:
                 row.append(self.operations[slot].index(symbol))
             rows.append(row)
         return torch.tensor(rows, dtype=torch.int64).reshape(len(codes), self.slots)
+
+
+def gumbel(shape: tuple[int, ...], rng: Generator) -> Float[Tensor, "..."]:
+    """Standard Gumbel noise: the largest of logits + noise is a sample of their softmax."""
+    # -log(Exp(1)); exponential_ never gives 0 in the limit that matters here.
+    return torch.empty(shape, dtype=torch.float32).exponential_(generator=rng).log().neg()
 
 
 class LimitTooTight(UserError):

@@ -1,0 +1,254 @@
+"""General cells of NAS-Bench-101 (Ying et al. 2019): at most 7 vertices and 9 edges, as rows of 26 integers.
+
+Entries 0-20 are the edges of an upper triangular adjacency matrix: entry x + y(y-1)/2 is 1 for an edge x -> y. Entries
+21-25 are the operations of the inner vertices 1-5, an index into `OPERATIONS`. Vertex 0 is the input and vertex 6 the
+output of a smaller cell too: its unused inner vertices have no edges. Every function takes n cells at once.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64, Shaped
+from torch import Tensor
+
+from vaenas.errors import UserError
+from vaenas.spaces.md5 import md5_hex
+
+VERTICES, EDGES, MAX_EDGES = 7, 21, 9
+OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
+
+Cells = Int64[Tensor, "n 26"]
+"""n cells: 21 edges (0 or 1) and 5 operations (0, 1 or 2)."""
+
+# The edges into vertex y lie side by side, from sources 0 .. y-1.
+_INTO = tuple(slice(y * (y - 1) // 2, y * (y + 1) // 2) for y in range(VERTICES))
+_SOURCE, _TARGET = (torch.tensor(ends) for ends in zip(*((x, y) for y in range(VERTICES) for x in range(y)), strict=True))
+_CHUNK = 8192  # cells whose intermediate values stay in the cache
+
+
+def embed(vertices: Int64[Tensor, "n"], edge_bits: Int64[Tensor, "n"], operations: list[str]) -> Cells:
+    """Cells of 2 to 7 vertices, written as numbers, in the layout of 7 vertices.
+
+    Args:
+        vertices: v, in [2, 7]; vertex v-1 is the output.
+        edge_bits: bit x + y(y-1)/2 stands for the edge x -> y, where 0 <= x < y < v.
+        operations: one character "0", "1" or "2" for each of the v-2 inner vertices.
+
+    Raises:
+        UserError: names the first cell for which this does not hold.
+    """
+    inside = (vertices >= 2) & (vertices <= VERTICES)
+    _require(inside, lambda i: f"{int(vertices[i])} vertices; NAS-Bench-101 has 2 to {VERTICES}")
+    low = (vertices - 1) * (vertices - 2) // 2  # edges among all vertices but the output
+    fits = (edge_bits >= 0) & (edge_bits >> (low + vertices - 1) == 0)
+    _require(fits, lambda i: f"edge bits {int(edge_bits[i])} do not fit {int(vertices[i])} vertices")
+    lengths = torch.tensor([len(text) for text in operations], dtype=torch.int64)
+    _require(
+        lengths == vertices - 2,
+        lambda i: f"operations {operations[i]!r}: {int(vertices[i])} vertices have {int(vertices[i]) - 2} operations",
+    )
+    letters = np.frombuffer("".join(text.ljust(5, "0") for text in operations).encode("utf-32-le"), dtype="<u4")
+    indices = torch.from_numpy(letters.astype(np.int64)).reshape(-1, 5) - ord("0")
+    known = ((indices >= 0) & (indices < len(OPERATIONS))).all(-1)
+    _require(known, lambda i: f"operations {operations[i]!r}: unknown operation; known are 0, 1 and 2")
+    bits = (edge_bits & ((1 << low) - 1)) | (edge_bits >> low << _INTO[-1].start)
+    return torch.cat([bits[:, None] >> torch.arange(EDGES) & 1, indices], dim=1)
+
+
+def from_matrices(matrices: Int64[Tensor, "n v v"], operations: list[list[str]]) -> Cells:
+    """Cells as the NAS-Bench-101 API writes them.
+
+    Args:
+        matrices: adjacency matrices, entry [x, y] is 1 for an edge x -> y; strictly upper triangular.
+        operations: v names each, "input", v-2 of `OPERATIONS`, "output".
+
+    Raises:
+        UserError: names the first cell that breaks a rule of the benchmark, and the rule.
+    """
+    n, v = len(matrices), matrices.shape[1]
+    if not 2 <= v <= VERTICES:
+        raise UserError(f"cell 0: {v} vertices; NAS-Bench-101 has 2 to {VERTICES}")
+    _require(((matrices == 0) | (matrices == 1)).all(-1).all(-1), lambda i: "entries of the matrix must be 0 or 1")
+    upper = (matrices.tril() == 0).all(-1).all(-1)
+    _require(upper, lambda i: "the matrix must be strictly upper triangular: edges go from lower to higher vertices")
+    index = {name: str(i) for i, name in enumerate(OPERATIONS)}
+    for i, names in enumerate(operations):
+        if len(names) != v or names[0] != "input" or names[-1] != "output":
+            raise UserError(f"cell {i}: {v} vertices need {v} operations, first 'input', last 'output'; it has {names}")
+        for name in names[1:-1]:
+            if name not in index:
+                raise UserError(f"cell {i}: unknown operation {name!r}; known are {', '.join(OPERATIONS)}")
+    within = v * (v - 1) // 2
+    bits = (matrices[:, _SOURCE[:within], _TARGET[:within]] << torch.arange(within)).sum(-1)
+    cells = embed(torch.full((n,), v), bits, ["".join(index[name] for name in names[1:-1]) for names in operations])
+    check(cells)
+    return cells
+
+
+def check(cells: Cells) -> None:
+    """Raises `UserError` for the first cell that NAS-Bench-101 does not have, and names the rule that it breaks.
+
+    As in the benchmark's own check, edges are counted after pruning.
+    """
+    edges, operations = cells[:, :EDGES], cells[:, EDGES:]
+    _require(((edges == 0) | (edges == 1)).all(-1), lambda i: f"edges must be 0 or 1; it has {edges[i].tolist()}")
+    known = ((operations >= 0) & (operations < len(OPERATIONS))).all(-1)
+    _require(known, lambda i: f"unknown operation in {operations[i].tolist()}; known are 0, 1 and 2")
+    _require(connected(cells), lambda i: "no path of edges leads from input to output; add one")
+    count = prune(cells)[:, :EDGES].sum(-1)
+    _require(count <= MAX_EDGES, lambda i: f"{int(count[i])} edges; NAS-Bench-101 has at most {MAX_EDGES}: take some out")
+
+
+def _require(holds: Bool[Tensor, "n"], message) -> None:
+    if not holds.all():
+        i = int((~holds).int().argmax())
+        raise UserError(f"cell {i}: {message(i)}")
+
+
+def alive(cells: Cells) -> Bool[Tensor, "n 7"]:
+    """Which vertices lie on a path from input to output; none of them where there is no such path."""
+    return _alive((cells[:, :EDGES] == 1).t().contiguous()).t()
+
+
+def _alive(edges: Bool[Tensor, "21 n"]) -> Bool[Tensor, "7 n"]:
+    after_input = torch.zeros(VERTICES, edges.shape[1], dtype=torch.bool)
+    before_output = after_input.clone()
+    after_input[0] = before_output[-1] = True
+    for y in range(1, VERTICES):
+        after_input[y] = (edges[_INTO[y]] & after_input[:y]).any(0)
+    for y in reversed(range(1, VERTICES)):
+        before_output[:y] |= edges[_INTO[y]] & before_output[y]
+    return after_input & before_output
+
+
+def connected(cells: Cells) -> Bool[Tensor, "n"]:
+    """Whether a path leads from input to output."""
+    return alive(cells)[:, 0]
+
+
+def is_full(cells: Cells) -> Bool[Tensor, "n"]:
+    """Whether pruning keeps all 7 vertices."""
+    return alive(cells).all(-1)
+
+
+def prune(cells: Cells) -> Cells:
+    """Without the dangling vertices: they lose their edges, and their operation becomes 0."""
+    living = alive(cells)
+    edges = cells[:, :EDGES] * (living[:, _SOURCE] & living[:, _TARGET])
+    return torch.cat([edges, cells[:, EDGES:] * living[:, 1:-1]], dim=1)
+
+
+def canonical_key(cells: Cells) -> Int64[Tensor, "n"]:
+    """A number that two cells share exactly if they are isomorphic once pruned; 0 where input and output are apart.
+
+    Each vertex's number is a hash of its operation and of the multiset of its predecessors' numbers; then, from output to
+    input, of that and its successors'. The key is the sum over vertices. All 423,624 cells of NAS-Bench-101 have
+    different keys (a test goes through them); a cell with more edges meets one of them with probability 2e-14.
+    """
+    return torch.cat([_key(part) for part in cells.split(_CHUNK)]) if len(cells) else cells.new_zeros(0)
+
+
+def _key(cells: Cells) -> Int64[Tensor, "n"]:
+    columns = cells.t().contiguous()
+    living = -_alive(columns[:EDGES] == 1).long()  # all bits set, or none
+    edges = -columns[:EDGES]
+    labels = torch.tensor([1, 0, 0, 0, 0, 0, 2])[:, None].repeat(1, len(cells))
+    labels[1:-1] = columns[EDGES:] + 3
+    numbers = torch.zeros_like(labels)
+    for y in range(VERTICES):
+        numbers[y] = _mix(labels[y] + (edges[_INTO[y]] & numbers[:y]).sum(0)) & living[y]
+    for y in reversed(range(VERTICES)):
+        numbers[y] = _mix(numbers[y]) & living[y]
+        numbers[:y] += edges[_INTO[y]] & numbers[y]
+    return numbers.sum(0)
+
+
+def _mix(z: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
+    """The finaliser of SplitMix64 (Steele et al. 2014): one-to-one, every bit depends on every bit."""
+    # >> keeps the sign, the generator's shift does not: the mask takes the copies of the sign away
+    z = z + (0x9E3779B97F4A7C15 - 2**64)
+    z = (z ^ ((z >> 30) & (2**34 - 1))) * (0xBF58476D1CE4E5B9 - 2**64)
+    z = (z ^ ((z >> 27) & (2**37 - 1))) * (0x94D049BB133111EB - 2**64)
+    return z ^ ((z >> 31) & (2**33 - 1))
+
+
+def module_hash(cells: Cells) -> list[str]:
+    """The benchmark's own hash of each pruned cell: 32 hexadecimal digits, equal for isomorphic cells.
+
+    Ying et al. 2019, Sec. 2.2: each vertex starts with the md5 of "(out-degree, in-degree, label)", where the label is -1
+    for the input, -2 for the output, else the operation; then, as many times as there are vertices, it becomes the md5 of
+    predecessors' | successors' | own hash, neighbours sorted. The cell's is the md5 of the sorted list.
+
+    Raises:
+        UserError: names the first cell whose input and output are not connected.
+    """
+    _require(connected(cells), lambda i: "no path of edges leads from input to output; add one")
+    hashes = np.empty(len(cells), dtype="S32")
+    for start in range(0, len(cells), 2 * _CHUNK):
+        chunk = prune(cells[start : start + 2 * _CHUNK])
+        living = alive(chunk)
+        vertices = living.sum(-1)
+        for v in vertices.unique().tolist():
+            rows = (vertices == v).nonzero()[:, 0]
+            order = (~living[rows]).int().argsort(dim=-1, stable=True)[:, :v]
+            matrices = torch.zeros(len(rows), VERTICES, VERTICES, dtype=torch.bool)
+            matrices[:, _SOURCE, _TARGET] = chunk[rows, :EDGES] == 1
+            each = torch.arange(len(rows))[:, None]
+            matrices = matrices[each[:, :, None], order[:, :, None], order[:, None, :]]
+            labels = torch.cat([torch.full((len(rows), 1), -1), chunk[rows, EDGES:], torch.full((len(rows), 1), -2)], 1)
+            hashes[start + rows.numpy()] = _hash(matrices.numpy(), labels[each, order].numpy())
+    return [text.decode() for text in hashes.tolist()]
+
+
+def _hash(matrices: Shaped[np.ndarray, "n v v"], labels: Shaped[np.ndarray, "n v"]) -> Shaped[np.ndarray, "n"]:
+    """Hashes of cells that all have v vertices, as 32 bytes each."""
+    n, v = labels.shape
+    start = {
+        (o, i, label): hashlib.md5(str((o, i, label)).encode()).hexdigest().encode()
+        for o in range(v)
+        for i in range(v)
+        for label in (-2, -1, *range(len(OPERATIONS)))
+    }
+    table = np.array(list(start.values()), dtype="S32").view(np.uint8).reshape(v, v, -1, 32)
+    texts = table[matrices.sum(2), matrices.sum(1), labels + 2]  # (n, v, 32): the vertices' hexadecimal digits
+    for _ in range(v):
+        texts, matrices = _sort(texts, matrices)
+        texts = _refine(texts, matrices)
+    texts, _ = _sort(texts, matrices)
+    # str of a list of strings: ['..', '..']
+    message = np.empty((n, v, 36), dtype=np.uint8)
+    message[:, :, 0], message[:, :, 1:33], message[:, :, 33:] = ord("'"), texts, np.frombuffer(b"', ", dtype=np.uint8)
+    body = message.reshape(n, -1)[:, :-2]
+    first, last = (np.full((n, 1), ord(bracket), dtype=np.uint8) for bracket in "[]")
+    return md5_hex(np.concatenate([first, body, last], axis=1)).view("S32")[:, 0]
+
+
+def _sort(
+    texts: Shaped[np.ndarray, "n v 32"], matrices: Shaped[np.ndarray, "n v v"]
+) -> tuple[Shaped[np.ndarray, "n v 32"], Shaped[np.ndarray, "n v v"]]:
+    """Renumbers each cell's vertices in the order of their hashes."""
+    # 16 digits decide: hashes that share them are equal but for one pair in 2^64
+    leading = texts[:, :, :16].copy().view(">u8").astype(np.uint64)  # (n, v, 2)
+    order = np.lexsort((leading[..., 1], leading[..., 0]), axis=-1)
+    each = np.arange(len(order))[:, None]
+    return texts[each, order], matrices[each[:, :, None], order[:, :, None], order[:, None, :]]
+
+
+def _refine(
+    texts: Shaped[np.ndarray, "n v 32"], matrices: Shaped[np.ndarray, "n v v"]
+) -> Shaped[np.ndarray, "n v 32"]:
+    """One round; vertices are in the order of their hashes, so that neighbours come sorted."""
+    refined = np.empty_like(texts)
+    ins, outs = matrices.sum(1), matrices.sum(2)
+    degrees = ins * VERTICES + outs
+    for degree in np.unique(degrees):  # messages of one shape at a time
+        cell, vertex = (degrees == degree).nonzero()
+        i, o = divmod(int(degree), VERTICES)
+        bar = np.full((len(cell), 1), ord("|"), dtype=np.uint8)
+        parts = []
+        for neighbours, count in ((matrices[cell, :, vertex], i), (matrices[cell, vertex, :], o)):
+            which = neighbours.nonzero()[1].reshape(len(cell), count)
+            parts += [texts[cell[:, None], which].reshape(len(cell), 32 * count), bar]
+        refined[cell, vertex] = md5_hex(np.concatenate([*parts, texts[cell, vertex]], axis=1))
+    return refined

@@ -1,0 +1,122 @@
+"""The NAS-Bench-101 space as App. A.5 samples it: 7 vertices, exactly 9 of 21 edges, 5 operations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Generator, Tensor
+
+from vaenas.spaces.cells import EDGES, MAX_EDGES, connected
+from vaenas.spaces.space import Population, SearchSpace, gumbel
+
+SYMBOLS = "31p"  # of `cells.OPERATIONS`
+_TRIES = 100  # rounds of proposals before a row that stays disconnected takes another way
+
+
+@dataclass(frozen=True)
+class NASBench101Space(SearchSpace):
+    """Rows of 26 integers as in `vaenas.spaces.cells`; valid with exactly 9 edges and a path from input to output.
+
+    The text code writes the edges into each vertex, from vertex 0 on, then the five operations:
+    "1-01-100-0010-00010-110001-31p33".
+    """
+
+    name: str = "nasbench101"
+    operations: tuple[str, ...] = ("01",) * EDGES + (SYMBOLS,) * 5
+    groups: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 5)
+
+    def draw(self, logits: Float[Tensor, "n 26 3"], rng: Generator) -> Population:
+        """One architecture per row of logits; zeros are uniform over the valid rows.
+
+        App. A.5: an edge's number is l_1 - l_0 plus noise, the nine largest become edges, and a row is drawn anew until
+        it is connected. The paper does not say that there is noise; it is Gumbel-max's, so that an operation and an
+        edge are drawn alike. Rows that are still disconnected after 100 rounds (their logits leave next to no mass on
+        connected cells) draw their edges uniformly.
+        """
+
+        def propose(rows: Int64[Tensor, "m"]) -> Population:
+            noisy = logits[rows] + gumbel(logits[rows].shape, rng)
+            best = (noisy[:, :EDGES, 1] - noisy[:, :EDGES, 0]).topk(MAX_EDGES).indices
+            edges = torch.zeros(len(rows), EDGES, dtype=torch.int64).scatter_(1, best, 1)
+            return torch.cat([edges, noisy[:, EDGES:].argmax(-1)], dim=1)
+
+        drawn = _until_connected(propose, torch.zeros(len(logits), self.slots, dtype=torch.int64))
+        rest = ~connected(drawn)
+        if rest.any():
+            drawn[rest] = self.draw(logits[rest].index_fill(1, torch.arange(EDGES), 0.0), rng)
+        return drawn
+
+    def is_valid(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which rows have exactly 9 edges and a path from input to output."""
+        in_range = super().is_valid(population)
+        if not in_range.any():
+            return in_range
+        return in_range & (population[:, :EDGES].sum(-1) == MAX_EDGES) & connected(population)
+
+    def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
+        """Each edge changes places with a random absent one, each operation is drawn anew, with probability `prob`.
+
+        Repeated until connected; after 100 rounds the row stays as it was.
+        """
+
+        def propose(rows: Int64[Tensor, "m"]) -> Population:
+            parents = population[rows]
+            edges, operations = parents[:, :EDGES], parents[:, EDGES:]
+            leaving = (edges == 1) & (torch.rand(edges.shape, generator=rng) < prob)
+            # as many of the absent edges, those with the smallest random numbers, come instead
+            rank = torch.where(edges == 1, 2.0, torch.rand(edges.shape, generator=rng)).argsort(-1).argsort(-1)
+            entering = (edges == 0) & (rank < leaving.sum(-1, keepdim=True))
+            fresh = torch.randint(len(SYMBOLS), operations.shape, generator=rng)
+            operations = torch.where(torch.rand(operations.shape, generator=rng) < prob, fresh, operations)
+            return torch.cat([edges - leaving.long() + entering.long(), operations], dim=1)
+
+        return _until_connected(propose, population)
+
+    def crossover(self, mothers: Population, fathers: Population, rng: Generator) -> Population:
+        """The mother with one edge exchanged for one of the father's; operations from either with probability one half.
+
+        App. A.5: of a random pair, an edge that only the mother has leaves and one that only the father has enters.
+        Repeated until connected; after 100 rounds, or where the parents have the same edges, the mother's edges stay.
+        """
+        children = super().crossover(mothers, fathers, rng)
+        children[:, :EDGES] = mothers[:, :EDGES]
+        hers = (mothers > fathers)[:, :EDGES]
+        his = (mothers < fathers)[:, :EDGES]
+
+        def propose(rows: Int64[Tensor, "m"]) -> Population:
+            exchanged = children[rows]
+            for only, value in ((hers[rows], 0), (his[rows], 1)):
+                edge = torch.where(only, torch.rand(only.shape, generator=rng), -1.0).argmax(-1, keepdim=True)
+                kept = exchanged.gather(1, edge)
+                exchanged.scatter_(1, edge, torch.where(only.any(-1, keepdim=True), value, kept))
+            return exchanged
+
+        return _until_connected(propose, children)
+
+    def neighbours(self, architecture: Int64[Tensor, "26"]) -> Population:
+        """All valid rows with one edge in another place or one other operation: at most 9 x 12 + 5 x 2."""
+        edges = architecture[:EDGES]
+        pairs = torch.cartesian_prod((edges == 1).nonzero()[:, 0], (edges == 0).nonzero()[:, 0])
+        exchanged = architecture.repeat(len(pairs), 1)
+        exchanged.scatter_(1, pairs[:, :1], 0).scatter_(1, pairs[:, 1:], 1)
+        return torch.cat([exchanged[connected(exchanged)], super().neighbours(architecture)])
+
+
+def nasbench101_space() -> NASBench101Space:
+    """The search space of Sec. 5.3 and App. A.5."""
+    return NASBench101Space()
+
+
+def _until_connected(propose: Callable[[Int64[Tensor, "m"]], Population], otherwise: Population) -> Population:
+    """Proposals for every row, repeated for the disconnected ones; after `_TRIES` rounds their row of `otherwise`."""
+    result = otherwise.clone()
+    pending = torch.arange(len(result))
+    for _ in range(_TRIES):
+        proposals = propose(pending)
+        good = connected(proposals)
+        result[pending[good]] = proposals[good]
+        pending = pending[~good]
+        if not len(pending):
+            break
+    return result

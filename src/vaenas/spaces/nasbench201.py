@@ -1,0 +1,56 @@
+"""NAS-Bench-201 (Dong & Yang 2020): a cell of 4 nodes and 6 edges, each one of five operations: 15,625 cells."""
+
+import re
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from vaenas.errors import UserError
+from vaenas.spaces.space import SearchSpace
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+SYMBOLS = "ns13p"
+
+_SOURCES = (0, 0, 1, 0, 1, 2)  # of the edges into node 1, node 2 (two) and node 3 (three)
+_EDGES = [rf"(\w+)~{source}" for source in _SOURCES]
+_CELL = re.compile(
+    "".join([rf"\|{_EDGES[0]}\|", rf"\+\|{_EDGES[1]}\|{_EDGES[2]}\|", rf"\+\|{_EDGES[3]}\|{_EDGES[4]}\|{_EDGES[5]}\|"])
+)
+_INDEX = {name: i for i, name in enumerate(OPERATIONS)}
+
+
+def nasbench201_space() -> SearchSpace:
+    """The search space; slots in the order of the edges in the benchmark's cell strings, codes like "3-3p-s31"."""
+    return SearchSpace("nasbench201", operations=(SYMBOLS,) * 6, groups=(1, 2, 3))
+
+
+def parse(cells: list[str]) -> Int64[Tensor, "n 6"]:
+    """The benchmark's cell strings to architectures, the inverse of `cell_strings`.
+
+    Raises:
+        UserError: names the string and what is wrong with it.
+
+    Example:
+        >>> parse(["|none~0|+|none~0|none~1|+|none~0|none~1|avg_pool_3x3~2|"]).tolist()
+        [[0, 0, 0, 0, 0, 4]]
+    """
+    rows = []
+    for cell in cells:
+        match = _CELL.fullmatch(cell)
+        if match is None:
+            raise UserError(f"cell {cell!r}: NAS-Bench-201 writes |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+        unknown = [name for name in match.groups() if name not in _INDEX]
+        if unknown:
+            raise UserError(f"cell {cell!r}: unknown operation {unknown[0]!r}; known are {', '.join(OPERATIONS)}")
+        rows.append([_INDEX[name] for name in match.groups()])
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(cells), len(_SOURCES))
+
+
+def cell_strings(population: Int64[Tensor, "n 6"]) -> list[str]:
+    """Architectures to the benchmark's cell strings."""
+    strings = []
+    for row in population.tolist():
+        a, b, c, d, e, f = (f"{OPERATIONS[op]}~{source}" for op, source in zip(row, _SOURCES, strict=True))
+        strings.append(f"|{a}|+|{b}|{c}|+|{d}|{e}|{f}|")
+    return strings
