@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64, Shaped, UInt8
 from torch import Tensor
 
 from vaenas.errors import UserError
@@ -23,7 +23,9 @@ Cells = Int64[Tensor, "n 26"]
 
 # The edges into vertex y lie side by side, from sources 0 .. y-1.
 _INTO = tuple(slice(y * (y - 1) // 2, y * (y + 1) // 2) for y in range(VERTICES))
-_SOURCE, _TARGET = (torch.tensor(ends) for ends in zip(*((x, y) for y in range(VERTICES) for x in range(y)), strict=True))
+_SOURCE, _TARGET = (
+    torch.tensor(ends) for ends in zip(*((x, y) for y in range(VERTICES) for x in range(y)), strict=True)
+)
 _CHUNK = 8192  # cells whose intermediate values stay in the cache
 
 
@@ -97,7 +99,9 @@ def check(cells: Cells) -> None:
     _require(known, lambda i: f"unknown operation in {operations[i].tolist()}; known are 0, 1 and 2")
     _require(connected(cells), lambda i: "no path of edges leads from input to output; add one")
     count = prune(cells)[:, :EDGES].sum(-1)
-    _require(count <= MAX_EDGES, lambda i: f"{int(count[i])} edges; NAS-Bench-101 has at most {MAX_EDGES}: take some out")
+    _require(
+        count <= MAX_EDGES, lambda i: f"{int(count[i])} edges; NAS-Bench-101 has at most {MAX_EDGES}: take some out"
+    )
 
 
 def _require(holds: Bool[Tensor, "n"], message) -> None:
@@ -176,7 +180,7 @@ def _mix(z: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
 def module_hash(cells: Cells) -> list[str]:
     """The benchmark's own hash of each pruned cell: 32 hexadecimal digits, equal for isomorphic cells.
 
-    Ying et al. 2019, Sec. 2.2: each vertex starts with the md5 of "(out-degree, in-degree, label)", where the label is -1
+    Ying et al. 2019, an iterated-hash invariant: each vertex starts with the md5 of "(out-degree, in-degree, label)", where the label is -1
     for the input, -2 for the output, else the operation; then, as many times as there are vertices, it becomes the md5 of
     predecessors' | successors' | own hash, neighbours sorted. The cell's is the md5 of the sorted list.
 
@@ -185,8 +189,8 @@ def module_hash(cells: Cells) -> list[str]:
     """
     _require(connected(cells), lambda i: "no path of edges leads from input to output; add one")
     hashes = np.empty(len(cells), dtype="S32")
-    for start in range(0, len(cells), 2 * _CHUNK):
-        chunk = prune(cells[start : start + 2 * _CHUNK])
+    for start in range(0, len(cells), 8 * _CHUNK):
+        chunk = prune(cells[start : start + 8 * _CHUNK])
         living = alive(chunk)
         vertices = living.sum(-1)
         for v in vertices.unique().tolist():
@@ -202,7 +206,7 @@ def module_hash(cells: Cells) -> list[str]:
 
 
 def _hash(matrices: Shaped[np.ndarray, "n v v"], labels: Shaped[np.ndarray, "n v"]) -> Shaped[np.ndarray, "n"]:
-    """Hashes of cells that all have v vertices, as 32 bytes each."""
+    """Hashes (dtype S32) of cells that all have v vertices."""
     n, v = labels.shape
     start = {
         (o, i, label): hashlib.md5(str((o, i, label)).encode()).hexdigest().encode()
@@ -210,45 +214,40 @@ def _hash(matrices: Shaped[np.ndarray, "n v v"], labels: Shaped[np.ndarray, "n v
         for i in range(v)
         for label in (-2, -1, *range(len(OPERATIONS)))
     }
-    table = np.array(list(start.values()), dtype="S32").view(np.uint8).reshape(v, v, -1, 32)
-    texts = table[matrices.sum(2), matrices.sum(1), labels + 2]  # (n, v, 32): the vertices' hexadecimal digits
+    table = np.array(list(start.values()), dtype="S32").reshape(v, v, -1)
+    texts = table[matrices.sum(2), matrices.sum(1), labels + 2]  # (n, v)
     for _ in range(v):
-        texts, matrices = _sort(texts, matrices)
+        # with the vertices in the order of their hashes, neighbours come sorted
+        order = texts.argsort(1)
+        texts = np.take_along_axis(texts, order, 1)
+        matrices = matrices[np.arange(n)[:, None, None], order[:, :, None], order[:, None, :]]
         texts = _refine(texts, matrices)
-    texts, _ = _sort(texts, matrices)
+    texts.sort(1)
     # str of a list of strings: ['..', '..']
-    message = np.empty((n, v, 36), dtype=np.uint8)
-    message[:, :, 0], message[:, :, 1:33], message[:, :, 33:] = ord("'"), texts, np.frombuffer(b"', ", dtype=np.uint8)
-    body = message.reshape(n, -1)[:, :-2]
-    first, last = (np.full((n, 1), ord(bracket), dtype=np.uint8) for bracket in "[]")
-    return md5_hex(np.concatenate([first, body, last], axis=1)).view("S32")[:, 0]
+    quoted = np.empty((n, v, 36), dtype=np.uint8)
+    quoted[:, :, 0], quoted[:, :, 1:33], quoted[:, :, 33:] = ord("'"), _bytes(texts), np.frombuffer(b"', ", np.uint8)
+    return md5_hex(np.concatenate([_letter("[", n), quoted.reshape(n, -1)[:, :-2], _letter("]", n)], axis=1))
 
 
-def _sort(
-    texts: Shaped[np.ndarray, "n v 32"], matrices: Shaped[np.ndarray, "n v v"]
-) -> tuple[Shaped[np.ndarray, "n v 32"], Shaped[np.ndarray, "n v v"]]:
-    """Renumbers each cell's vertices in the order of their hashes."""
-    # 16 digits decide: hashes that share them are equal but for one pair in 2^64
-    leading = texts[:, :, :16].copy().view(">u8").astype(np.uint64)  # (n, v, 2)
-    order = np.lexsort((leading[..., 1], leading[..., 0]), axis=-1)
-    each = np.arange(len(order))[:, None]
-    return texts[each, order], matrices[each[:, :, None], order[:, :, None], order[:, None, :]]
-
-
-def _refine(
-    texts: Shaped[np.ndarray, "n v 32"], matrices: Shaped[np.ndarray, "n v v"]
-) -> Shaped[np.ndarray, "n v 32"]:
-    """One round; vertices are in the order of their hashes, so that neighbours come sorted."""
+def _refine(texts: Shaped[np.ndarray, "n v"], matrices: Shaped[np.ndarray, "n v v"]) -> Shaped[np.ndarray, "n v"]:
+    """One round: the md5 of predecessors' | successors' | own hash."""
     refined = np.empty_like(texts)
-    ins, outs = matrices.sum(1), matrices.sum(2)
-    degrees = ins * VERTICES + outs
+    degrees = matrices.sum(1) * VERTICES + matrices.sum(2)
     for degree in np.unique(degrees):  # messages of one shape at a time
         cell, vertex = (degrees == degree).nonzero()
-        i, o = divmod(int(degree), VERTICES)
-        bar = np.full((len(cell), 1), ord("|"), dtype=np.uint8)
+        m, bar = len(cell), _letter("|", len(cell))
         parts = []
-        for neighbours, count in ((matrices[cell, :, vertex], i), (matrices[cell, vertex, :], o)):
-            which = neighbours.nonzero()[1].reshape(len(cell), count)
-            parts += [texts[cell[:, None], which].reshape(len(cell), 32 * count), bar]
-        refined[cell, vertex] = md5_hex(np.concatenate([*parts, texts[cell, vertex]], axis=1))
+        counts = divmod(int(degree), VERTICES)
+        for neighbours, count in zip((matrices[cell, :, vertex], matrices[cell, vertex]), counts, strict=True):
+            which = neighbours.nonzero()[1].reshape(m, count)
+            parts += [_bytes(texts[cell[:, None], which]).reshape(m, 32 * count), bar]
+        refined[cell, vertex] = md5_hex(np.concatenate([*parts, _bytes(texts[cell, vertex])], axis=1))
     return refined
+
+
+def _bytes(texts: Shaped[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n 32"]:
+    return texts[..., None].view(np.uint8)
+
+
+def _letter(letter: str, n: int) -> UInt8[np.ndarray, "n 1"]:
+    return np.full((n, 1), ord(letter), dtype=np.uint8)

@@ -3,18 +3,18 @@
 import math
 
 import numpy as np
-from jaxtyping import UInt8, UInt32
+from jaxtyping import Shaped, UInt8, UInt32
 
 _SHIFTS = ((7, 12, 17, 22), (5, 9, 14, 20), (4, 11, 16, 23), (6, 10, 15, 21))  # by round
 _WORD = ((1, 0), (5, 1), (3, 5), (7, 0))  # step i of round r takes word (a i + b) mod 16
 _SINES = [np.uint32(int(abs(math.sin(i + 1)) * 2**32)) for i in range(64)]
 _START = np.array([0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476], dtype=np.uint32)
-_DIGITS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), dtype=np.uint8).reshape(256, 2)
-_CHUNK = 4096  # messages whose words and state stay in the cache
+_DIGITS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), dtype="S2")  # of each byte
+_CHUNK = 16384  # messages whose words and state stay in the cache
 
 
-def md5_hex(messages: UInt8[np.ndarray, "n length"]) -> UInt8[np.ndarray, "n 32"]:
-    """The 32 hexadecimal digits, in ASCII, of the MD5 of each of n messages of equal length in bytes."""
+def md5_hex(messages: UInt8[np.ndarray, "n length"]) -> Shaped[np.ndarray, "n"]:
+    """The 32 hexadecimal digits (dtype S32) of the MD5 of each of n messages of equal length in bytes."""
     n, length = messages.shape
     blocks = (length + 8) // 64 + 1
     padded = np.zeros((n, blocks * 64), dtype=np.uint8)
@@ -27,7 +27,7 @@ def md5_hex(messages: UInt8[np.ndarray, "n length"]) -> UInt8[np.ndarray, "n 32"
         for block in range(blocks):
             state += _compress(state, np.ascontiguousarray(words[16 * block : 16 * (block + 1)], dtype=np.uint32))
         digests[start : start + _CHUNK] = state.T
-    return _DIGITS[digests.view(np.uint8)].reshape(n, 32)
+    return _DIGITS.take(digests.view(np.uint8)).view("S32")[:, 0]
 
 
 def _compress(state: UInt32[np.ndarray, "4 n"], words: UInt32[np.ndarray, "16 n"]) -> UInt32[np.ndarray, "4 n"]:
