@@ -1,6 +1,6 @@
 """NAS-Bench-101 (Ying et al. 2019) to tables: the official TFRecord files, and cells with labels in Parquet."""
 
-import base64
+import binascii
 import json
 import math
 import struct
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from vaenas.bench.runs import columns
-from vaenas.bench.tfrecord import Record, double, fields, read_records
+from vaenas.bench.tfrecord import Record, fields, read_records
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import cells
@@ -23,6 +23,7 @@ CELLS = 423_624
 BUDGETS = (4, 12, 36, 108)
 _MAX_RECORD = 1 << 14  # bytes; the official ones have some 400
 _HASHES_CHECKED = 1000
+_BATCH = 1 << 15  # rows read at a time
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
     for records in read_records(path, _MAX_RECORD):
         observations = [_observation(path, record) for record in records]
         new = {o.hash: (record, o) for record, o in zip(records, observations, strict=True) if o.hash not in index}
-        index.update((key, len(index) + i) for i, key in enumerate(new))
+        index |= zip(new, range(len(index), len(index) + len(new)), strict=True)
         populations.append(_population(path, list(new.values())))
         params += [o.params for _, o in new.values()]
         parts.append(
@@ -90,32 +91,34 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
 
 def _observation(path: Path, record: Record) -> _Observation:
     try:
-        module_hash, epochs, adjacency, operations, metrics = json.loads(record.data)
+        module_hash, epochs, adjacency, operations, metrics = json.loads(record.data.decode())
         if epochs not in BUDGETS or len(module_hash) != 32:
             raise ValueError(f"hash {module_hash!r}, {epochs} epochs")
-        validation, test, seconds, params = _metrics(base64.b64decode(metrics, validate=True))
+        validation, test, seconds, params = _metrics(binascii.a2b_base64(metrics, strict_mode=True))
         return _Observation(
             bytes.fromhex(module_hash), epochs, adjacency, operations, (validation, test, seconds), params
         )
-    except (ValueError, TypeError, struct.error) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path}: {record} is none of NAS-Bench-101's ({error}): is this its official file?") from error
 
 
 def _metrics(message: bytes) -> tuple[float, float, float, int]:
     """Validation accuracy, test accuracy and seconds of the last evaluation, and the number of parameters."""
-    last, params = b"", -1
-    for number, value in fields(message):
-        if number == 1 and isinstance(value, bytes):
-            last = value
-        elif number == 2 and isinstance(value, int):
-            params = value
-    found = {number: value for number, value in fields(last) if number in (2, 4, 5)}
-    if len(found) < 3 or params < 0:
-        raise ValueError("accuracies, seconds or parameters are missing from its metrics")
-    validation, test, seconds = double(found[4]), double(found[5]), double(found[2])
+    metrics = fields(message)
+    last, params = metrics.get(1), metrics.get(2)
+    if not isinstance(last, bytes) or not isinstance(params, int):
+        raise ValueError("evaluations or parameters are missing from its metrics")
+    evaluation = fields(last)
+    validation, test, seconds = (_double(evaluation.get(number)) for number in (4, 5, 2))
     if not (0 <= validation <= 1 and 0 <= test <= 1 and math.isfinite(seconds)):
         raise ValueError(f"validation accuracy {validation}, test accuracy {test}, {seconds} seconds")
     return validation, test, seconds, params
+
+
+def _double(value: int | bytes | None) -> float:
+    if not isinstance(value, bytes) or len(value) != 8:
+        raise ValueError("accuracies or seconds are missing from its metrics")
+    return struct.unpack("<d", value)[0]
 
 
 def _population(path: Path, found: list[tuple[Record, _Observation]]) -> Int64[Tensor, "n 26"]:
@@ -154,28 +157,32 @@ def from_parquet(path: Path) -> TabularBenchmark:
         raise UserError(f"{path}: reading Parquet needs pyarrow; install it by: pip install 'vaenas[bench]'") from error
     labels = [f"val_acc_{epochs}ep" for epochs in BUDGETS]
     wanted = ["hash", "vertices", "edge_bits", "ops", "params", *labels, "train_seconds_108ep"]
+    parts = []
     try:
         file = parquet.ParquetFile(path)
         if missing := [name for name in wanted if name not in file.schema_arrow.names]:
             raise UserError(f"{path}: no column {missing[0]!r}; a table of NAS-Bench-101 needs {', '.join(wanted)}")
-        source = file.read(columns=wanted)
-        if not len(source):
-            raise UserError(f"{path}: no rows; NAS-Bench-101 has {CELLS:,} cells")
-        integers = {name: source[name].cast("int64").to_numpy() for name in ("vertices", "edge_bits", "params")}
-        floats = {name: source[name].cast("float32").to_numpy() for name in [*labels, "train_seconds_108ep"]}
-        hashes = np.frombuffer(bytes.fromhex("".join(source["hash"].to_pylist())), dtype=np.uint8).reshape(-1, 16)
+        for batch in file.iter_batches(_BATCH, columns=wanted):
+            integers = [
+                torch.tensor(batch[name].cast("int64").to_numpy()) for name in ("vertices", "edge_bits", "params")
+            ]
+            floats = [torch.tensor(batch[name].cast("float32").to_numpy(zero_copy_only=False)) for name in wanted[5:]]
+            digests = np.frombuffer(bytes.fromhex("".join(batch["hash"].to_pylist())), dtype=np.uint8).reshape(-1, 16)
+            try:
+                population = cells.embed(*integers[:2], batch["ops"].to_pylist())
+            except UserError as error:
+                raise UserError(f"{path}: of the rows from {_BATCH * len(parts)} on, {error}") from error
+            parts.append((population, torch.stack(floats, dim=1), torch.tensor(digests), integers[2]))
     except (pyarrow.ArrowException, OSError, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot read it as NAS-Bench-101's Parquet table ({error}); get it anew") from error
-    try:
-        vertices, edge_bits, params = (torch.from_numpy(integers[name].copy()) for name in integers)
-        population = cells.embed(vertices, edge_bits, source["ops"].to_pylist())
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    validation = torch.from_numpy(np.stack([floats[name] for name in labels], axis=1))[..., None]
+    if not parts:
+        raise UserError(f"{path}: no rows; NAS-Bench-101 has {CELLS:,} cells")
+    population, floats, hashes, params = (torch.cat(part) for part in zip(*parts, strict=True))
+    validation = floats[:, :-1, None]
     seconds = torch.full_like(validation, torch.nan)
-    seconds[:, -1, 0] = torch.from_numpy(floats["train_seconds_108ep"].copy())
+    seconds[:, -1, 0] = floats[:, -1]
     return _table(
-        population, BUDGETS, validation, path, torch.from_numpy(hashes.copy()), params,
+        population, BUDGETS, validation, path, hashes, params,
         seconds=seconds, measured="validation accuracy of one training run",
     )  # fmt: skip
 

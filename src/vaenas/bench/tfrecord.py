@@ -11,7 +11,6 @@ where CRC-32C is the CRC with Castagnoli's polynomial (RFC 3720, App. B.4) and m
 then 0xa282ead8 added modulo 2^32.
 """
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,43 +121,41 @@ def _table() -> UInt32[np.ndarray, "65536"]:
 _TABLE = _table()
 
 
-def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf message in their order: number and value as it is encoded.
+def fields(message: bytes) -> dict[int, int | bytes]:
+    """The fields of a protobuf message by number; of those that stand there repeatedly the last.
 
     A varint (wire type 0) comes as an int, eight and four bytes (1 and 5) and length-delimited values (2) as bytes.
 
     Raises:
         ValueError: the message is not in this format.
     """
+    found: dict[int, int | bytes] = {}
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
         kind = tag & 7
         if kind == 0:
-            value, position = _varint(message, position)
-        elif kind in (1, 2, 5):
-            length, position = _varint(message, position) if kind == 2 else (8 if kind == 1 else 4, position)
-            value, position = message[position : position + length], position + length
-            if position > len(message):
-                raise ValueError("a field goes beyond the end of its message")
+            found[tag >> 3], position = _varint(message, position)
+            continue
+        if kind == 2:
+            length, position = _varint(message, position)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
         else:
             raise ValueError(f"unknown wire type {kind}")
-        yield tag >> 3, value
+        end = position + length
+        if end > len(message):
+            raise ValueError("a field goes beyond the end of its message")
+        found[tag >> 3], position = message[position:end], end
+    return found
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
     """A number in groups of seven bits, the lowest first, and the position behind it."""
     value = shift = 0
-    while True:
-        if position >= len(message) or shift > 63:
-            raise ValueError("a number goes beyond the end of its message")
-        byte = message[position]
+    for end, byte in enumerate(message[position : position + 10], start=position + 1):
         value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
         if byte < 128:
-            return value, position
-
-
-def double(value: int | bytes) -> float:
-    """A field of eight bytes as the double that it is; raises `struct.error` for any other."""
-    return struct.unpack("<d", value if isinstance(value, bytes) else b"")[0]
+            return value, end
+        shift += 7
+    raise ValueError("a number goes beyond ten bytes or the end of its message")

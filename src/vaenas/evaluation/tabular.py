@@ -91,7 +91,7 @@ class TabularBenchmark:
         """
         _check(space, population, source)
         if space.name == "nasbench101":
-            cells.check(population)
+            _check_cells(population, source)
         for what, values in (("validation", validation), ("test", test)):
             outside = torch.zeros(0) if values is None else values[(values < 0) | (values > 1)]
             if len(outside):
@@ -258,6 +258,15 @@ def _check(space: SearchSpace, population: Population, what: str) -> None:
             f"{what}: row {i} has {int(population[i, slot])} in slot {slot}; "
             f"space {space.name} takes 0 to {space.choices[slot] - 1} there"
         )
+
+
+def _check_cells(population: cells.Cells, source: str) -> None:
+    size = 1 << 15  # bounds the memory
+    for i, part in enumerate(population.split(size)):
+        try:
+            cells.check(part)
+        except UserError as error:
+            raise UserError(f"{source}: of the rows from {i * size} on, {error}") from error
 
 
 def _keys(space: SearchSpace, population: Population) -> Int64[Tensor, "n"]:
