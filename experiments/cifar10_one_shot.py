@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -50,11 +49,11 @@ def summarise(runs: Path) -> None:
         rows.append({"run": file.parent.name, **result})
         target = RESULTS / file.parent.name
         target.mkdir(parents=True, exist_ok=True)
-        for name in ("result.json", "report.html"):
-            shutil.copy(file.parent / name, target / name)
-        config = (file.parent / "config.yaml").read_text()
         # where the data lie on one machine is of no use on another
-        (target / "config.yaml").write_text(re.sub(r"(?m)^data_root: .*$", "data_root: ../shared/data", config))
+        root = re.search(r"(?m)^data_root: (.*)$", (file.parent / "config.yaml").read_text())
+        for name in ("config.yaml", "result.json", "report.html"):
+            text = (file.parent / name).read_text()
+            (target / name).write_text(text.replace(root[1], "../shared/data") if root else text)
     for sampler in sorted({row["sampler"] for row in rows}):
         best = [row["best"]["accuracy"] for row in rows if row["sampler"] == sampler]
         spread = statistics.stdev(best) if len(best) > 1 else None
