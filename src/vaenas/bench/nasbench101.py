@@ -65,9 +65,12 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
     populations, params = [], []
     for records in read_records(path, _MAX_RECORD):
         observations = [_observation(path, record) for record in records]
-        new = {o.hash: (record, o) for record, o in zip(records, observations, strict=True) if o.hash not in index}
+        new: dict[bytes, tuple[Record, _Observation]] = {}
+        for record, seen in zip(records, observations, strict=True):
+            if seen.hash not in index:
+                new.setdefault(seen.hash, (record, seen))
         index |= zip(new, range(len(index), len(index) + len(new)), strict=True)
-        populations.append(_population(path, list(new.values())))
+        populations.append(_population(path, list(new.values())).to(torch.uint8))
         params += [o.params for _, o in new.values()]
         parts.append(
             (
@@ -83,7 +86,7 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
     present, budgets = np.unique(budgets, return_inverse=True)
     validation, test, seconds = columns(rows, budgets.astype(np.int32), values)
     return _table(
-        torch.cat(populations), tuple(BUDGETS[b] for b in present), validation, path,
+        torch.cat(populations).long(), tuple(BUDGETS[b] for b in present), validation, path,
         torch.from_numpy(np.frombuffer(b"".join(index), dtype=np.uint8).reshape(-1, 16).copy()), torch.tensor(params),
         test=test, seconds=seconds, measured=f"validation accuracy of {validation.shape[2]} training runs",
     )  # fmt: skip
@@ -155,24 +158,25 @@ def from_parquet(path: Path) -> TabularBenchmark:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise UserError(f"{path}: reading Parquet needs pyarrow; install it by: pip install 'vaenas[bench]'") from error
-    labels = [f"val_acc_{epochs}ep" for epochs in BUDGETS]
-    wanted = ["hash", "vertices", "edge_bits", "ops", "params", *labels, "train_seconds_108ep"]
-    parts = []
+    numbers = ("vertices", "edge_bits", "params")
+    measured = (*(f"val_acc_{epochs}ep" for epochs in BUDGETS), "train_seconds_108ep")
+    wanted = ["hash", "ops", *numbers, *measured]
+    parts, first = [], 0
     try:
         file = parquet.ParquetFile(path)
         if missing := [name for name in wanted if name not in file.schema_arrow.names]:
             raise UserError(f"{path}: no column {missing[0]!r}; a table of NAS-Bench-101 needs {', '.join(wanted)}")
         for batch in file.iter_batches(_BATCH, columns=wanted):
-            integers = [
-                torch.tensor(batch[name].cast("int64").to_numpy()) for name in ("vertices", "edge_bits", "params")
-            ]
-            floats = [torch.tensor(batch[name].cast("float32").to_numpy(zero_copy_only=False)) for name in wanted[5:]]
-            digests = np.frombuffer(bytes.fromhex("".join(batch["hash"].to_pylist())), dtype=np.uint8).reshape(-1, 16)
+            vertices, edge_bits, params = (torch.tensor(batch[name].cast("int64").to_numpy()) for name in numbers)
+            floats = [torch.tensor(batch[name].cast("float32").to_numpy(zero_copy_only=False)) for name in measured]
+            digests = bytearray.fromhex("".join(batch["hash"].to_pylist()))
+            hashes = torch.frombuffer(digests, dtype=torch.uint8).reshape(len(batch), 16)
             try:
-                population = cells.embed(*integers[:2], batch["ops"].to_pylist())
+                population = cells.embed(vertices, edge_bits, batch["ops"].to_pylist()).to(torch.uint8)
             except UserError as error:
-                raise UserError(f"{path}: of the rows from {_BATCH * len(parts)} on, {error}") from error
-            parts.append((population, torch.stack(floats, dim=1), torch.tensor(digests), integers[2]))
+                raise UserError(f"{path}: of the rows from {first} on, {error}") from error
+            parts.append((population, torch.stack(floats, dim=1), hashes, params))
+            first += len(batch)
     except (pyarrow.ArrowException, OSError, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot read it as NAS-Bench-101's Parquet table ({error}); get it anew") from error
     if not parts:
@@ -182,7 +186,7 @@ def from_parquet(path: Path) -> TabularBenchmark:
     seconds = torch.full_like(validation, torch.nan)
     seconds[:, -1, 0] = floats[:, -1]
     return _table(
-        population, BUDGETS, validation, path, hashes, params,
+        population.long(), BUDGETS, validation, path, hashes, params,
         seconds=seconds, measured="validation accuracy of one training run",
     )  # fmt: skip
 
