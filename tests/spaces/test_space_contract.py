@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.spaces.spaces import SPACES
+from tests.spaces.spaces import PLAIN, SPACES
 from vaenas.errors import UserError
 from vaenas.spaces.space import LimitTooTight, SearchSpace, draw_valid, rows_in
 
@@ -14,6 +14,11 @@ seeds = st.integers(0, 2**31 - 1)
 
 @pytest.fixture(params=SPACES.values(), ids=SPACES.keys())
 def space(request: pytest.FixtureRequest) -> SearchSpace:
+    return request.param
+
+
+@pytest.fixture(params=PLAIN.values(), ids=PLAIN.keys())
+def plain(request: pytest.FixtureRequest) -> SearchSpace:
     return request.param
 
 
@@ -50,15 +55,15 @@ def test_is_valid_tells_rows_out_of_range(space: SearchSpace, rng: torch.Generat
     assert not space.is_valid(population[:, :-1]).any()
 
 
-def test_draw_follows_the_softmax_of_its_logits(space: SearchSpace, rng: torch.Generator) -> None:
+def test_draw_follows_the_softmax_of_its_logits(plain: SearchSpace, rng: torch.Generator) -> None:
     """Chi-square test over all slots; false-alarm rate about 1e-6 with the fixed seed's draw."""
     n = 20_000
-    logits = torch.randn(space.slots, space.max_choices, generator=rng).masked_fill(~space.on_offer, -torch.inf)
-    drawn = space.draw(logits.expand(n, -1, -1), rng)
-    seen = torch.nn.functional.one_hot(drawn, space.max_choices).sum(0).double()
+    logits = torch.randn(plain.slots, plain.max_choices, generator=rng).masked_fill(~plain.on_offer, -torch.inf)
+    drawn = plain.draw(logits.expand(n, -1, -1), rng)
+    seen = torch.nn.functional.one_hot(drawn, plain.max_choices).sum(0).double()
     expected = n * logits.double().softmax(-1)
-    chi2 = float((((seen - expected) ** 2 / expected)[space.on_offer]).sum())
-    freedom = sum(space.choices) - space.slots
+    chi2 = float((((seen - expected) ** 2 / expected)[plain.on_offer]).sum())
+    freedom = sum(plain.choices) - plain.slots
     # Wilson-Hilferty: (chi2 / f)^(1/3) is close to normal; 4.9 sigma is 5e-7 on one side
     z = ((chi2 / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / (2 / (9 * freedom)) ** 0.5
     assert z < 4.9
@@ -69,21 +74,43 @@ def test_zero_logits_are_uniform(space: SearchSpace) -> None:
     assert torch.equal(a, space.uniform(50, torch.Generator().manual_seed(1)))
 
 
-def test_mutation_probability(space: SearchSpace, rng: torch.Generator) -> None:
-    population = space.uniform(4000, rng)
+def test_without_probability_mutation_changes_nothing(space: SearchSpace, rng: torch.Generator) -> None:
+    population = space.uniform(500, rng)
     assert torch.equal(space.mutate(population, 0.0, rng), population)
-    changed = (space.mutate(population, 0.3, rng) != population).double().mean(0)
-    expected = 0.3 * (1 - 1 / torch.tensor(space.choices).double())
-    # 5 sigma of a share over 4000 rows; over 44 slots the false-alarm rate is below 3e-5
+
+
+def test_mutation_probability(plain: SearchSpace, rng: torch.Generator) -> None:
+    population = plain.uniform(4000, rng)
+    changed = (plain.mutate(population, 0.3, rng) != population).double().mean(0)
+    expected = 0.3 * (1 - 1 / torch.tensor(plain.choices).double())
+    # 5 sigma of a share over 4000 rows; over 58 slots the false-alarm rate is below 4e-5
     assert ((changed - expected).abs() <= 5 * (expected * (1 - expected) / 4000).sqrt() + 1e-12).all()
 
 
-def test_crossover_takes_each_slot_from_a_parent(space: SearchSpace, rng: torch.Generator) -> None:
-    mothers, fathers = space.uniform(200, rng), space.uniform(200, rng)
-    children = space.crossover(mothers, fathers, rng)
+def test_crossover_takes_each_slot_from_a_parent(plain: SearchSpace, rng: torch.Generator) -> None:
+    mothers, fathers = plain.uniform(200, rng), plain.uniform(200, rng)
+    children = plain.crossover(mothers, fathers, rng)
     assert ((children == mothers) | (children == fathers)).all()
     assert not torch.equal(children, mothers)
     assert not torch.equal(children, fathers)
+
+
+def test_neighbours_are_valid_different_and_mutual(space: SearchSpace, rng: torch.Generator) -> None:
+    architecture = space.uniform(1, rng)[0]
+    near = space.neighbours(architecture)
+    assert near.dtype == torch.int64
+    assert space.is_valid(near).all()
+    assert len(torch.unique(near, dim=0)) == len(near) > 0
+    assert not rows_in(architecture[None], near)
+    for other in near[torch.randperm(len(near), generator=rng)[:5]]:
+        assert rows_in(architecture[None], space.neighbours(other))
+
+
+def test_neighbours_of_a_plain_space_differ_in_one_slot(plain: SearchSpace, rng: torch.Generator) -> None:
+    architecture = plain.uniform(1, rng)[0]
+    near = plain.neighbours(architecture)
+    assert len(near) == sum(plain.choices) - plain.slots
+    assert ((near != architecture).sum(-1) == 1).all()
 
 
 def test_wrong_codes_are_named(space: SearchSpace, rng: torch.Generator) -> None:

@@ -6,6 +6,7 @@ output of a smaller cell too: its unused inner vertices have no edges. Every fun
 """
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -104,7 +105,8 @@ def check(cells: Cells) -> None:
     )
 
 
-def _require(holds: Bool[Tensor, "n"], message) -> None:
+def _require(holds: Bool[Tensor, "n"], message: Callable[[int], str]) -> None:
+    """Raises `UserError` for the first row that does not hold."""
     if not holds.all():
         i = int((~holds).int().argmax())
         raise UserError(f"cell {i}: {message(i)}")
@@ -146,9 +148,10 @@ def prune(cells: Cells) -> Cells:
 def canonical_key(cells: Cells) -> Int64[Tensor, "n"]:
     """A number that two cells share exactly if they are isomorphic once pruned; 0 where input and output are apart.
 
-    Each vertex's number is a hash of its operation and of the multiset of its predecessors' numbers; then, from output to
-    input, of that and its successors'. The key is the sum over vertices. All 423,624 cells of NAS-Bench-101 have
-    different keys (a test goes through them); a cell with more edges meets one of them with probability 2e-14.
+    Each vertex's number is a hash of its operation and of the multiset of its predecessors' numbers; then, from output
+    to input, of that and its successors' numbers. The key is the sum over the vertices. All 423,624 cells of
+    NAS-Bench-101 have different keys (a test goes through them); a cell with more than 9 edges shares its key with one
+    of them with probability 2e-14.
     """
     return torch.cat([_key(part) for part in cells.split(_CHUNK)]) if len(cells) else cells.new_zeros(0)
 
@@ -180,9 +183,9 @@ def _mix(z: Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
 def module_hash(cells: Cells) -> list[str]:
     """The benchmark's own hash of each pruned cell: 32 hexadecimal digits, equal for isomorphic cells.
 
-    Ying et al. 2019, an iterated-hash invariant: each vertex starts with the md5 of "(out-degree, in-degree, label)", where the label is -1
-    for the input, -2 for the output, else the operation; then, as many times as there are vertices, it becomes the md5 of
-    predecessors' | successors' | own hash, neighbours sorted. The cell's is the md5 of the sorted list.
+    The iterated hash of Ying et al. 2019: a vertex starts with the md5 of "(out-degree, in-degree, label)", where the
+    label is -1 for the input, -2 for the output, else the operation. Then, as often as there are vertices, it becomes
+    the md5 of predecessors' | successors' | own hash, neighbours sorted. The cell's is the md5 of the sorted list.
 
     Raises:
         UserError: names the first cell whose input and output are not connected.

@@ -1,0 +1,64 @@
+"""NAS-Bench-201 and NAS-Bench-Macro are the tables' spaces."""
+
+import csv
+import itertools
+import json
+
+import pytest
+import torch
+
+from tests.real_data import SHARED
+from vaenas.errors import UserError
+from vaenas.spaces.nasbench201 import OPERATIONS, cell_strings, nasbench201_space, parse
+from vaenas.spaces.nasbench_macro import nasbench_macro_space
+
+CELL = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
+
+
+def test_slots_follow_the_cell_string() -> None:
+    population = parse([CELL])
+    assert population.tolist() == [[0, 1, 2, 3, 4, 0]]
+    assert nasbench201_space().encode(population) == ["n-s1-3pn"]
+
+
+def test_parse_and_cell_strings_are_inverse_on_the_whole_space() -> None:
+    population = torch.tensor(list(itertools.product(range(len(OPERATIONS)), repeat=6)))
+    assert torch.equal(parse(cell_strings(population)), population)
+    assert nasbench201_space().is_valid(population).all()
+    assert parse([]).shape == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (CELL.replace("none~2", "none~1"), r"NAS-Bench-201 writes \|op~0\|\+\|op~0\|op~1\|"),
+        (CELL[:-1], "NAS-Bench-201 writes"),
+        (CELL + "\n", "NAS-Bench-201 writes"),
+        ("", "cell '': NAS-Bench-201 writes"),
+        (CELL.replace("skip_connect", "skip"), "unknown operation 'skip'; known are none, skip_connect, "),
+    ],
+)
+def test_wrong_cell_strings_are_named(wrong: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        parse([CELL, wrong])
+
+
+def test_the_table_has_every_cell_of_the_space() -> None:
+    path = SHARED / "nas-bench-201" / "cells.csv"
+    if not path.is_file():
+        pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
+    with path.open(newline="") as file:
+        strings = [row["cell"] for row in csv.DictReader(file)]
+    population = parse(strings)
+    assert cell_strings(population) == strings
+    assert len(population.unique(dim=0)) == len(population) == 5**6
+
+
+def test_codes_of_nasbench_macro_are_the_keys_of_its_table() -> None:
+    path = SHARED / "nas-bench-macro" / "nas-bench-macro_cifar10.json"
+    if not path.is_file():
+        pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
+    keys = list(json.loads(path.read_text()))
+    population = nasbench_macro_space().decode(keys)
+    assert nasbench_macro_space().encode(population) == keys
+    assert len(population.unique(dim=0)) == 3**8
