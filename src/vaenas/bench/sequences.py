@@ -67,12 +67,12 @@ def from_nasbench_macro(path: Path) -> TabularBenchmark:
     space = nasbench_macro_space()
     try:
         networks = json.loads(path.read_text())
+        if not networks:
+            raise ValueError("no networks")
         runs = [network["test_acc"] for network in networks.values()]
         accuracies = torch.tensor(runs, dtype=torch.float64)[:, None, :] / 100
         params = torch.tensor([int(network["params"]) for network in networks.values()])
         population = space.decode(list(networks))
-        if not len(population):
-            raise ValueError("no networks")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, UserError) as error:
         raise UserError(f"{path}: cannot read it as NAS-Bench-Macro's JSON ({error}); get it anew") from error
     return TabularBenchmark.of(

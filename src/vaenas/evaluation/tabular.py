@@ -3,7 +3,7 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -83,7 +83,7 @@ class TabularBenchmark:
         offset: float = 0.0,
         scale: float = 1.0,
         slots: dict[str, list[str]] | None = None,
-    ) -> Self:
+    ) -> "TabularBenchmark":
         """A table in memory, rows in any order; arguments as the attributes and tensors of the class.
 
         Raises:
@@ -115,7 +115,7 @@ class TabularBenchmark:
         return cls(source, tensors, facts)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path) -> "TabularBenchmark":
         """The table in a file that `save` wrote; it stays on disk until asked.
 
         Raises:

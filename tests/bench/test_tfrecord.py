@@ -1,0 +1,223 @@
+"""The official files: framing and checksums, damage at every kind of byte, equality with the Parquet import."""
+
+import random
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c as tensorboard_crc
+
+from tests.bench import official
+from tests.bench.official import EvaluationData, ModelMetrics, Run
+from tests.runs.command import call
+from vaenas.bench.import_table import import_table
+from vaenas.bench.tfrecord import fields, masked_crc32c, read_records
+from vaenas.errors import UserError
+from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.spaces.nasbench101 import nasbench101_space
+
+TEST_SHARE = 0.98  # the sample has no test accuracies: they are made from the real validation accuracies
+BUDGETS = (4, 12, 36, 108)
+
+
+@pytest.fixture(scope="module")
+def runs(cells_parquet: Path) -> list[Run]:
+    """Three runs of 60 labelled cells at each budget. The first has the real accuracy, the others 1 and 2 % less."""
+    rows = parquet.read_table(cells_parquet).slice(0, 60).to_pylist()
+    made = []
+    for row in rows:
+        for epochs in BUDGETS:
+            for run in range(3):
+                validation = row[f"val_acc_{epochs}ep"] - 0.01 * run
+                made.append(
+                    Run(
+                        row["hash"], row["vertices"], row["edge_bits"], row["ops"], epochs, validation,
+                        validation * TEST_SHARE, row["train_seconds_108ep"] * epochs / 108 + run, row["params"],
+                    )
+                )  # fmt: skip
+    return made
+
+
+@pytest.fixture(scope="module")
+def full(runs: list[Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return official.write(tmp_path_factory.mktemp("official") / "nasbench_full.tfrecord", map(official.data, runs))
+
+
+@given(st.lists(st.binary(max_size=70), max_size=20))
+@settings(deadline=None)
+def test_checksums_are_tensorboards(messages: list[bytes]) -> None:
+    assert masked_crc32c(messages).tolist() == [tensorboard_crc(message) for message in messages]
+
+
+def test_the_checksum_of_the_standard() -> None:
+    """CRC-32C of "123456789" is 0xe3069283 in every catalogue; RFC 3720, App. B.4 has that of 32 zeros."""
+
+    def unmasked(message: bytes) -> int:
+        rotated = (int(masked_crc32c([message])[0]) - 0xA282EAD8) % 2**32
+        return (rotated >> 17 | rotated << 15) % 2**32
+
+    assert unmasked(b"123456789") == 0xE3069283
+    assert unmasked(bytes(32)) == 0x8A9136AA
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(allow_nan=False)] * 5, st.text(max_size=5)), max_size=4),
+    st.integers(0, 2**31 - 1),
+)
+@settings(deadline=None, max_examples=40)
+def test_fields_are_protobufs(evaluations: list[tuple], parameters: int) -> None:
+    names = EvaluationData.DESCRIPTOR.fields_by_name
+    made = [EvaluationData(**dict(zip(names, values, strict=True))) for values in evaluations]
+    message = ModelMetrics(evaluation_data=made, trainable_parameters=parameters, total_time=1.5)
+    found = fields(message.SerializeToString())
+    assert found[2] == parameters
+    assert found[3] == struct.pack("<d", 1.5)
+    assert found.get(1) == (made[-1].SerializeToString() if made else None)
+    if made:
+        last = fields(made[-1].SerializeToString())
+        doubles, text = list(evaluations[-1][:5]), evaluations[-1][5].encode()
+        assert last == {**{i: struct.pack("<d", x) for i, x in enumerate(doubles, start=1)}, 6: text}
+
+
+@given(st.binary(max_size=30))
+@settings(deadline=None)
+def test_fields_of_anything_end(message: bytes) -> None:
+    with suppress(ValueError):
+        assert len(fields(message)) <= len(message)
+
+
+def test_records_come_back_across_blocks(tmp_path: Path) -> None:
+    """Data of all lengths, 3 MB in all, so that records lie across the blocks in which the file is read."""
+    rng = random.Random(0)
+    written = [rng.randbytes(rng.randrange(3000)) for _ in range(2000)]
+    path = official.write(tmp_path / "a.tfrecord", [*written[:300], b"", *written[300:]])
+    read = [record for records in read_records(path, 3000) for record in records]
+    assert [record.data for record in read] == [*written[:300], b"", *written[300:]]
+    assert [record.number for record in read] == list(range(2001))
+    content = path.read_bytes()
+    for record in (read[0], read[777], read[2000]):
+        assert content[record.offset + 12 :][: len(record.data)] == record.data
+
+
+def test_official_file_equals_the_parquet_import(full: Path, runs: list[Run], nasbench101_table: Path) -> None:
+    table, sample = import_table(full), TabularBenchmark.open(nasbench101_table)
+    population = table.labelled()
+    assert len(table) == len(population) == 60
+    assert (table.budgets, table.runs, table.has_test, table.test_budgets) == (BUDGETS, 3, True, BUDGETS)
+    assert sample.known(population).all()
+    assert torch.equal(table.params(population), sample.params(population))
+    for epochs in BUDGETS:
+        real = sample.validation(population, epochs)
+        for run in range(3):
+            torch.testing.assert_close(table.validation(population, epochs, run), real - 0.01 * run, atol=1e-6, rtol=0)
+            torch.testing.assert_close(
+                table.test(population, epochs, run), (real - 0.01 * run) * TEST_SHARE, atol=1e-6, rtol=0
+            )
+        torch.testing.assert_close(table.validation(population, epochs), real - 0.01, atol=1e-6, rtol=0)
+    torch.testing.assert_close(table.seconds(population, 108, 0), sample.seconds(population, 108))
+    by_hash = {run.hash: run for run in runs}
+    hashes = [bytes(row).hex() for row in table._tensors["hash"].tolist()]
+    assert [by_hash[name].params for name in hashes] == table.params(table._tensors["population"].long()).tolist()
+
+
+def test_only108_has_one_budget(runs: list[Run], tmp_path: Path) -> None:
+    """Records of a cell need not lie side by side, and cells may have fewer runs than others."""
+    kept = [run for run in runs if run.epochs == 108][:60]
+    random.Random(1).shuffle(kept)
+    table = import_table(official.write(tmp_path / "nasbench_only108.tfrecord", map(official.data, kept[1:])))
+    assert (table.budgets, table.runs, len(table)) == ((108,), 3, 20)
+    values = torch.stack([table.validation(table.labelled(), run=run) for run in range(3)], dim=1)
+    assert int(values.isnan().sum()) == 1
+    torch.testing.assert_close(table.validation(table.labelled()), values.nanmean(1))
+
+
+def _frame(content: bytes, number: int) -> tuple[int, int]:
+    """Where a record begins, and how many bytes of data it has."""
+    start = 0
+    for _ in range(number):
+        start += 16 + int.from_bytes(content[start : start + 8], "little")
+    return start, int.from_bytes(content[start : start + 8], "little")
+
+
+@pytest.mark.parametrize("bit", [0, 7])
+@pytest.mark.parametrize("number", [0, 250, 719])
+@pytest.mark.parametrize("part", ["length", "long length", "length's checksum", "data", "last data", "data's checksum"])
+def test_a_flipped_bit_is_found(
+    part: str, number: int, bit: int, full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = bytearray(full.read_bytes())
+    start, length = _frame(bytes(content), number)
+    place = {
+        "length": 0, "long length": 5, "length's checksum": 8 + number % 4, "data": 12 + length // 2,
+        "last data": 11 + length, "data's checksum": 12 + length + number % 4,
+    }[part]  # fmt: skip
+    content[start + place] ^= 1 << bit
+    path = tmp_path / "damaged.tfrecord"
+    path.write_bytes(content)
+    assert call("bench", "import", path, "--output", tmp_path / "table") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert f"record {number} at byte {start} fails the checksum" in errors[0]
+    assert not (tmp_path / "table").exists()
+
+
+@pytest.mark.parametrize("kept", [1, 11, 12, 200, -5, -1])
+@pytest.mark.parametrize("number", [0, 250, 719])
+def test_a_cut_is_found(number: int, kept: int, full: Path, tmp_path: Path) -> None:
+    content = full.read_bytes()
+    start, length = _frame(content, number)
+    end = start + (kept if kept > 0 else 16 + length + kept)
+    path = tmp_path / "cut.tfrecord"
+    path.write_bytes(content[:end])
+    with pytest.raises(UserError, match=f"record {number} at byte {start} is cut short"):
+        import_table(path)
+
+
+def test_an_empty_file_and_other_content(full: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="no records"):
+        import_table(path)
+    path.write_bytes(b"something else altogether")
+    with pytest.raises(UserError, match="record 0 at byte 0 fails the checksum of its length"):
+        import_table(path)
+    official.write(path, [bytes(20_000)])
+    with pytest.raises(UserError, match="record 0 at byte 0 has 20000 bytes; at most 16384"):
+        import_table(path)
+
+
+def _changed(run: Run, **changes: object) -> bytes:
+    return official.data(Run(**{**run.__dict__, **changes}))
+
+
+def test_records_with_right_checksums_and_wrong_content(runs: list[Run], tmp_path: Path) -> None:
+    good = [official.data(run) for run in runs[:5]]
+    other = runs[12]
+    assert other.hash != runs[0].hash
+    for wrong, message in (
+        (b"{}", "record 5 at byte .* none of NAS-Bench-101's"),
+        (b"[1, 2", "record 5 at byte .* none of NAS-Bench-101's"),
+        (b"\xff\xfe", "record 5 at byte .* none of NAS-Bench-101's"),
+        (_changed(other, epochs=5), "5 epochs"),
+        (_changed(other, hash="00"), "hash '00'"),
+        (_changed(other, validation=1.5), "validation accuracy 1.5"),
+        (_changed(other, validation=float("nan")), "validation accuracy nan"),
+        (good[0].replace(b"conv", b"vnoc").replace(runs[0].hash.encode(), bytes(32).hex()[:32].encode()),
+         "record 5 at byte .* no cell .*unknown operation 'vnoc"),
+        (_changed(other, edge_bits=0), "record 5 at byte .* no cell .*no path"),
+        (_changed(other, edge_bits=(1 << 21) - 1), "record 5 at byte .* no cell .*21 edges"),
+        (_changed(other, vertices=8, ops="000000"), "record 5 at byte .* no cell .*8 vertices"),
+        (_changed(other, hash="f" * 32), "hash .* and not f{32}"),
+    ):  # fmt: skip
+        path = official.write(tmp_path / "a.tfrecord", [*good, wrong])
+        with pytest.raises(UserError, match=message):
+            import_table(path)
+
+
+def test_space_of_the_table(full: Path) -> None:
+    assert import_table(full).space == nasbench101_space()
