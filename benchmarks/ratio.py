@@ -17,11 +17,12 @@ def ratio(
     runs: int,
     prepare: Callable[[], object] = lambda: None,
     spread: float = 0.0,
+    more: Callable[[float], dict[str, float]] = lambda seconds: {},
 ) -> None:
     """Prints the median over `runs` of time(ours) / time(reference), each pair measured back to back.
 
     `prepare` is called before each pair and not timed; `spread` is added to ours each time: seconds of what it does
-    only now and then, divided by how often.
+    only now and then, divided by how often. `more` makes further figures from ours' median seconds.
     """
     pairs = []
     for run in range(-3, runs):  # the first three warm up
@@ -32,14 +33,16 @@ def ratio(
         if run >= 0:
             pairs.append((times[ours] + spread, times[reference]))
     ratios = sorted(a / b for a, b in pairs)
+    median = statistics.median(a for a, _ in pairs)
     result = {
         "benchmark": name,
         "ratio": round(statistics.median(ratios), 4),
         "quartiles": [round(ratios[len(ratios) // 4], 4), round(ratios[3 * len(ratios) // 4], 4)],
         "reference": reference_name,
         "runs": runs,
-        "seconds": round(statistics.median(a for a, _ in pairs), 6),
+        "seconds": round(median, 6),
         "reference_seconds": round(statistics.median(b for _, b in pairs), 6),
+        **more(median),
         "threads": torch.get_num_threads(),
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,

@@ -257,8 +257,8 @@ def test_the_full_table_is_small_in_memory(nasbench101_table: Path, tmp_path: Pa
     values = torch.rand(len(sample), 4, 3, generator=torch.Generator().manual_seed(0))
     path = tmp_path / "full"
     TabularBenchmark.of(
-        sample.space, sample._tensors["population"].long(), sample.budgets, values, source="full", measured="made up",
-        test=1 - values, seconds=1000 * values, params=sample._tensors["params"], hashes=sample._tensors["hash"],
+        sample.space, sample.population, sample.budgets, values, source="full", measured="made up",
+        test=1 - values, seconds=1000 * values, params=sample.params(sample.population), hashes=sample._tensors["hash"],
     ).save(path)  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", OPEN, path], env=environment(tmp_path), capture_output=True, text=True, check=True

@@ -122,7 +122,7 @@ def test_official_file_equals_the_parquet_import(full: Path, runs: list[Run], na
     torch.testing.assert_close(table.seconds(population, 108, 0), sample.seconds(population, 108))
     by_hash = {run.hash: run for run in runs}
     hashes = [bytes(row).hex() for row in table._tensors["hash"].tolist()]
-    assert [by_hash[name].params for name in hashes] == table.params(table._tensors["population"].long()).tolist()
+    assert [by_hash[name].params for name in hashes] == table.params(table.population).tolist()
 
 
 def test_only108_has_one_budget(runs: list[Run], tmp_path: Path) -> None:

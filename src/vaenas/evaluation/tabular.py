@@ -142,6 +142,11 @@ class TabularBenchmark:
         return len(self._tensors["keys"])
 
     @property
+    def population(self) -> Population:
+        """Every architecture of the table, labelled or not; a copy."""
+        return self._tensors["population"].long()
+
+    @property
     def has_test(self) -> bool:
         """Whether there are test accuracies at the largest budget."""
         return self.budgets[-1] in self.test_budgets
