@@ -88,7 +88,7 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
     return _table(
         torch.cat(populations).long(), tuple(BUDGETS[b] for b in present), validation, path,
         torch.from_numpy(np.frombuffer(b"".join(index), dtype=np.uint8).reshape(-1, 16).copy()), torch.tensor(params),
-        test=test, seconds=seconds, measured=f"validation accuracy of {validation.shape[2]} training runs",
+        test=test, seconds=seconds, measured="validation accuracy of single training runs",
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def from_parquet(path: Path) -> TabularBenchmark:
     seconds[:, -1, 0] = floats[:, -1]
     return _table(
         population.long(), BUDGETS, validation, path, hashes, params,
-        seconds=seconds, measured="validation accuracy of one training run",
+        seconds=seconds, measured="validation accuracy of single training runs",
     )  # fmt: skip
 
 
