@@ -88,7 +88,7 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
     return _table(
         torch.cat(populations).long(), tuple(BUDGETS[b] for b in present), validation, path,
         torch.from_numpy(np.frombuffer(b"".join(index), dtype=np.uint8).reshape(-1, 16).copy()), torch.tensor(params),
-        test=test, seconds=seconds, measured="validation accuracy of single training runs",
+        test=test, seconds=seconds,
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def from_parquet(path: Path) -> TabularBenchmark:
     seconds[:, -1, 0] = floats[:, -1]
     return _table(
         population.long(), BUDGETS, validation, path, hashes, params,
-        seconds=seconds, measured="validation accuracy of single training runs",
+        seconds=seconds,
     )  # fmt: skip
 
 
@@ -199,13 +199,13 @@ def _table(
     hashes: UInt8[Tensor, "n 16"],
     params: Int64[Tensor, "n"],
     seconds: Float[Tensor, "n b r"],
-    measured: str,
     test: Float[Tensor, "n b r"] | None = None,
 ) -> TabularBenchmark:
     """The table, once a sample of its hashes has been computed anew."""
     table = TabularBenchmark.of(
         nasbench101_space(), population, budgets, validation,
-        source=path.name, measured=measured, test=test, seconds=seconds, params=params, hashes=hashes,
+        source=path.name, measured="validation accuracy of single training runs",
+        test=test, seconds=seconds, params=params, hashes=hashes,
     )  # fmt: skip
     sample = torch.linspace(0, len(population) - 1, min(len(population), _HASHES_CHECKED)).long()
     for i, found in zip(sample.tolist(), cells.module_hash(population[sample]), strict=True):
