@@ -1,7 +1,6 @@
 """Benchmarks: tables of separately trained architectures that answer whole populations."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ class TabularBenchmark:
             outside = torch.zeros(0) if values is None else values[(values < 0) | (values > 1)]
             if len(outside):
                 raise UserError(f"{source}: {what} accuracy {float(outside[0]):.6g}; accuracies lie in [0, 1]")
-        keys, order = _keys(space, population).sort()
+        keys, order = space.keys(population).sort()
         if (twice := keys[1:] == keys[:-1]).any():
             i, j = order[int(twice.int().argmax()) :][:2].tolist()
             raise UserError(f"{source}: rows {i} and {j} are the same architecture; keep one")
@@ -165,7 +164,7 @@ class TabularBenchmark:
             UserError: names the first row that is no architecture of the space, and the rule that it breaks.
         """
         _check(self.space, population, "population")
-        keys, wanted = self._tensors["keys"], _keys(self.space, population)
+        keys, wanted = self._tensors["keys"], self.space.keys(population)
         rows = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
         found = keys[rows] == wanted
         if self.space.name == "nasbench101" and not found.all():
@@ -272,13 +271,3 @@ def _check_cells(population: cells.Cells, source: str) -> None:
             cells.check(part)
         except UserError as error:
             raise UserError(f"{source}: of the rows from {i * size} on, {error}") from error
-
-
-def _keys(space: SearchSpace, population: Population) -> Int64[Tensor, "n"]:
-    """A number for each architecture, different for different ones."""
-    if space.name == "nasbench101":
-        return cells.canonical_key(population)
-    places = [math.prod(space.choices[slot + 1 :]) for slot in range(space.slots)]
-    if places[0] * space.choices[0] > 2**63:
-        raise UserError(f"space {space.name} has {float(places[0]):.0e} architectures; tables take up to 2^63 (9e18)")
-    return (population * torch.tensor(places)).sum(-1)

@@ -90,6 +90,11 @@ class VAESampler:
         drawn = [self.space.draw(self.vae.decode(part), rng) for part in z.split(CHUNK)]
         return torch.cat(drawn) if drawn else torch.empty(0, self.space.slots, dtype=torch.int64)
 
+    @torch.no_grad()
+    def latent(self, population: Population) -> Float[Tensor, "n d"]:
+        """The encoder's mean μ(α) of each architecture."""
+        return self.vae.encode(population)[0]
+
     def update(self, population: Population, scores: Scores, rng: Generator) -> UpdateStats:
         """Algorithm 1 on S = {(α_i, ACC_i)}: (n, s), (n,)."""
         s = self.settings

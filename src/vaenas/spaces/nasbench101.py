@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
-from vaenas.spaces.cells import EDGES, MAX_EDGES, connected
+from vaenas.spaces.cell_features import cell_features
+from vaenas.spaces.cells import EDGES, MAX_EDGES, canonical_key, connected
 from vaenas.spaces.space import Population, SearchSpace, gumbel
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
@@ -93,6 +94,14 @@ class NASBench101Space(SearchSpace):
             return exchanged
 
         return _until_connected(propose, children)
+
+    def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
+        """Paths, kinds of edges and the shape of the pruned cell: equal for isomorphic cells."""
+        return cell_features(population)
+
+    def keys(self, population: Population) -> Int64[Tensor, "n"]:
+        """Equal for isomorphic cells."""
+        return canonical_key(population)
 
     def neighbours(self, architecture: Int64[Tensor, "26"]) -> Population:
         """All valid rows with one edge in another place or one other operation: at most 9 x 12 + 5 x 2."""

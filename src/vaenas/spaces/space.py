@@ -1,5 +1,6 @@
 """What an architecture is: integers, one operation per slot, and the rules that a population keeps."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,6 +101,23 @@ class SearchSpace:
         slot, operation = slot[other], operation[other]
         changed = architecture.repeat(len(slot), 1).scatter_(1, slot[:, None], operation[:, None])
         return changed[self.is_valid(changed)]
+
+    def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
+        """What a predictor sees of n architectures: groups of numbers, each about 1 apart for what differs.
+
+        Here one group per slot, whose squared distance is 1 for different operations.
+        """
+        one_hot = torch.nn.functional.one_hot(population, self.max_choices) * 0.5**0.5
+        return list(one_hot.unbind(1))
+
+    def keys(self, population: Population) -> Int64[Tensor, "n"]:
+        """A number per architecture, different for different ones (up to the odds of a 63-bit hash in huge spaces)."""
+        places = [math.prod(self.choices[slot + 1 :]) for slot in range(self.slots)]
+        if places[0] * self.choices[0] > 2**63:
+            generator = torch.Generator().manual_seed(0)
+            table = torch.randint(2**62, (self.slots, self.max_choices), generator=generator)
+            return table.expand(len(population), -1, -1).gather(2, population[:, :, None]).sum((1, 2))
+        return (population * torch.tensor(places)).sum(-1)
 
     def encode(self, population: Population) -> list[str]:
         """Readable text codes, the exact inverse of `decode`."""

@@ -1,0 +1,125 @@
+"""A Gaussian process that predicts accuracies and knows how sure it is (Rasmussen & Williams 2006, Alg. 2.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor
+
+from vaenas.spaces.space import Scores
+
+Features = list[Float[Tensor, "n _"]]
+"""Groups of features, one row per architecture in each, scaled so that different architectures are about 1 apart."""
+
+JITTER = 1e-6
+FIRST_STEPS, STEPS, RATE = 40, 12, 0.1  # of Adam on the hyperparameters: at the first fit, at each later one
+CENTRE = {"weights": -1.0, "amplitude": 0.0, "own": -4.5, "noise": -4.5}  # of the log-normal priors
+SPREAD = {"weights": 1.5, "amplitude": 1.0, "own": 1.5, "noise": 1.5}
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Mean (n,), and the root of what the labels explain of the prior's covariance, (m, n)."""
+
+    mean: Float[Tensor, "n"]
+    explained: Float[Tensor, "m n"]
+
+
+class GaussianProcess:
+    """Accuracy = a smooth function of the features + an architecture's own deviation + the noise of one training.
+
+    Kernel: amplitude · exp(-Σ_g weight_g ‖φ_g - φ'_g‖²) + own · [same architecture]. Weights, amplitude, own and noise
+    maximise the marginal likelihood times wide log-normal priors; each fit goes on from the last one's.
+
+    Scores are warped: below the median their distance is compressed logarithmically, since the good ones are those to
+    tell apart, then standardised; the process works in these units.
+    """
+
+    def __init__(self, groups: int) -> None:
+        self.log = {
+            name: torch.full((groups,) if name == "weights" else (), centre, dtype=torch.float64)
+            for name, centre in CENTRE.items()
+        }
+        self._fitted = False
+
+    def fit(self, features: Features, ids: Int64[Tensor, "n"], scores: Scores, most: int = 300) -> None:
+        """Learns from n >= 2 labels.
+
+        Args:
+            features: of the n architectures.
+            ids: equal exactly for the same architecture (labels of repeated trainings).
+            scores: any finite numbers, higher is better.
+            most: the hyperparameters are fitted on so many of the labels, evenly spaced; all count in the posterior.
+        """
+        self._features, self._ids = [f.double() for f in features], ids
+        targets = warp(scores.double())
+        rows = torch.linspace(0, len(ids) - 1, min(most, len(ids))).long()
+        self._maximise([f[rows] for f in self._features], ids[rows], targets[rows])
+        covariance = self._covariance(self._features, self._features) + self._own(ids, ids)
+        covariance.diagonal().add_(self.log["noise"].exp() + JITTER)
+        self._root = torch.linalg.cholesky(covariance)
+        self._weights = torch.cholesky_solve(targets[:, None], self._root)[:, 0]
+
+    def posterior(self, features: Features, ids: Int64[Tensor, "m"]) -> Posterior:
+        """Of m architectures, own deviation included, in warped units."""
+        cross = self._covariance(self._features, [f.double() for f in features]) + self._own(self._ids, ids)  # (n, m)
+        return Posterior(self._weights @ cross, torch.linalg.solve_triangular(self._root, cross, upper=False))
+
+    def deviation(self, posterior: Posterior) -> Float[Tensor, "m"]:
+        """Standard deviation of each."""
+        prior = self.log["amplitude"].exp() + self.log["own"].exp()
+        return (prior - posterior.explained.square().sum(0)).clamp(min=JITTER).sqrt()
+
+    def thompson(self, features: Features, ids: Int64[Tensor, "m"], n: int, rng: Generator) -> Int64[Tensor, "_"]:
+        """The favourites of n functions drawn from the posterior, n different ones of the m architectures."""
+        posterior = self.posterior(features, ids)
+        doubled = [f.double() for f in features]
+        covariance = self._covariance(doubled, doubled) + self._own(ids, ids)
+        covariance -= posterior.explained.T @ posterior.explained
+        covariance.diagonal().add_(JITTER)
+        root, failed = torch.linalg.cholesky_ex(covariance)
+        if failed:  # rounding: the variances alone still are what they should be
+            root = torch.diag(self.deviation(posterior))
+        functions = posterior.mean + torch.randn(n, len(ids), generator=rng, dtype=torch.float64) @ root.T
+        chosen: list[int] = []
+        for values in functions:
+            values[chosen] = -torch.inf
+            chosen.append(int(values.argmax()))
+        return torch.tensor(chosen, dtype=torch.int64)
+
+    def _distances(self, a: Features, b: Features) -> Float[Tensor, "g n m"]:
+        return torch.stack([torch.cdist(x, y).square() for x, y in zip(a, b, strict=True)])
+
+    def _covariance(self, a: Features, b: Features) -> Float[Tensor, "n m"]:
+        # the weighted sum of squared distances is one squared distance of the weighted features
+        roots = (0.5 * self.log["weights"]).exp()
+        x, y = (torch.cat([f * r for f, r in zip(part, roots, strict=True)], dim=1) for part in (a, b))
+        return self.log["amplitude"].exp() * (-torch.cdist(x, y).square()).exp()
+
+    def _own(self, a: Int64[Tensor, "n"], b: Int64[Tensor, "m"]) -> Float[Tensor, "n m"]:
+        return self.log["own"].exp() * (a[:, None] == b)
+
+    def _maximise(self, features: Features, ids: Int64[Tensor, "n"], targets: Float[Tensor, "n"]) -> None:
+        distances, same = self._distances(features, features), (ids[:, None] == ids).double()
+        eye, log = torch.eye(len(ids), dtype=torch.float64), {k: v.clone().requires_grad_() for k, v in self.log.items()}
+        optimizer = torch.optim.Adam(log.values(), lr=RATE)
+        for _ in range(STEPS if self._fitted else FIRST_STEPS):
+            smooth = log["amplitude"].exp() * (-torch.einsum("g,gnm->nm", log["weights"].exp(), distances)).exp()
+            covariance = smooth + log["own"].exp() * same + (log["noise"].exp() + JITTER) * eye
+            root = torch.linalg.cholesky(covariance)
+            fit = 0.5 * targets @ torch.cholesky_solve(targets[:, None], root)[:, 0]
+            prior = sum((((log[name] - CENTRE[name]) / SPREAD[name]) ** 2).sum() for name in log)
+            loss = fit + root.diagonal().log().sum() + 0.5 * prior
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        self.log, self._fitted = {k: v.detach() for k, v in log.items()}, True
+
+
+def warp(scores: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Standardised scores, logarithmically compressed below their median (as HEBO and others warp objectives)."""
+    median = scores.median()
+    spread = (scores[scores >= median] - median).square().mean().sqrt() + 1e-12
+    below = ((median - scores).clamp(min=0) / spread).log1p()
+    warped = torch.where(scores < median, -below, (scores - median) / spread)
+    return (warped - warped.mean()) / (warped.std() + 1e-12)
