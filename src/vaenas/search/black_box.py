@@ -38,7 +38,7 @@ class History:
         self.space = space
         self.population: Population = torch.empty(0, space.slots, dtype=torch.int64)
         self.scores: Scores = torch.empty(0)
-        self.keys: Int64[Tensor, "n"] = torch.empty(0, dtype=torch.int64)
+        self.keys = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.scores)

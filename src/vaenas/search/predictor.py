@@ -101,7 +101,10 @@ class GaussianProcess:
 
     def _maximise(self, features: Features, ids: Int64[Tensor, "n"], targets: Float[Tensor, "n"]) -> None:
         distances, same = self._distances(features, features), (ids[:, None] == ids).double()
-        eye, log = torch.eye(len(ids), dtype=torch.float64), {k: v.clone().requires_grad_() for k, v in self.log.items()}
+        eye, log = (
+            torch.eye(len(ids), dtype=torch.float64),
+            {k: v.clone().requires_grad_() for k, v in self.log.items()},
+        )
         optimizer = torch.optim.Adam(log.values(), lr=RATE)
         for _ in range(STEPS if self._fitted else FIRST_STEPS):
             smooth = log["amplitude"].exp() * (-torch.einsum("g,gnm->nm", log["weights"].exp(), distances)).exp()

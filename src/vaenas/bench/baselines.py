@@ -1,0 +1,148 @@
+"""Searches to compare with, all by ask and tell."""
+
+from collections import deque
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Generator, Tensor
+
+from vaenas.errors import UserError
+from vaenas.search.black_box import History
+from vaenas.spaces.cells import EDGES
+from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_valid
+
+
+def _uniform(space: SearchSpace, n: int, rng: Generator, accept: Accept | None) -> Population:
+    if accept is None:
+        return space.uniform(n, rng)
+    return draw_valid(lambda m: space.uniform(m, rng), accept, n, limits="the table's cells")
+
+
+class _Search:
+    """What the baselines share: the history of labels, and whether one may be asked for again."""
+
+    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool) -> None:
+        self.space, self.rng, self.repeats = space, rng, repeats
+        self.history = History(space)
+
+    def tell(self, population: Population, scores: Scores) -> None:
+        self.history.add(population, scores)
+
+    def best(self) -> Population:
+        return self.history.best()
+
+    def _new(self, population: Population, accept: Accept | None) -> Int64[Tensor, "_ s"]:
+        if accept is not None:
+            population = population[accept(population)]
+        return population if self.repeats else population[~torch.isin(self.space.keys(population), self.history.keys)]
+
+
+class RandomSearch(_Search):
+    """Uniform draws."""
+
+    def ask(self, n: int, accept: Accept | None = None) -> Population:
+        return _uniform(self.space, n, self.rng, accept)
+
+
+class RegularizedEvolution(_Search):
+    """Real et al. 2019, Algorithm 1: tournaments in a population of which the oldest dies; one change per child."""
+
+    POPULATION, TOURNAMENT = 50, 10  # as NAS-Bench-101 (Ying et al. 2019) and BANANAS use it
+
+    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool) -> None:
+        super().__init__(space, rng, repeats)
+        self._living: deque[int] = deque(maxlen=self.POPULATION)  # indices into the history
+
+    def tell(self, population: Population, scores: Scores) -> None:
+        self._living.extend(range(len(self.history), len(self.history) + len(scores)))
+        super().tell(population, scores)
+
+    def ask(self, n: int, accept: Accept | None = None) -> Population:
+        if len(self.history) < self.POPULATION:
+            return _uniform(self.space, n, self.rng, accept)
+        return torch.cat([self._child(accept) for _ in range(n)])
+
+    def _child(self, accept: Accept | None) -> Population:
+        for _ in range(100):  # parents without a neighbour that may be asked for
+            living = torch.tensor(self._living)
+            fighters = living[torch.randperm(len(living), generator=self.rng)[: self.TOURNAMENT]]
+            parent = self.history.population[fighters[self.history.scores[fighters].argmax()]]
+            children = self._new(self.space.neighbours(parent), accept)
+            if len(children):
+                return children[torch.randint(len(children), (1,), generator=self.rng)]
+        return _uniform(self.space, 1, self.rng, accept)
+
+
+class LocalSearch(_Search):
+    """White et al. 2021: label the neighbours of the best, move when one is better, begin anew where none is."""
+
+    START = 10  # uniform labels of which the best is the first centre; one is the next where a search is stuck
+
+    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool) -> None:
+        super().__init__(space, rng, repeats)
+        self._centre: Tensor | None = None
+        self._score = -torch.inf
+        self._left: Population = torch.empty(0, space.slots, dtype=torch.int64)
+
+    def tell(self, population: Population, scores: Scores) -> None:
+        super().tell(population, scores)
+        best = int(scores.argmax())
+        if float(scores[best]) > self._score:
+            self._score, self._centre = float(scores[best]), population[best]
+            self._left = self._left[:0]
+
+    def ask(self, n: int, accept: Accept | None = None) -> Population:
+        if len(self.history) < self.START:
+            return _uniform(self.space, n, self.rng, accept)
+        if not len(self._left) and self._centre is not None:
+            near = self._new(self.space.neighbours(self._centre), accept)
+            self._left, self._centre = near[torch.randperm(len(near), generator=self.rng)], None
+        if not len(self._left):
+            self._score = -float("inf")
+            return _uniform(self.space, n, self.rng, accept)
+        asked, self._left = self._left[:n], self._left[n:]
+        return asked
+
+
+class TPE(_Search):
+    """The tree-structured Parzen estimator of Optuna, one categorical parameter per slot.
+
+    NAS-Bench-101's edges are 21 numbers in [0, 1] of which the nine largest count (App. A.5). TPE cannot know which
+    architectures a table has: a suggestion that it lacks is moved to the nearest one that it has (fewest slots differ).
+    """
+
+    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool, population: Population) -> None:
+        super().__init__(space, rng, repeats)
+        try:
+            import optuna
+        except ImportError as error:
+            raise UserError("method tpe needs Optuna: pip install 'vaenas[bench]', or leave tpe out") from error
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        seed = int(torch.randint(2**31, (1,), generator=rng))
+        self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        self._population = population
+        self._trials: list[Any] = []
+
+    def ask(self, n: int, accept: Accept | None = None) -> Population:
+        self._trials = [self._study.ask() for _ in range(n)]
+        population = torch.tensor([self._suggest(trial) for trial in self._trials])
+        if accept is not None:
+            for i in (~accept(population)).nonzero()[:, 0].tolist():
+                population[i] = self._population[(self._population != population[i]).sum(-1).argmin()]
+        return population
+
+    def tell(self, population: Population, scores: Scores) -> None:
+        super().tell(population, scores)
+        for trial, value in zip(self._trials, scores.tolist(), strict=True):
+            self._study.tell(trial, value)
+
+    def _suggest(self, trial: Any) -> list[int]:
+        edges = EDGES if self.space.name == "nasbench101" else 0
+        numbers = torch.tensor([trial.suggest_float(f"edge{i}", 0, 1) for i in range(edges)])
+        row = torch.zeros(edges, dtype=torch.int64)
+        if edges:
+            row[numbers.topk(9).indices] = 1
+        choices = self.space.choices
+        rest = [trial.suggest_categorical(f"slot{i}", range(choices[i])) for i in range(edges, self.space.slots)]
+        return row.tolist() + rest

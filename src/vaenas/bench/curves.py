@@ -1,0 +1,175 @@
+"""Regret over labels: what a search has found after so many queries, with every label counted."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Generator
+
+from vaenas.bench.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
+from vaenas.bench.truth import Task
+from vaenas.errors import UserError
+from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.files import write_atomically, writing
+from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
+from vaenas.search.black_box import ALONE, LITERAL, AskTell, BlackBoxSettings, VAESearch
+from vaenas.spaces.space import Population
+
+ROUND = 10  # labels per question for searches that learn a model; the others ask for one at a time
+EVERY = 10  # labels between two points of a curve
+
+
+class _Search(AskTell, Protocol):
+    def best(self) -> Population: ...
+
+
+def _vae(settings: BlackBoxSettings) -> Callable[[Task, Generator], _Search]:
+    return lambda task, rng: VAESearch(task.table.space, rng, replace(settings, repeats=task.noisy))
+
+
+def _categorical(task: Task, rng: Generator) -> _Search:
+    sampler = CategoricalSampler(task.table.space, CategoricalSettings(keep_ratio=0.25))
+    return VAESearch(task.table.space, rng, replace(ALONE, repeats=task.noisy), sampler)
+
+
+# name: (labels per question, the search)
+METHODS: dict[str, tuple[int, Callable[[Task, Generator], _Search]]] = {
+    "vae": (ROUND, _vae(BlackBoxSettings())),
+    "vae_alone": (ROUND, _vae(ALONE)),
+    "vae_literal": (ROUND, _vae(LITERAL)),
+    "random": (ROUND, lambda task, rng: RandomSearch(task.table.space, rng, task.noisy)),
+    "evolution": (1, lambda task, rng: RegularizedEvolution(task.table.space, rng, task.noisy)),
+    "local": (1, lambda task, rng: LocalSearch(task.table.space, rng, task.noisy)),
+    "tpe": (1, lambda task, rng: TPE(task.table.space, rng, task.noisy, task.population)),
+    "categorical": (ROUND, _categorical),
+    # the ablation of `vae`
+    "vae_no_latent": (ROUND, _vae(BlackBoxSettings(latent=False))),
+    "vae_no_neighbours": (ROUND, _vae(BlackBoxSettings(neighbours=False))),
+    "vae_uniform_proposals": (ROUND, _vae(BlackBoxSettings(epsilon=0.0))),
+}
+
+
+def points(queries: int) -> list[int]:
+    """After how many labels a curve has a point."""
+    return sorted({*range(EVERY, queries + 1, EVERY), queries, *(q for q in (192,) if q <= queries)})
+
+
+def search(task: Task, method: str, queries: int, seed: int) -> dict[int, float]:
+    """One run: the truth of what the search would return after each of `points(queries)` labels."""
+    size, make = METHODS[method]
+    rng = Generator().manual_seed(seed)
+    found, stops, told = make(task, rng), points(queries), 0
+    curve: dict[int, float] = {}
+    for stop in stops:
+        while told < stop:
+            population = found.ask(min(size, stop - told), task.accept)
+            found.tell(population, task.observe(population, rng))
+            told += len(population)
+        curve[stop] = float(task.truth(found.best()))
+    return curve
+
+
+@lru_cache(maxsize=1)
+def _task(table: Path) -> Task:
+    torch.set_num_threads(1)
+    return Task(TabularBenchmark.open(table))
+
+
+def _job(table: Path, method: str, queries: int, seed: int) -> dict[int, float]:
+    return search(_task(table), method, queries, seed)
+
+
+def run_curves(
+    table: Path, methods: list[str], queries: int, seeds: int, output: Path, workers: int | None = None
+) -> Iterator[tuple[str, int, float]]:
+    """Runs what `output` does not hold yet, in `workers` processes; yields method, seed and what it found at the end.
+
+    Every finished run is a line of `output/runs.jsonl`, so that a run that was stopped goes on. Ends with
+    `curves.json` and `curves.png`.
+
+    Raises:
+        UserError: an unknown method, a table too small, or an output of another table or number of queries.
+    """
+    unknown = [m for m in methods if m not in METHODS]
+    if unknown or not methods:
+        raise UserError(f"--methods {','.join(unknown) or '(none)'}: unknown; choose from {', '.join(METHODS)}")
+    for name, value in (("--queries", queries), ("--seeds", seeds)):
+        if value < 1:
+            raise UserError(f"{name} {value}: at least 1 is needed")
+    task = _task(table)
+    if not task.noisy and queries > len(task.population):
+        raise UserError(
+            f"--queries {queries}: {table} has only {len(task.population)} architectures to ask for; lower --queries"
+        )
+    if "tpe" in methods:
+        METHODS["tpe"][1](task, Generator())  # whether Optuna is there
+    with writing(output, "choose another folder"):
+        output.mkdir(parents=True, exist_ok=True)
+    done = _finished(output, task, queries)
+    todo = [(m, s) for s in range(seeds) for m in methods if (m, s) not in done]
+    with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_job, table, method, queries, seed): (method, seed) for method, seed in todo}
+        try:
+            for future in as_completed(futures):
+                method, seed = futures[future]
+                done[method, seed] = curve = future.result()
+                line = json.dumps({"method": method, "seed": seed, "curve": curve})
+                with writing(output, "make room"), (output / "runs.jsonl").open("a") as file:
+                    file.write(line + "\n")
+                yield method, seed, curve[queries]
+        finally:
+            pool.shutdown(cancel_futures=True)
+    summary = summarise(task, {m: [done[m, s] for s in range(seeds)] for m in methods}, seeds)
+    write_atomically(output / "curves.json", (json.dumps(summary, indent=1) + "\n").encode())
+    from vaenas.bench.figures import draw_curves
+
+    draw_curves(summary, output / "curves.png")
+
+
+def _finished(output: Path, task: Task, queries: int) -> dict[tuple[str, int], dict[int, float]]:
+    """The runs that `output` holds; a last line that was cut short is taken off."""
+    file = output / "runs.jsonl"
+    head = {"table": task.table.source, "architectures": len(task.population), "queries": queries, "version": 1}
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    if not lines or not lines[0].endswith("\n"):
+        write_atomically(file, (json.dumps(head) + "\n").encode())
+        return {}
+    if json.loads(lines[0]) != head:
+        raise UserError(f"--output {output}: holds runs of {lines[0].strip()}; choose another folder, or remove it")
+    whole = [line for line in lines[1:] if line.endswith("\n")]
+    if len(whole) < len(lines) - 1:
+        write_atomically(file, "".join([lines[0], *whole]).encode())
+    runs = map(json.loads, whole)
+    return {(r["method"], r["seed"]): {int(q): v for q, v in r["curve"].items()} for r in runs}
+
+
+def summarise(task: Task, runs: dict[str, list[dict[int, float]]], seeds: int) -> dict[str, Any]:
+    """Mean and 95 % interval over seeds; a user's own table in the units of its file, accuracies in [0, 1]."""
+    own = bool(task.table.slots)
+    offset, scale = (task.table.offset, task.table.scale) if own else (0.0, 1.0)
+
+    def entry(values: list[float]) -> dict[str, float]:
+        x = offset + scale * torch.tensor(values, dtype=torch.float64)
+        spread = float(x.std()) if len(x) > 1 else math.nan
+        ci95 = 1.96 * spread / len(x) ** 0.5
+        return {"mean": float(x.mean()), "ci95": ci95 if math.isfinite(ci95) else 0.0}
+
+    methods = {
+        method: {str(q): entry([curve[q] for curve in curves]) for q in curves[0]} for method, curves in runs.items()
+    }
+    return {
+        "methods": methods,
+        "optimum": offset + scale * task.optimum,
+        "seeds": seeds,
+        "table": task.table.source,
+        "reported": task.reported,
+        "observed": "one random run per label" if task.noisy else task.table.measured,
+    }

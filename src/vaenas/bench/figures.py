@@ -1,0 +1,39 @@
+"""Figures of benchmark results."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from vaenas.files import write_atomically
+
+
+def save(figure: Figure, path: Path) -> None:
+    """PNG, atomically."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    write_atomically(path, buffer.getvalue())
+
+
+def draw_curves(summary: dict[str, Any], path: Path) -> None:
+    """Regret (optimum - found) over labels, a line and its 95 % band for each method."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    smallest = []
+    for method, points in summary["methods"].items():
+        queries = [int(q) for q in points]
+        regret = [summary["optimum"] - p["mean"] for p in points.values()]
+        half = [p["ci95"] for p in points.values()]
+        smallest += [r for r in regret if r > 0]
+        (line,) = axes.plot(queries, regret, label=method)
+        low, high = ([r + sign * h for r, h in zip(regret, half, strict=True)] for sign in (-1, 1))
+        axes.fill_between(queries, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    if smallest:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.5 * min(smallest))
+    axes.set(xlabel="labels (all counted)", ylabel="regret: optimum - found")
+    axes.set_title(f"{summary['table']}: {summary['reported']}; mean of {summary['seeds']} seeds, 95 % bands", size=9)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    save(figure, path)

@@ -1,0 +1,74 @@
+"""A table as a task: what a search may ask for, what it observes, and what is reported of its choice."""
+
+import torch
+from jaxtyping import Bool
+from torch import Generator
+
+from vaenas.errors import UserError
+from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.spaces.cells import is_full
+from vaenas.spaces.space import Accept, Population, Scores
+
+
+class Task:
+    """Search a table by its observed scores; the report is by the truth.
+
+    Observed: validation at the largest budget; where there are several runs, one random run for each label, so that a
+    repeated label is another training. Truth: the mean test accuracy where the table has test, else the mean of runs.
+
+    Where NAS-Bench-101 is labelled in part (the 30,001-cell sample), only cells that keep all 7 vertices count: a small
+    cell is drawn in very many ways, and rejecting unlabelled ones would leave little but those.
+
+    Attributes:
+        table: the table.
+        population: all architectures that may be asked for.
+        optimum: the best truth among them.
+        noisy: whether a label is one of several runs.
+    """
+
+    def __init__(self, table: TabularBenchmark) -> None:
+        self.table, labelled = table, table.labelled()
+        self.seven_vertices = table.space.name == "nasbench101" and len(labelled) < len(table)
+        self.population = labelled[is_full(labelled)] if self.seven_vertices else labelled
+        if len(self.population) < 2:
+            raise UserError(f"{table.name}: {len(self.population)} labelled architectures; a search needs 2 or more")
+        self.noisy = table.runs > 1
+        self.optimum = float(self.truth(self.population).max())
+        whole = 1
+        for choices in table.space.choices:
+            whole *= choices
+        self._everything = len(labelled) == whole
+
+    @property
+    def accept(self) -> Accept | None:
+        """Which architectures have a label; None where all have."""
+        return None if self._everything else self._accept
+
+    def _accept(self, population: Population) -> Bool[torch.Tensor, "n"]:
+        if not self.seven_vertices:
+            return self.table.known(population)
+        full = is_full(population)
+        full[full.clone()] = self.table.known(population[full])
+        return full
+
+    def observe(self, population: Population, rng: Generator) -> Scores:
+        """A label for each of (n, s)."""
+        if not self.noisy:
+            return self.table.validation(population)
+        return self._one_run(population, rng)
+
+    def _one_run(self, population: Population, rng: Generator) -> Scores:
+        runs = torch.stack([self.table.validation(population, run=run) for run in range(self.table.runs)], dim=1)
+        known = ~runs.isnan()
+        chosen = torch.where(known, torch.rand(runs.shape, generator=rng), -1.0).argmax(1, keepdim=True)
+        return runs.gather(1, chosen)[:, 0]
+
+    def truth(self, population: Population) -> Scores:
+        """What is reported of (n, s)."""
+        return self.table.test(population) if self.table.has_test else self.table.validation(population)
+
+    @property
+    def reported(self) -> str:
+        """What `truth` is, in words."""
+        what = "mean test accuracy" if self.table.has_test else self.table.measured
+        return what + (", 7-vertex cells" if self.seven_vertices else "")
