@@ -27,8 +27,7 @@ from vaenas.search.black_box import BlackBoxSettings, VAESearch
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 BINS = 32  # operations of an integer slot at most: with a hundred labels more of them would hardly be met twice
-TRIES = 5  # for a trial that differs from all finished ones
-
+TRIES = 5  # for a trial that differs from all others
 PROPOSED = "vaenas:proposed"  # system attribute: what a trial was given, which reaches `params` only bit by bit
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 Row = tuple[int, ...]
@@ -105,21 +104,7 @@ class VAENASSampler(BaseSampler):
         """A value for each name in `search_space`, by the independent sampler for what the VAE can't learn."""
         self._raise_error_if_multi_objective(study)
         slots = [Slot(name, d) for name, d in search_space.items() if _is_learned(d)]
-        groups = _groups(slots, study.get_trials(deepcopy=False, states=FINISHED))
-        number = np.random.SeedSequence(self._entropy, spawn_key=(trial.number,)).generate_state(1, np.uint64)
-        rng = Generator().manual_seed(int(number[0]))
-        params: dict[str, Any] = {}
-        with _proposing:
-            for i in range(TRIES):
-                for group in groups:
-                    row = self._row(study, trial, group, rng, repeat=i == 0)
-                    values = [slot.value(operation, rng) for slot, operation in zip(group, row, strict=True)]
-                    params |= zip((slot.name for slot in group), values, strict=True)
-                # told first and looked after then, so that of two workers with one proposal at least one sees the other
-                study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, params)
-                others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-                if not any(_is_same(params, other) for other in others):
-                    break
+        params = self._propose(study, trial, slots) if slots else {}
         for name in [name for name in search_space if name not in params]:
             params[name] = self.sample_independent(study, trial, name, search_space[name])
         return params
@@ -138,6 +123,25 @@ class VAENASSampler(BaseSampler):
         if self._constraints_func is not None:
             _process_constraints_after_trial(self._constraints_func, study, trial, state)
         self._independent.after_trial(study, trial, state, values)
+
+    def _propose(self, study: Study, trial: FrozenTrial, slots: list["Slot"]) -> dict[str, Any]:
+        """Learned values that no other trial has, if that can be; they are stored with the trial."""
+        groups = _groups(slots, study.get_trials(deepcopy=False, states=FINISHED))
+        number = np.random.SeedSequence(self._entropy, spawn_key=(trial.number,)).generate_state(1, np.uint64)
+        rng = Generator().manual_seed(int(number[0]))
+        params: dict[str, Any] = {}
+        with _proposing:
+            for i in range(TRIES):
+                for group in groups:
+                    row = self._row(study, trial, group, rng, repeat=i == 0)
+                    values = [slot.value(operation, rng) for slot, operation in zip(group, row, strict=True)]
+                    params |= zip((slot.name for slot in group), values, strict=True)
+                # told first and looked after then, so that of two workers with one proposal at least one sees the other
+                study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, params)
+                others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+                if not any(_is_same(params, other) for other in others):
+                    break
+        return params
 
     def _row(self, study: Study, trial: FrozenTrial, group: Group, rng: Generator, repeat: bool) -> Row:
         """The group's operations in this trial; `repeat`: may they come again where the trial depends on more?"""
