@@ -37,3 +37,19 @@ def draw_curves(summary: dict[str, Any], path: Path) -> None:
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     save(figure, path)
+
+
+def draw_fig2(shown: dict[tuple[str, float], list[float]], summary: dict[str, Any], path: Path) -> None:
+    """Fig. 2: the distribution of the accuracies that samplers draw, one panel per noise."""
+    levels = sorted({noise for _, noise in shown})
+    figure = Figure(figsize=(4 * len(levels), 3.6), layout="constrained")
+    for axes, level in zip(figure.subplots(1, len(levels), squeeze=False)[0], levels, strict=True):
+        for (row, noise), accuracies in shown.items():
+            if noise == level or row == "random":
+                bins = [0.88 + 0.0015 * i for i in range(48)]
+                axes.hist(accuracies, bins, density=True, histtype="step", label=row)
+        axes.set_title(f"noise {100 * level:g} %", size=9)
+        axes.set(xlabel="accuracy of the draws", ylabel="density")
+        axes.legend(fontsize=7, loc="upper left")
+    figure.suptitle(f"{summary['table']}: {summary['reported']}; {summary['draws']} draws of one sampler each", size=9)
+    save(figure, path)

@@ -67,7 +67,7 @@ class History:
 class BlackBoxSettings:
     """How `VAESearch` spends labels; docs/decisions.md, "Query-efficient search", has the ablation."""
 
-    initial: int = 20  # uniform architectures before the first update
+    initial: int = 10  # uniform architectures before the first update
     epsilon: float = 0.5  # share of the VAE in the proposals (eq. 5), in [0, 1]
     vae: VAESettings = SMALL
     predictor: bool = True  # choose among the proposals by predicted accuracy; False: the paper's sampler alone

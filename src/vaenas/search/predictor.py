@@ -10,6 +10,8 @@ from vaenas.spaces.space import Scores
 
 Features = list[Float[Tensor, "n _"]]
 """Groups of features, one row per architecture in each, scaled so that different architectures are about 1 apart."""
+Others = list[Float[Tensor, "m _"]]
+"""The same of m other architectures."""
 
 JITTER = 1e-6
 FIRST_STEPS, STEPS, RATE = 40, 12, 0.1  # of Adam on the hyperparameters: at the first fit, at each later one
@@ -19,10 +21,10 @@ SPREAD = {"weights": 1.5, "amplitude": 1.0, "own": 1.5, "noise": 1.5}
 
 @dataclass(frozen=True)
 class Posterior:
-    """Mean (n,), and the root of what the labels explain of the prior's covariance, (m, n)."""
+    """Mean (m,), and the root of what n labels explain of the prior's covariance, (n, m)."""
 
-    mean: Float[Tensor, "n"]
-    explained: Float[Tensor, "m n"]
+    mean: Float[Tensor, "m"]
+    explained: Float[Tensor, "n m"]
 
 
 class GaussianProcess:
@@ -60,7 +62,12 @@ class GaussianProcess:
         self._root = torch.linalg.cholesky(covariance)
         self._weights = torch.cholesky_solve(targets[:, None], self._root)[:, 0]
 
-    def posterior(self, features: Features, ids: Int64[Tensor, "m"]) -> Posterior:
+    def mean(self, features: Others, ids: Int64[Tensor, "m"]) -> Float[Tensor, "m"]:
+        """The posterior's mean alone, in warped units: cheap for many architectures."""
+        doubled = [f.double() for f in features]
+        return self._weights @ (self._covariance(self._features, doubled) + self._own(self._ids, ids))
+
+    def posterior(self, features: Others, ids: Int64[Tensor, "m"]) -> Posterior:
         """Of m architectures, own deviation included, in warped units."""
         cross = self._covariance(self._features, [f.double() for f in features]) + self._own(self._ids, ids)  # (n, m)
         return Posterior(self._weights @ cross, torch.linalg.solve_triangular(self._root, cross, upper=False))
@@ -70,7 +77,7 @@ class GaussianProcess:
         prior = self.log["amplitude"].exp() + self.log["own"].exp()
         return (prior - posterior.explained.square().sum(0)).clamp(min=JITTER).sqrt()
 
-    def thompson(self, features: Features, ids: Int64[Tensor, "m"], n: int, rng: Generator) -> Int64[Tensor, "_"]:
+    def thompson(self, features: Others, ids: Int64[Tensor, "m"], n: int, rng: Generator) -> Int64[Tensor, "_"]:
         """The favourites of n functions drawn from the posterior, n different ones of the m architectures."""
         posterior = self.posterior(features, ids)
         doubled = [f.double() for f in features]
@@ -87,10 +94,10 @@ class GaussianProcess:
             chosen.append(int(values.argmax()))
         return torch.tensor(chosen, dtype=torch.int64)
 
-    def _distances(self, a: Features, b: Features) -> Float[Tensor, "g n m"]:
+    def _distances(self, a: Features, b: Others) -> Float[Tensor, "g n m"]:
         return torch.stack([torch.cdist(x, y).square() for x, y in zip(a, b, strict=True)])
 
-    def _covariance(self, a: Features, b: Features) -> Float[Tensor, "n m"]:
+    def _covariance(self, a: Features, b: Others) -> Float[Tensor, "n m"]:
         # the weighted sum of squared distances is one squared distance of the weighted features
         roots = (0.5 * self.log["weights"]).exp()
         x, y = (torch.cat([f * r for f, r in zip(part, roots, strict=True)], dim=1) for part in (a, b))

@@ -1,0 +1,55 @@
+"""A sampler guided by a predictor: noise smoothed out of the labels, draws that look poor refused."""
+
+import torch
+from jaxtyping import Bool
+from torch import Generator, Tensor
+
+from vaenas.samplers.sampler import LearnedSampler, UpdateStats
+from vaenas.search.predictor import GaussianProcess
+from vaenas.spaces.space import Population, Scores, draw_valid
+
+CONDITION = 1500  # labels that the Gaussian process takes: its cost grows with their cube
+CALIBRATION = 2000  # draws from which the threshold comes
+CHUNK = 4000  # architectures predicted at once
+
+
+class GuidedSampler:
+    """p(α | predicted accuracy >= τ): a learned sampler's draws, of which only the best looking share is kept.
+
+    `update` fits a Gaussian process to (at most 1500 random ones of) the labels and hands its mean, not the labels, to
+    Algorithm 1, so that noise does not decide who is in the top K. τ is the quantile that leaves `share` of the draws.
+
+    Args:
+        sampler: the one that is guided.
+        share: of the sampler's draws that may stay, in (0, 1].
+    """
+
+    def __init__(self, sampler: LearnedSampler, share: float = 0.1) -> None:
+        self.sampler, self.space, self.share = sampler, sampler.space, share
+        self._process: GaussianProcess | None = None
+        self.threshold = -torch.inf  # τ, in the process's units
+
+    def update(self, population: Population, scores: Scores, rng: Generator) -> UpdateStats:
+        """(n, s), (n,); n >= 2."""
+        rows = torch.randperm(len(population), generator=rng)[:CONDITION]
+        features = self.space.features(population[rows])
+        self._process = GaussianProcess(len(features))
+        self._process.fit(features, self.space.keys(population[rows]), scores[rows])
+        stats = self.sampler.update(population, self._predict(population), rng)
+        self.threshold = float(self._predict(self.sampler.sample(CALIBRATION, rng)).quantile(1 - self.share))
+        return stats
+
+    def sample(self, n: int, rng: Generator) -> Population:
+        """(n, s)"""
+        return draw_valid(lambda m: self.sampler.sample(m, rng), self.accept, n, limits="the predictor's threshold")
+
+    def accept(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which of the sampler's draws stay; all before the first update."""
+        if self._process is None:
+            return torch.ones(len(population), dtype=torch.bool)
+        return self._predict(population) >= self.threshold
+
+    def _predict(self, population: Population) -> Scores:
+        assert self._process is not None
+        parts = [self._process.mean(self.space.features(p), self.space.keys(p)) for p in population.split(CHUNK)]
+        return torch.cat(parts).float() if parts else torch.zeros(0)
