@@ -94,6 +94,22 @@ def test_a_space_that_is_used_up_is_an_error(method: str) -> None:
         asked(method, given, 28)
 
 
+@pytest.mark.xfail(strict=True, raises=LimitTooTight, reason="a question is for ten different architectures")
+@pytest.mark.parametrize("method", ["vae", "categorical"])
+def test_a_noisy_table_may_be_smaller_than_a_question(method: str) -> None:
+    """Eight architectures, each of which may be labelled again."""
+    assert len(torch.cat(asked(method, task(2, 8 / 9, runs=2), 30))) == 30
+
+
+@pytest.mark.xfail(strict=True, raises=LimitTooTight, reason="what has no label is drawn and refused")
+def test_a_table_may_have_a_tiny_share_of_its_space(rng: torch.Generator) -> None:
+    """A user's own table: 500 rows, ten columns of eight values each."""
+    space = SearchSpace("own", operations=("abcdefgh",) * 10, groups=(10,))
+    values = torch.rand(500, 1, 1, generator=rng)
+    own = TabularBenchmark.of(space, space.uniform(500, rng), (0,), values, source="own", measured="scores")
+    assert len(torch.cat(asked("random", Task(own), 20))) == 20
+
+
 def count(population: Population) -> torch.Tensor:
     """A score without local optima: how many slots have operation 2."""
     return (population == 2).sum(-1).float()
