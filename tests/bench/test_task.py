@@ -117,11 +117,11 @@ def test_one_of_the_runs_is_observed_each_equally_often(macro: Task, rng: torch.
     population, runs = macro.population[distinct], runs[distinct]
     assert len(population) > 5000
     seen = torch.zeros(3, dtype=torch.float64)
-    for _ in range(5):
+    for _ in range(20):
         same = macro.observe(population, rng)[:, None] == runs
         assert (same.sum(1) == 1).all()
         seen += same.sum(0)
-    expected = 5 * len(population) / 3
+    expected = 20 * len(population) / 3
     assert float(((seen - expected) ** 2 / expected).sum()) < 28
 
 
