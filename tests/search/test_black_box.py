@@ -98,7 +98,7 @@ def test_random_labels_do_not_find_it() -> None:
 
 
 def test_repeats_tell_the_best_under_noise() -> None:
-    """One run's deviation is half the distance of the best from the 30th best. The choice is among the best 15 of 729."""
+    """One run deviates by half the distance of the best from the 30th best; the choice is among the best 15 of 729."""
     truth = interacting(EVERYTHING)
     best = truth.sort(descending=True).values
     noise = torch.Generator().manual_seed(0)
