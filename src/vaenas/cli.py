@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -84,7 +84,8 @@ def _signature() -> inspect.Signature:
     for name, field in SearchConfig.model_fields.items():
         shown = "" if field.default is None else f" [{field.default}]"
         kind = bool if field.annotation is bool else str
-        annotation = Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", metavar=name.upper())]
+        allowed = "|".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else name.upper()
+        annotation = Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", metavar=allowed)]
         if kind is bool:
             annotation = Annotated[
                 bool | None, typer.Option(f"{option(name)}/{option(f'no_{name}')}", help=f"{field.description}")

@@ -72,6 +72,7 @@ BAD_OPTIONS = {
     "ranking": (["--ranking-images", "150"], "cannot hold out 150 of 150 images: choose from 0 to 147"),
     "batch": (["--batch-size", "121"], "--batch-size 121: only 120 images .* lower --batch-size or --ranking-images"),
     "recalibration": (["--recalibration-images", "121"], "--recalibration-images 121: there are only 120"),
+    "interval": (["--vae-interval", "5"], "--vae-interval 5: .* never learn in 4 epochs; lower it"),
     "size of builtin": (["--data", "builtin", "--image-size", "32"], "image size 32: builtin has 28"),
 }
 
@@ -360,3 +361,13 @@ def test_a_loss_that_is_not_a_number(refused: Refused, pictures: Path, tmp_path:
     assert checkpoint is not None
     assert checkpoint["search"]["step"] > 0
     assert refused("search", "--resume", output) == line
+
+
+def test_a_run_that_another_process_works_on(refused: Refused, copy: Path) -> None:
+    other = RunDirectory(copy)
+    other.lock()
+    before = files(copy)
+    assert f"{copy}: another process is working on this run; wait for it" in refused("search", "--resume", copy)
+    assert files(copy) == before
+    del other
+    assert call("search", "--resume", copy) == 0

@@ -112,6 +112,7 @@ def test_stopped_at_the_last_record(finished: Path, pictures: Path, tmp_path: Pa
         if record.kind == "comparison":
             begun.save()
             break
+    del begun  # and with it the lock
     assert call("search", "--resume", tmp_path / "run") == 0
     assert_same_end(tmp_path / "run", finished)
 

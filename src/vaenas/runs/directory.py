@@ -1,7 +1,10 @@
 """The run directory: what is written, when, and how it is read again."""
 
+import fcntl
 import io
 import json
+import os
+import weakref
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,19 @@ class RunDirectory:
             for left_by_a_kill in path.glob(".*.tmp"):
                 left_by_a_kill.unlink()
         return directory
+
+    def lock(self) -> None:
+        """Keeps others from working on this run as long as this object lives; the system frees it if killed.
+
+        Raises:
+            UserError: another one is at it.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.path}: another process is working on this run; wait for it, or stop it") from None
 
     def config(self) -> SearchConfig:
         """The run's settings."""

@@ -104,6 +104,7 @@ class SearchRun:
         self.state = OneShotState(network, optimizer, make_sampler(config, self.space, rng), rng)
 
         self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
+        self.directory.lock()
         if resume and (checkpoint := self.directory.load_checkpoint()) is not None:
             for name, value in checkpoint["config"].items():
                 if value != getattr(config, name):
@@ -263,10 +264,16 @@ def _network_and_optimizer(
 def _settings(config: SearchConfig, steps_per_epoch: int) -> OneShotSettings:
     """Epochs to iterations."""
     steps = config.epochs * steps_per_epoch
+    interval = max(1, round(config.vae_interval * steps_per_epoch))
+    if config.sampler in ("vae", "categorical") and interval > steps:
+        raise UserError(
+            f"--vae-interval {config.vae_interval:g}: the sampler would never learn in {config.epochs} epochs; lower "
+            f"it, or raise --epochs"
+        )
     increment = config.epsilon_limit / steps if config.epsilon_inc is None else config.epsilon_inc
     return OneShotSettings(
         steps=steps,
-        vae_interval=max(1, round(config.vae_interval * steps_per_epoch)),
+        vae_interval=interval,
         ranking_size=config.ranking_size,
         epsilon=linear_epsilon(increment, config.epsilon_limit),
         batch_size=config.batch_size,
