@@ -1,6 +1,5 @@
 """Tables as tasks: what is observed, what is reported and what may be asked for."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,6 @@ def test_the_sample_of_nasbench101(sample: Task) -> None:
     assert "test" not in sample.reported
 
 
-@pytest.mark.xfail(strict=True, reason="cells of 7 and 8 edges are among them, which no draw gives")
 def test_all_that_may_be_asked_for_of_the_sample_is_in_the_space(sample: Task) -> None:
     assert sample.table.space.is_valid(sample.population).all()
 
@@ -147,8 +145,8 @@ def test_unknown_runs_are_never_observed(rng: torch.Generator) -> None:
 @pytest.mark.parametrize(("rows", "accepts"), [(8, None), (5, [True] * 5 + [False] * 3)])
 def test_what_has_no_label_is_not_accepted(rows: int, accepts: list[bool] | None) -> None:
     task = made(torch.linspace(0, 1, rows)[:, None])
-    accept: Callable | None = task.accept
-    assert (None if accept is None else accept(EVERYTHING).tolist()) == accepts
+    assert task.accept is None
+    assert task.space.is_valid(EVERYTHING).tolist() == (accepts or [True] * len(EVERYTHING))
 
 
 def test_search_by_validation_and_report_by_test() -> None:
@@ -156,7 +154,7 @@ def test_search_by_validation_and_report_by_test() -> None:
     task = made(validation, test)
     assert task.optimum == 0.75
     assert task.reported == "mean test accuracy"
-    curve = search(task, "random", 40, seed=0)
+    curve = search(task, "random", 3, seed=0)
     assert set(curve.values()) == {0.25}  # of the one with the best validation
 
 

@@ -4,19 +4,13 @@ from collections import deque
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Generator, Tensor
 
 from vaenas.errors import UserError
-from vaenas.search.black_box import History
+from vaenas.search.black_box import History, first_of_equals
 from vaenas.spaces.cells import EDGES
-from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_valid
-
-
-def _uniform(space: SearchSpace, n: int, rng: Generator, accept: Accept | None) -> Population:
-    if accept is None:
-        return space.uniform(n, rng)
-    return draw_valid(lambda m: space.uniform(m, rng), accept, n, limits="the table's cells")
+from vaenas.spaces.space import Accept, LimitTooTight, Population, Scores, SearchSpace, draw_valid
 
 
 class _Search:
@@ -32,17 +26,37 @@ class _Search:
     def best(self) -> Population:
         return self.history.best()
 
+    def _uniform(self, n: int, accept: Accept | None) -> Population:
+        """n uniform draws that are accepted, without `repeats` new ones, all different."""
+        if self.repeats and accept is None:
+            return self.space.uniform(n, self.rng)
+        drawn, keys = self.history.population[:0], self.history.keys[:0]
+
+        def allowed(population: Population) -> Bool[Tensor, "n"]:
+            return self._allowed(population, accept) & ~torch.isin(self.space.keys(population), keys)
+
+        while len(drawn) < n:
+            wanted = 1 if len(drawn) else n
+            more = draw_valid(
+                lambda m: self.space.uniform(m, self.rng), allowed, wanted, limits="what may be asked for"
+            )
+            drawn = torch.cat([drawn, more if self.repeats else more[first_of_equals(self.space.keys(more))]])[:n]
+            keys = keys if self.repeats else self.space.keys(drawn)
+        return drawn
+
+    def _allowed(self, population: Population, accept: Accept | None) -> Bool[Tensor, "n"]:
+        good = self.space.is_valid(population) if accept is None else accept(population)
+        return good if self.repeats else good & ~torch.isin(self.space.keys(population), self.history.keys)
+
     def _new(self, population: Population, accept: Accept | None) -> Int64[Tensor, "_ s"]:
-        if accept is not None:
-            population = population[accept(population)]
-        return population if self.repeats else population[~torch.isin(self.space.keys(population), self.history.keys)]
+        return population[self._allowed(population, accept)]
 
 
 class RandomSearch(_Search):
     """Uniform draws."""
 
     def ask(self, n: int, accept: Accept | None = None) -> Population:
-        return _uniform(self.space, n, self.rng, accept)
+        return self._uniform(n, accept)
 
 
 class RegularizedEvolution(_Search):
@@ -60,7 +74,7 @@ class RegularizedEvolution(_Search):
 
     def ask(self, n: int, accept: Accept | None = None) -> Population:
         if len(self.history) < self.POPULATION:
-            return _uniform(self.space, n, self.rng, accept)
+            return self._uniform(n, accept)
         return torch.cat([self._child(accept) for _ in range(n)])
 
     def _child(self, accept: Accept | None) -> Population:
@@ -71,7 +85,7 @@ class RegularizedEvolution(_Search):
             children = self._new(self.space.neighbours(parent), accept)
             if len(children):
                 return children[torch.randint(len(children), (1,), generator=self.rng)]
-        return _uniform(self.space, 1, self.rng, accept)
+        return self._uniform(1, accept)
 
 
 class LocalSearch(_Search):
@@ -94,13 +108,13 @@ class LocalSearch(_Search):
 
     def ask(self, n: int, accept: Accept | None = None) -> Population:
         if len(self.history) < self.START:
-            return _uniform(self.space, n, self.rng, accept)
+            return self._uniform(n, accept)
         if not len(self._left) and self._centre is not None:
             near = self._new(self.space.neighbours(self._centre), accept)
             self._left, self._centre = near[torch.randperm(len(near), generator=self.rng)], None
         if not len(self._left):
             self._score = -float("inf")
-            return _uniform(self.space, n, self.rng, accept)
+            return self._uniform(n, accept)
         asked, self._left = self._left[:n], self._left[n:]
         return asked
 
@@ -109,7 +123,8 @@ class TPE(_Search):
     """The tree-structured Parzen estimator of Optuna, one categorical parameter per slot.
 
     NAS-Bench-101's edges are 21 numbers in [0, 1] of which the nine largest count (App. A.5). TPE cannot know which
-    architectures a table has: a suggestion that it lacks is moved to the nearest one that it has (fewest slots differ).
+    architectures a table has, and repeats itself: such a suggestion is moved to the nearest architecture that may be
+    asked for (fewest slots differ).
     """
 
     def __init__(self, space: SearchSpace, rng: Generator, repeats: bool, population: Population) -> None:
@@ -127,9 +142,12 @@ class TPE(_Search):
     def ask(self, n: int, accept: Accept | None = None) -> Population:
         self._trials = [self._study.ask() for _ in range(n)]
         population = torch.tensor([self._suggest(trial) for trial in self._trials])
-        if accept is not None:
-            for i in (~accept(population)).nonzero()[:, 0].tolist():
-                population[i] = self._population[(self._population != population[i]).sum(-1).argmin()]
+        for i in range(n):
+            if not self._allowed(population[i : i + 1], accept):
+                left = self._new(self._population, None)
+                if not len(left):
+                    raise LimitTooTight(f"all {len(self._population)} architectures have a label")
+                population[i] = left[(left != population[i]).sum(-1).argmin()]
         return population
 
     def tell(self, population: Population, scores: Scores) -> None:

@@ -9,16 +9,17 @@ from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator
 
 from vaenas.bench.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
+from vaenas.bench.finished import Finished
 from vaenas.bench.truth import Task
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.files import write_atomically, writing
+from vaenas.files import write_atomically
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.search.black_box import ALONE, LITERAL, AskTell, BlackBoxSettings, VAESearch
 from vaenas.spaces.space import Population
@@ -27,17 +28,18 @@ ROUND = 10  # labels per question for searches that learn a model; the others as
 EVERY = 10  # labels between two points of a curve
 
 
+@runtime_checkable
 class _Search(AskTell, Protocol):
     def best(self) -> Population: ...
 
 
 def _vae(settings: BlackBoxSettings) -> Callable[[Task, Generator], _Search]:
-    return lambda task, rng: VAESearch(task.table.space, rng, replace(settings, repeats=task.noisy))
+    return lambda task, rng: VAESearch(task.space, rng, replace(settings, repeats=task.noisy))
 
 
 def _categorical(task: Task, rng: Generator) -> _Search:
-    sampler = CategoricalSampler(task.table.space, CategoricalSettings(keep_ratio=0.25))
-    return VAESearch(task.table.space, rng, replace(ALONE, repeats=task.noisy), sampler)
+    sampler = CategoricalSampler(task.space, CategoricalSettings(keep_ratio=0.25))
+    return VAESearch(task.space, rng, replace(ALONE, repeats=task.noisy), sampler)
 
 
 # name: (labels per question, the search)
@@ -45,10 +47,10 @@ METHODS: dict[str, tuple[int, Callable[[Task, Generator], _Search]]] = {
     "vae": (ROUND, _vae(BlackBoxSettings())),
     "vae_alone": (ROUND, _vae(ALONE)),
     "vae_literal": (ROUND, _vae(LITERAL)),
-    "random": (ROUND, lambda task, rng: RandomSearch(task.table.space, rng, task.noisy)),
-    "evolution": (1, lambda task, rng: RegularizedEvolution(task.table.space, rng, task.noisy)),
-    "local": (1, lambda task, rng: LocalSearch(task.table.space, rng, task.noisy)),
-    "tpe": (1, lambda task, rng: TPE(task.table.space, rng, task.noisy, task.population)),
+    "random": (ROUND, lambda task, rng: RandomSearch(task.space, rng, task.noisy)),
+    "evolution": (1, lambda task, rng: RegularizedEvolution(task.space, rng, task.noisy)),
+    "local": (1, lambda task, rng: LocalSearch(task.space, rng, task.noisy)),
+    "tpe": (1, lambda task, rng: TPE(task.space, rng, task.noisy, task.population)),
     "categorical": (ROUND, _categorical),
     # the ablation of `vae`
     "vae_no_latent": (ROUND, _vae(BlackBoxSettings(latent=False))),
@@ -101,8 +103,8 @@ def run_curves(
     unknown = [m for m in methods if m not in METHODS]
     if unknown or not methods:
         raise UserError(f"--methods {','.join(unknown) or '(none)'}: unknown; choose from {', '.join(METHODS)}")
-    for name, value in (("--queries", queries), ("--seeds", seeds)):
-        if value < 1:
+    for name, value in (("--queries", queries), ("--seeds", seeds), ("--workers", workers)):
+        if value is not None and value < 1:
             raise UserError(f"{name} {value}: at least 1 is needed")
     task = _task(table)
     if not task.noisy and queries > len(task.population):
@@ -111,9 +113,10 @@ def run_curves(
         )
     if "tpe" in methods:
         METHODS["tpe"][1](task, Generator())  # whether Optuna is there
-    with writing(output, "choose another folder"):
-        output.mkdir(parents=True, exist_ok=True)
-    done = _finished(output, task, queries)
+    methods = list(dict.fromkeys(methods))
+    finished = Finished(output / "runs.jsonl", {"table": task.table.digest(), "queries": queries, "version": 2})
+    done = {(e["method"], e["seed"]): {int(q): v for q, v in e["curve"].items()} for e in finished.entries}
+    offset, scale = units(task)
     todo = [(m, s) for s in range(seeds) for m in methods if (m, s) not in done]
     with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_job, table, method, queries, seed): (method, seed) for method, seed in todo}
@@ -121,10 +124,8 @@ def run_curves(
             for future in as_completed(futures):
                 method, seed = futures[future]
                 done[method, seed] = curve = future.result()
-                line = json.dumps({"method": method, "seed": seed, "curve": curve})
-                with writing(output, "make room"), (output / "runs.jsonl").open("a") as file:
-                    file.write(line + "\n")
-                yield method, seed, curve[queries]
+                finished.add({"method": method, "seed": seed, "curve": curve})
+                yield method, seed, offset + scale * curve[queries]
         finally:
             pool.shutdown(cancel_futures=True)
     summary = summarise(task, {m: [done[m, s] for s in range(seeds)] for m in methods}, seeds)
@@ -134,27 +135,14 @@ def run_curves(
     draw_curves(summary, output / "curves.png")
 
 
-def _finished(output: Path, task: Task, queries: int) -> dict[tuple[str, int], dict[int, float]]:
-    """The runs that `output` holds; a last line that was cut short is taken off."""
-    file = output / "runs.jsonl"
-    head = {"table": task.table.source, "architectures": len(task.population), "queries": queries, "version": 1}
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    if not lines or not lines[0].endswith("\n"):
-        write_atomically(file, (json.dumps(head) + "\n").encode())
-        return {}
-    if json.loads(lines[0]) != head:
-        raise UserError(f"--output {output}: holds runs of {lines[0].strip()}; choose another folder, or remove it")
-    whole = [line for line in lines[1:] if line.endswith("\n")]
-    if len(whole) < len(lines) - 1:
-        write_atomically(file, "".join([lines[0], *whole]).encode())
-    runs = map(json.loads, whole)
-    return {(r["method"], r["seed"]): {int(q): v for q, v in r["curve"].items()} for r in runs}
+def units(task: Task) -> tuple[float, float]:
+    """Offset and scale of reported values: a user's own table in the units of its file, accuracies in [0, 1]."""
+    return (task.table.offset, task.table.scale) if task.table.slots else (0.0, 1.0)
 
 
 def summarise(task: Task, runs: dict[str, list[dict[int, float]]], seeds: int) -> dict[str, Any]:
     """Mean and 95 % interval over seeds; a user's own table in the units of its file, accuracies in [0, 1]."""
-    own = bool(task.table.slots)
-    offset, scale = (task.table.offset, task.table.scale) if own else (0.0, 1.0)
+    offset, scale = units(task)
 
     def entry(values: list[float]) -> dict[str, float]:
         x = offset + scale * torch.tensor(values, dtype=torch.float64)

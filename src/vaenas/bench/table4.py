@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from vaenas.bench.finished import Finished
 from vaenas.bench.truth import Task
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.files import write_atomically, writing
+from vaenas.files import write_atomically
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
@@ -162,14 +163,12 @@ def run_table4(
         UserError: a table of another space, too few labels, or an output with other settings.
     """
     began = time.monotonic()
-    for name, value, least in (("--samplers", samplers, 1), ("--draws", draws, BEST_OF[0])):
-        if value < least:
+    for name, value, least in (("--samplers", samplers, 1), ("--draws", draws, BEST_OF[0]), ("--workers", workers, 1)):
+        if value is not None and value < least:
             raise UserError(f"{name} {value}: at least {least} is needed")
     task = _task(table)
     if len(task.population) < LABELS:
         raise UserError(f"{table}: {len(task.population)} labelled cells; the protocol needs {LABELS}")
-    with writing(output, "choose another folder"):
-        output.mkdir(parents=True, exist_ok=True)
     jobs = [
         (row, noise, s)
         for s in range(seed, seed + samplers)
@@ -177,8 +176,9 @@ def run_table4(
         for row in [RANDOM, *ROWS]
         if row != RANDOM or noise == 0.0  # knows no labels
     ]
-    head = {"table": task.table.source, "draws": draws, "version": 1}
-    done, before = _finished(output / "trials.jsonl", head)
+    finished = Finished(output / "trials.jsonl", {"table": task.table.digest(), "draws": draws, "version": 2})
+    done = {(e["job"][0], e["job"][1], e["job"][2]): e["result"] for e in finished.entries}
+    before = finished.entries[-1]["seconds"] if finished.entries else 0.0
     todo = [job for job in jobs if job not in done]
     with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_job, table, *job, draws): job for job in todo}
@@ -186,9 +186,7 @@ def run_table4(
             for future in as_completed(futures):
                 job = futures[future]
                 done[job] = future.result()
-                line = {"job": job, "seconds": before + time.monotonic() - began, "result": done[job]}
-                with writing(output, "make room"), (output / "trials.jsonl").open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                finished.add({"job": job, "seconds": before + time.monotonic() - began, "result": done[job]})
                 yield job
         finally:
             pool.shutdown(cancel_futures=True)
@@ -201,24 +199,6 @@ def run_table4(
     shown = {(row, noise): result["accuracies"] for (row, noise, s), result in done.items() if s == 0}
     if shown:
         draw_fig2(shown, summary, output / "fig2.png")
-
-
-def _finished(file: Path, head: dict[str, Any]) -> tuple[dict[tuple[str, float, int], Any], float]:
-    """The trials in `file` and the seconds spent on them; a last line that was cut short is taken off."""
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    if not lines or not lines[0].endswith("\n"):
-        write_atomically(file, (json.dumps(head) + "\n").encode())
-        return {}, 0.0
-    if json.loads(lines[0]) != head:
-        raise UserError(
-            f"--output {file.parent}: holds trials of {lines[0].strip()}; choose another folder, or remove it"
-        )
-    whole = [line for line in lines[1:] if line.endswith("\n")]
-    if len(whole) < len(lines) - 1:
-        write_atomically(file, "".join([lines[0], *whole]).encode())
-    trials = [json.loads(line) for line in whole]
-    done = {(t["job"][0], t["job"][1], t["job"][2]): t["result"] for t in trials}
-    return done, trials[-1]["seconds"] if trials else 0.0
 
 
 def _interval(values: list[float]) -> dict[str, float]:

@@ -7,6 +7,8 @@ from torch import Generator
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces.cells import is_full
+from vaenas.spaces.listed import ListedSpace
+from vaenas.spaces.nasbench101 import NASBench101Space
 from vaenas.spaces.space import Accept, Population, Scores
 
 
@@ -21,6 +23,7 @@ class Task:
 
     Attributes:
         table: the table.
+        space: where to search: the table's, or of a user's own table without every combination its rows.
         population: all architectures that may be asked for.
         optimum: the best truth among them.
         noisy: whether a label is one of several runs.
@@ -29,20 +32,24 @@ class Task:
     def __init__(self, table: TabularBenchmark) -> None:
         self.table, labelled = table, table.labelled()
         self.seven_vertices = table.space.name == "nasbench101" and len(labelled) < len(table)
-        self.population = labelled[is_full(labelled)] if self.seven_vertices else labelled
+        if self.seven_vertices:
+            labelled = labelled[is_full(labelled) & table.space.is_valid(labelled)]  # 9 edges, as App. A.5 draws them
+        self.population = labelled
         if len(self.population) < 2:
             raise UserError(f"{table.name}: {len(self.population)} labelled architectures; a search needs 2 or more")
         self.noisy = table.runs > 1
         self.optimum = float(self.truth(self.population).max())
-        whole = 1
-        for choices in table.space.choices:
-            whole *= choices
-        self._everything = len(labelled) == whole
+        self.space = table.space
+        cells = isinstance(table.space, NASBench101Space)
+        if not cells and len(labelled) < table.space.size:
+            space = table.space
+            self.space = ListedSpace(space.name, space.operations, space.groups, labelled)
+        self._all_count = not cells
 
     @property
     def accept(self) -> Accept | None:
-        """Which architectures have a label; None where all have."""
-        return None if self._everything else self._accept
+        """Which architectures of `space` have a label; None where all have."""
+        return None if self._all_count else self._accept
 
     def _accept(self, population: Population) -> Bool[torch.Tensor, "n"]:
         if not self.seven_vertices:

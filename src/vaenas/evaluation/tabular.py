@@ -1,5 +1,6 @@
 """Benchmarks: tables of separately trained architectures that answer whole populations."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,14 @@ class TabularBenchmark:
     def has_test(self) -> bool:
         """Whether there are test accuracies at the largest budget."""
         return self.budgets[-1] in self.test_budgets
+
+    def digest(self) -> str:
+        """Changes with the architectures and their accuracies."""
+        content = hashlib.sha256()
+        for name in ("keys", "validation", "test"):
+            if name in self._tensors:
+                content.update(self._tensors[name].numpy().tobytes())
+        return content.hexdigest()
 
     def expect(self, space: str) -> None:
         """Raises `UserError` unless the table is one of the space of this name."""

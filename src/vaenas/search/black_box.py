@@ -1,7 +1,7 @@
 """Search by ask and tell, every label counted: the paper's sampler, and a predictor on top of it."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -15,6 +15,7 @@ from vaenas.search.predictor import Features, GaussianProcess
 from vaenas.spaces.space import Accept, LimitTooTight, Population, Scores, SearchSpace
 
 ROUNDS = 200  # of proposals before it gives up finding new architectures that are accepted
+EFFORT, CHOICE = 5, 20  # where few draws are accepted: so many rounds more for so many candidates per label
 FAVOURITES = 300  # candidates with the highest upper bounds, among which Thompson sampling decides
 NEIGHBOURHOODS = 5  # best architectures whose neighbours are candidates
 
@@ -23,6 +24,7 @@ NEIGHBOURHOODS = 5  # best architectures whose neighbours are candidates
 SMALL = replace(RECOMMENDED, hidden=48, latent=8)
 
 
+@runtime_checkable
 class AskTell(Protocol):
     """A search in rounds: `ask` for architectures, label them, `tell`."""
 
@@ -115,9 +117,12 @@ class VAESearch:
     def ask(self, n: int, accept: Accept | None = None) -> Population:
         """(n, s): n different architectures, new ones unless `repeats`, that keep `accept`.
 
+        With `repeats` fewer than n where the space has no more.
+
         Raises:
             LimitTooTight: so many are not found.
         """
+        n = min(n, self.space.size) if self.settings.repeats else n
         if len(self.history) < max(2, self.settings.initial):
             return self._collect(n, n, 0.0, accept)[:n]
         self._learn()
@@ -161,17 +166,18 @@ class VAESearch:
         return features
 
     def _collect(self, n: int, proposals: int, epsilon: float, accept: Accept | None) -> Int64[Tensor, "_ s"]:
-        """Different candidates: `proposals` draws, and more until n of them are left."""
+        """Different candidates: `proposals` draws; more where hardly any are accepted, until n are found."""
         known = self.history.keys
         candidates, keys = self.history.population[:0], known[:0]
         tried = 0
         for attempt in range(ROUNDS):
-            drawn, _ = self.mixture.sample(torch.full((max(proposals, n),), epsilon), self.rng)
-            tried += len(drawn)
+            if attempt < ROUNDS // 4:
+                drawn, _ = self.mixture.sample(torch.full((max(proposals, n),), epsilon), self.rng)
+            else:  # a sampler that repeats itself: uniform draws find what is left
+                drawn = self.space.uniform(max(proposals, 4096), self.rng)
             if attempt == 0 and self.settings.predictor and epsilon:
                 drawn = torch.cat([drawn, *self._known_candidates()])
-            if attempt >= ROUNDS // 2:  # a sampler that repeats itself: uniform draws find what is left
-                drawn = self.space.uniform(max(proposals, 4096), self.rng)
+            tried += len(drawn)
             if accept is not None:
                 drawn = drawn[accept(drawn)]
             drawn_keys = self.space.keys(drawn)
@@ -179,9 +185,10 @@ class VAESearch:
             if not self.settings.repeats:
                 fresh &= ~torch.isin(drawn_keys, known)
             drawn, drawn_keys = drawn[fresh], drawn_keys[fresh]
-            first = _first_of_equals(drawn_keys)
+            first = first_of_equals(drawn_keys)
             candidates, keys = torch.cat([candidates, drawn[first]]), torch.cat([keys, drawn_keys[first]])
-            if len(candidates) >= n:
+            enough = n if attempt >= EFFORT or accept is None else min(proposals, CHOICE * n)
+            if len(candidates) >= max(n, enough):
                 return candidates
         raise LimitTooTight(
             f"of {tried} architectures drawn only {len(candidates)} are new and accepted; {n} are needed: "
@@ -196,7 +203,7 @@ class VAESearch:
         return near + ([best] if self.settings.repeats else [])
 
 
-def _first_of_equals(keys: Int64[Tensor, "n"]) -> Int64[Tensor, "_"]:
+def first_of_equals(keys: Int64[Tensor, "n"]) -> Int64[Tensor, "_"]:
     """Indices of each key's first appearance, ascending."""
     values, inverse = keys.unique(return_inverse=True)
     first = torch.full((len(values),), len(keys)).scatter_reduce(0, inverse, torch.arange(len(keys)), "amin")

@@ -59,6 +59,11 @@ class SearchSpace:
         return len(self.operations)
 
     @property
+    def size(self) -> int:
+        """The number of combinations; the architectures are no more than these."""
+        return math.prod(self.choices)
+
+    @property
     def max_choices(self) -> int:
         """k, the width of logits: the largest number of operations at any slot."""
         return max(self.choices)
