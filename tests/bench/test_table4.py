@@ -43,7 +43,7 @@ def test_a_guided_sampler_draws_what_the_labels_say_is_good(rng: torch.Generator
 
 
 def test_noise_is_smoothed_before_the_top_k_are_chosen() -> None:
-    """A fifth of the architectures is 2 standard deviations of the noise better: the top tenth should be all of these."""
+    """A fifth of the architectures is better by 2 standard deviations of the noise: all of the top tenth should be."""
     space, shares = nasbench201_space(), {False: 0.0, True: 0.0}
     for seed in range(3):
         rng = torch.Generator().manual_seed(seed)
