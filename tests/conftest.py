@@ -20,3 +20,13 @@ torch.set_num_threads(1)  # two test processes share two cores
 @pytest.fixture
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(2020)
+
+# The longest first, so that no worker is left with one of them at the end.
+LONG = ("runs/test_resume", "runs/test_stop", "runs/test_bad_input", "integrations/", "runs/test_memory", "test_cells")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((i for i, name in enumerate(LONG) if name in item.nodeid), len(LONG))
+
+    items.sort(key=place)

@@ -83,7 +83,7 @@ class SearchConfig(BaseModel):
     recalibration_images: int = Field(256, ge=2, description="training images for batch norm before each evaluation")
 
     population: int = Field(32, ge=2, description="N_seeds and the size of a generation")
-    generations: int = Field(5, ge=1, description="of the evolution, the seeds' included")
+    generations: int = Field(3, ge=1, description="of the evolution, the seeds' included")
     top_k: int = Field(8, ge=1, description="parents of the next generation")
     mutation_prob: Share = Field(0.1, description="for each slot of a mutated architecture")
 
