@@ -21,6 +21,7 @@ torch.set_num_threads(1)  # two test processes share two cores
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(2020)
 
+
 # The longest first, so that no worker is left with one of them at the end.
 LONG = ("runs/test_resume", "runs/test_stop", "runs/test_bad_input", "integrations/", "runs/test_memory", "test_cells")
 
