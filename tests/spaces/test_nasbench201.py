@@ -9,7 +9,7 @@ import torch
 
 from tests.real_data import SHARED
 from vaenas.errors import UserError
-from vaenas.spaces.nasbench201 import OPERATIONS, cell_strings, nasbench201_space, parse
+from vaenas.spaces.nasbench201 import OPERATIONS, cell_strings, nasbench201_space, parse, prune
 from vaenas.spaces.nasbench_macro import nasbench_macro_space
 
 CELL = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
@@ -52,6 +52,34 @@ def test_the_table_has_every_cell_of_the_space() -> None:
     population = parse(strings)
     assert cell_strings(population) == strings
     assert len(population.unique(dim=0)) == len(population) == 5**6
+
+
+def test_prune_keeps_exactly_the_edges_on_paths_from_input_to_output() -> None:
+    population = torch.tensor(list(itertools.product(range(len(OPERATIONS)), repeat=6)))
+    paths = [(3,), (0, 4), (1, 5), (0, 2, 5)]  # all ways from node 0 to node 3, as edges
+    expected = torch.zeros_like(population)
+    for path in paths:
+        whole = (population[:, path] != 0).all(1)
+        for edge in path:
+            expected[whole, edge] = population[whole, edge]
+    assert torch.equal(prune(population), expected)
+    assert torch.equal(prune(expected), expected)
+
+
+def test_cells_that_prune_to_the_same_were_trained_to_nearly_the_same_accuracy() -> None:
+    path = SHARED / "nas-bench-201" / "cells.csv"
+    if not path.is_file():
+        pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    accuracy = torch.tensor([float(row["cifar10_test_200ep"]) for row in rows])
+    trained = accuracy > 20  # not a network without a path, which guesses
+    pruned = prune(parse([row["cell"] for row in rows]))[trained]
+    _, group = pruned.unique(dim=0, return_inverse=True)
+    accuracy, counts = accuracy[trained], group.bincount()
+    means = torch.zeros(len(counts)).index_add(0, group, accuracy) / counts
+    within = (accuracy - means[group])[counts[group] > 1].std()
+    assert within < 0.15 * accuracy.std()
 
 
 def test_codes_of_nasbench_macro_are_the_keys_of_its_table() -> None:

@@ -24,7 +24,7 @@ from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.search.black_box import ALONE, LITERAL, AskTell, BlackBoxSettings, VAESearch
 from vaenas.spaces.space import Population
 
-ROUND = 10  # labels per question for searches that learn a model; the others ask for one at a time
+ROUND = 5  # labels per question for searches that learn a model; the others ask for one at a time
 EVERY = 10  # labels between two points of a curve
 
 
@@ -114,7 +114,7 @@ def run_curves(
     if "tpe" in methods:
         METHODS["tpe"][1](task, Generator())  # whether Optuna is there
     methods = list(dict.fromkeys(methods))
-    finished = Finished(output / "runs.jsonl", {"table": task.table.digest(), "queries": queries, "version": 2})
+    finished = Finished(output / "runs.jsonl", {"table": task.table.digest(), "queries": queries, "version": 3})
     done = {(e["method"], e["seed"]): {int(q): v for q, v in e["curve"].items()} for e in finished.entries}
     offset, scale = units(task)
     todo = [(m, s) for s in range(seeds) for m in methods if (m, s) not in done]

@@ -14,6 +14,7 @@ from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler, VAESetti
 from vaenas.search.predictor import Features, GaussianProcess
 from vaenas.spaces.space import Accept, LimitTooTight, Population, Scores, SearchSpace
 
+BATCH = 250  # draws at a time, at least
 ROUNDS = 200  # of proposals before it gives up finding new architectures that are accepted
 EFFORT, CHOICE = 5, 20  # where few draws are accepted: so many rounds more for so many candidates per label
 FAVOURITES = 300  # candidates with the highest upper bounds, among which Thompson sampling decides
@@ -69,7 +70,7 @@ class History:
 class BlackBoxSettings:
     """How `VAESearch` spends labels; docs/decisions.md, "Query-efficient search", has the ablation."""
 
-    initial: int = 10  # uniform architectures before the first update
+    initial: int = 5  # uniform architectures before the first update
     epsilon: float = 0.5  # share of the VAE in the proposals (eq. 5), in [0, 1]
     vae: VAESettings = SMALL
     predictor: bool = True  # choose among the proposals by predicted accuracy; False: the paper's sampler alone
@@ -169,12 +170,12 @@ class VAESearch:
         """Different candidates: `proposals` draws; more where hardly any are accepted, until n are found."""
         known = self.history.keys
         candidates, keys = self.history.population[:0], known[:0]
-        tried = 0
+        tried, batch = 0, max(proposals, BATCH)
         for attempt in range(ROUNDS):
             if attempt < ROUNDS // 4:
-                drawn, _ = self.mixture.sample(torch.full((max(proposals, n),), epsilon), self.rng)
+                drawn, _ = self.mixture.sample(torch.full((batch,), epsilon), self.rng)
             else:  # a sampler that repeats itself: uniform draws find what is left
-                drawn = self.space.uniform(max(proposals, 4096), self.rng)
+                drawn = self.space.uniform(max(batch, 4096), self.rng)
             if attempt == 0 and self.settings.predictor and epsilon:
                 drawn = torch.cat([drawn, *self._known_candidates()])
             tried += len(drawn)

@@ -1,18 +1,20 @@
 """NAS-Bench-201 (Dong & Yang 2020): a cell of 4 nodes and 6 edges, each one of five operations: 15,625 cells."""
 
 import re
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vaenas.errors import UserError
-from vaenas.spaces.space import SearchSpace
+from vaenas.spaces.space import Population, SearchSpace
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 SYMBOLS = "ns13p"
 
 _SOURCES = (0, 0, 1, 0, 1, 2)  # of the edges into node 1, node 2 (two) and node 3 (three)
+_TARGETS = (1, 2, 2, 3, 3, 3)
 _EDGES = [rf"(\w+)~{source}" for source in _SOURCES]
 _CELL = re.compile(
     "".join([rf"\|{_EDGES[0]}\|", rf"\+\|{_EDGES[1]}\|{_EDGES[2]}\|", rf"\+\|{_EDGES[3]}\|{_EDGES[4]}\|{_EDGES[5]}\|"])
@@ -20,9 +22,39 @@ _CELL = re.compile(
 _INDEX = {name: i for i, name in enumerate(OPERATIONS)}
 
 
-def nasbench201_space() -> SearchSpace:
-    """The search space; slots in the order of the edges in the benchmark's cell strings, codes like "3-3p-s31"."""
-    return SearchSpace("nasbench201", operations=(SYMBOLS,) * 6, groups=(1, 2, 3))
+@dataclass(frozen=True)
+class NASBench201Space(SearchSpace):
+    """Slots in the order of the edges in the benchmark's cell strings, codes like "3-3p-s31"."""
+
+    name: str = "nasbench201"
+    operations: tuple[str, ...] = (SYMBOLS,) * 6
+    groups: tuple[int, ...] = (1, 2, 3)
+
+    def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
+        """Each edge's operation after `prune`, and how often each operation is there: what counts wherever it is."""
+        pruned = prune(population)
+        edges = super().features(pruned)
+        # half: one edge with another operation moves two counts by 1, and is about as far as a slot's difference
+        return [*edges, 0.5 * torch.nn.functional.one_hot(pruned, len(OPERATIONS)).float().sum(1)]
+
+
+def nasbench201_space() -> NASBench201Space:
+    """The search space."""
+    return NASBench201Space()
+
+
+def prune(population: Int64[Tensor, "n 6"]) -> Int64[Tensor, "n 6"]:
+    """The same networks with "none" on every edge that lies on no path from the cell's input to its output."""
+    present = (population != 0).T  # 0: none
+    reached, reaching = torch.zeros(2, 4, len(population), dtype=torch.bool)
+    reached[0] = reaching[3] = True
+    edges = list(enumerate(zip(_SOURCES, _TARGETS, strict=True)))
+    for edge, (source, target) in edges:  # by target, so the source is known
+        reached[target] |= reached[source] & present[edge]
+    for edge, (source, target) in reversed(edges):
+        reaching[source] |= reaching[target] & present[edge]
+    on_path = torch.stack([reached[source] & reaching[target] for _, (source, target) in edges], dim=1)
+    return population * on_path
 
 
 def parse(cells: list[str]) -> Int64[Tensor, "n 6"]:
