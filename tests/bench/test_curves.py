@@ -194,7 +194,7 @@ def test_a_file_of_runs_that_is_none(own_table: Path, tmp_path: Path, capsys: py
 def test_a_users_own_table_in_its_own_units(own_table: Path, tmp_path: Path) -> None:
     """The learned search, reported by the column named for it: -2 times the loss, of which 200 is the least.
 
-    Over 8 seeds its mean is -400.75 with a standard error of 0.7 (20 seeds, as random search's -401.6 with 0.4), so that
+    Over 8 seeds its mean is -400.75 with a standard error of 0.7 (from 20 seeds; random search: -401.6), so that
     -404 is missed once in 10,000 sets of seeds or less; these are fixed.
     """
     output = tmp_path / "output"

@@ -222,7 +222,9 @@ def summarise(task: Task, results: dict[tuple[str, float, int], dict[str, Any]])
         return [pick(r) for (name, level, _), r in sorted(results.items()) if name == row and level == noise]
 
     columns = {k: (lambda r, k=k: r["best_of"][k]) for k in next(iter(results.values()))["best_of"]}
-    columns |= {name: (lambda r, name=name: r[name]) for name in ("evolution", "seven_vertices", "distinct")}
+    columns |= {
+        name: (lambda r, name=name: r[name]) for name in ("evolution", "seven_vertices", "distinct", "fit_seconds")
+    }
     for row in [RANDOM, *ROWS]:
         for noise in (0.0,) if row == RANDOM else NOISES:
             entry = {name: _interval(values(row, noise, pick)) for name, pick in columns.items()}
