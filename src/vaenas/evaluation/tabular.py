@@ -15,6 +15,7 @@ from vaenas.errors import UserError
 from vaenas.files import write_atomically
 from vaenas.spaces import cells
 from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench201 import nasbench201_space
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 FORMAT = "vaenas table 1"
@@ -255,8 +256,10 @@ def _listed(budgets: tuple[int, ...]) -> str:
 
 
 def _space(facts: dict[str, Any]) -> SearchSpace:
-    if facts["name"] == "nasbench101":
-        return nasbench101_space()
+    """The space that was saved; one that has rules or features of its own by its name."""
+    for space in (nasbench101_space(), nasbench201_space()):
+        if facts["name"] == space.name:
+            return space
     return SearchSpace(facts["name"], tuple(facts["operations"]), tuple(facts["groups"]))
 
 

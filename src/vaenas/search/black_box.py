@@ -21,8 +21,9 @@ FAVOURITES = 300  # candidates with the highest upper bounds, among which Thomps
 NEIGHBOURHOODS = 5  # best architectures whose neighbours are candidates
 
 
-# A few hundred labels need no larger a VAE, and it is fitted once a round.
-SMALL = replace(RECOMMENDED, hidden=48, latent=8)
+# A few hundred labels need no larger a VAE, and it goes on learning every round.
+SIZES = {"hidden": 48, "latent": 8, "iterations": 15}
+SMALL = replace(RECOMMENDED, **SIZES)
 
 
 @runtime_checkable
@@ -81,7 +82,7 @@ class BlackBoxSettings:
 
 
 ALONE = BlackBoxSettings(epsilon=0.9, predictor=False)
-LITERAL = replace(ALONE, vae=replace(PAPER_LITERAL, hidden=48, latent=8))
+LITERAL = replace(ALONE, vae=replace(PAPER_LITERAL, **SIZES))
 
 
 class VAESearch:
