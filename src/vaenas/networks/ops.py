@@ -36,6 +36,7 @@ class ShuffleBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, operation: int) -> None:
         super().__init__()
         self.stride = stride
+        self.passing = inputs // 2 if stride == 1 else 0  # channels that go through unchanged, the first ones
         kernel = (3, 5, 7, 3)[operation]
         activation = nn.ReLU if operation == 0 else nn.SiLU  # A.4: Swish with 5x5, 7x7 and Xception
         squeeze = operation in (2, 3)  # A.4: squeeze-and-excitation with 7x7 and Xception
