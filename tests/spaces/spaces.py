@@ -3,12 +3,14 @@
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.spaces.nasbench201 import nasbench201_space
 from vaenas.spaces.nasbench_macro import nasbench_macro_space
+from vaenas.spaces.nasnet import nasnet_space
 from vaenas.spaces.shufflenet import shufflenet_space
 from vaenas.spaces.space import SearchSpace
 
 SPACES = {
     "shufflenet": shufflenet_space(),
     "shufflenet-10": shufflenet_space(10),
+    "nasnet": nasnet_space(),
     "nasbench101": nasbench101_space(),
     "nasbench201": nasbench201_space(),
     "nasbench-macro": nasbench_macro_space(),

@@ -1,6 +1,6 @@
 """Multiply-adds and parameters of whole populations, read off the network itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ class Costs(NamedTuple):
 class AdditiveCost:
     """Cost of a sequence space: a constant plus one entry per slot and operation.
 
-    Exact where a slot's operation changes nobody else's shapes, as in the ShuffleNet-like space.
+    Exact where a slot's operation changes nobody else's shapes, as in the ShuffleNet-like and NASNet-like spaces.
     """
 
     table: Int64[Tensor, "2 s k"]  # multiply-adds, parameters
@@ -51,16 +51,22 @@ def count(module: nn.Module, *inputs: Tensor) -> tuple[int, int]:
     return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())
 
 
-def additive_cost(build: Callable[[], Supernet]) -> AdditiveCost:
+def additive_cost(build: Callable[[], Supernet], slots: Sequence[int] | None = None) -> AdditiveCost:
     """The cost table of the supernet that `build` makes: every operation counted once, at its place.
 
     Nothing is computed or held: the network is built on torch's meta device.
+
+    Args:
+        slots: the slot of each layer, where layers share one; their costs add up. None: every layer is a slot.
     """
     with torch.device("meta"):
         supernet = build().eval()
         image = torch.empty(1, *supernet.input_shape)
     layers = [layer for layer in supernet.layers if isinstance(layer, ChoiceLayer)]
-    path = [layer.held[0] for layer in layers]
+    slots = slots or range(len(layers))
+    path = [0] * (max(slots) + 1)
+    for slot, layer in zip(slots, layers, strict=True):
+        path[slot] = layer.held[-1]  # the first one may be "none", which would leave the layer out
 
     inputs: list[Tensor] = []
     hooks = [layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in layers]
@@ -68,11 +74,13 @@ def additive_cost(build: Callable[[], Supernet]) -> AdditiveCost:
     for hook in hooks:
         hook.remove()
 
-    table = torch.full((2, len(layers), max(max(layer.held) for layer in layers) + 1), ABSENT)
-    for slot, (layer, x) in enumerate(zip(layers, inputs, strict=True)):
+    table = torch.full((2, len(path), max(max(layer.held) for layer in layers) + 1), ABSENT)
+    for slot, layer in zip(slots, layers, strict=True):
+        table[:, slot, list(layer.held)] = 0
+    for slot, layer, x in zip(slots, layers, inputs, strict=True):
         for operation in layer.held:
-            table[:, slot, operation] = torch.tensor(count(layer.operations[str(operation)], x))
-    on_path = table[:, torch.arange(len(layers)), torch.tensor(path)].sum(-1)
+            table[:, slot, operation] += torch.tensor(count(layer.operations[str(operation)], x))
+    on_path = table[:, torch.arange(len(path)), torch.tensor(path)].sum(-1)
     everything_else = sum(p.numel() for p in supernet.parameters()) - sum(
         p.numel() for x in layers for p in x.parameters()
     )

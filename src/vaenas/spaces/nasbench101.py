@@ -1,6 +1,5 @@
 """The NAS-Bench-101 space as App. A.5 samples it: 7 vertices, exactly 9 of 21 edges, 5 operations."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +8,9 @@ from torch import Generator, Tensor
 
 from vaenas.spaces.cell_features import cell_features
 from vaenas.spaces.cells import EDGES, MAX_EDGES, canonical_key, connected
-from vaenas.spaces.space import Population, SearchSpace, gumbel
+from vaenas.spaces.space import Population, SearchSpace, gumbel, until_valid
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
-_TRIES = 100  # rounds of proposals before a row that stays disconnected takes another way
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class NASBench101Space(SearchSpace):
             edges = torch.zeros(len(rows), EDGES, dtype=torch.int64).scatter_(1, best, 1)
             return torch.cat([edges, noisy[:, EDGES:].argmax(-1)], dim=1)
 
-        drawn = _until_connected(propose, torch.zeros(len(logits), self.slots, dtype=torch.int64))
+        drawn = until_valid(propose, connected, torch.zeros(len(logits), self.slots, dtype=torch.int64))
         rest = ~connected(drawn)
         if rest.any():
             drawn[rest] = self.draw(logits[rest].index_fill(1, torch.arange(EDGES), 0.0), rng)
@@ -72,7 +70,7 @@ class NASBench101Space(SearchSpace):
             operations = torch.where(torch.rand(operations.shape, generator=rng) < prob, fresh, operations)
             return torch.cat([edges - leaving.long() + entering.long(), operations], dim=1)
 
-        return _until_connected(propose, population)
+        return until_valid(propose, connected, population)
 
     def crossover(self, mothers: Population, fathers: Population, rng: Generator) -> Population:
         """The mother with one edge exchanged for one of the father's; operations from either with probability one half.
@@ -93,7 +91,7 @@ class NASBench101Space(SearchSpace):
                 exchanged.scatter_(1, edge, torch.where(only.any(-1, keepdim=True), value, kept))
             return exchanged
 
-        return _until_connected(propose, children)
+        return until_valid(propose, connected, children)
 
     def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
         """Paths, kinds of edges and the shape of the pruned cell: equal for isomorphic cells."""
@@ -115,17 +113,3 @@ class NASBench101Space(SearchSpace):
 def nasbench101_space() -> NASBench101Space:
     """The search space of Sec. 5.3 and App. A.5."""
     return NASBench101Space()
-
-
-def _until_connected(propose: Callable[[Int64[Tensor, "m"]], Population], otherwise: Population) -> Population:
-    """Proposals for every row, repeated for the disconnected ones; after `_TRIES` rounds their row of `otherwise`."""
-    result = otherwise.clone()
-    pending = torch.arange(len(result))
-    for _ in range(_TRIES):
-        proposals = propose(pending)
-        good = connected(proposals)
-        result[pending[good]] = proposals[good]
-        pending = pending[~good]
-        if not len(pending):
-            break
-    return result

@@ -188,6 +188,30 @@ def draw_valid(
     raise LimitTooTight(f"of {tried} architectures drawn only {passed} keep {limits}; {n} are needed: loosen it")
 
 
+def until_valid(
+    propose: Callable[[Int64[Tensor, "m"]], Population],
+    is_valid: Accept,
+    otherwise: Population,
+    max_tries: int = 100,
+) -> Population:
+    """One valid proposal for each row, by rejection: unlike `draw_valid`, rows have distributions of their own.
+
+    Args:
+        propose: gives one fresh proposal for each of the rows with the given numbers.
+        otherwise: (n, s), what a row becomes that is still invalid after `max_tries` rounds.
+    """
+    result = otherwise.clone()
+    pending = torch.arange(len(result))
+    for _ in range(max_tries):
+        proposals = propose(pending)
+        good = is_valid(proposals)
+        result[pending[good]] = proposals[good]
+        pending = pending[~good]
+        if not len(pending):
+            break
+    return result
+
+
 def rows_in(population: Population, others: Int64[Tensor, "m s"]) -> Bool[Tensor, "n"]:
     """Which rows of `population` also stand in `others`."""
     return (population[:, None, :] == others[None, :, :]).all(-1).any(-1)

@@ -1,0 +1,116 @@
+"""The operations of the NASNet-like space (App. A.4) as DARTS's final networks have them (Liu et al. 2018b)."""
+
+import torch
+from torch import Tensor, nn
+
+from vaenas.networks.ops import conv_bn
+from vaenas.spaces.nasnet import OPERATIONS
+
+
+class DropPath(nn.Module):
+    """Sets a whole image's output to zero with `probability`, in [0, 1), while training, and scales what is left.
+
+    One of these serves a whole network: a schedule sets `probability` once.
+    """
+
+    def __init__(self, probability: float = 0.0) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> the same shape"""
+        if not self.training or self.probability == 0:
+            return x
+        kept = 1 - self.probability
+        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(kept).div_(kept)
+
+
+class FactorizedReduce(nn.Module):
+    """Halves the image without losing a pixel: one 1x1 convolution sees the even ones, the other the odd ones.
+
+    An image of odd size gets a row and a column of zeros, so that both see equally many.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, inputs, h, w) -> (b, outputs, ⌈h / 2⌉, ⌈w / 2⌉)"""
+        x = self.relu(x)
+        shifted = x[:, :, 1:, 1:]
+        if x.shape[-1] % 2:
+            shifted = nn.functional.pad(shifted, (0, 1, 0, 1))
+        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+
+
+class Zero(nn.Module):
+    """ "none". A cell leaves it out; only its cost is asked for, and that is nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> one zero, which broadcasts"""
+        return x.new_zeros(1, 1, 1, 1)
+
+
+def relu_conv_bn(inputs: int, outputs: int) -> nn.Sequential:
+    """A 1x1 convolution that brings a cell's input to its channels. Inputs are shared: no ReLU works in place."""
+    return nn.Sequential(nn.ReLU(), *conv_bn(inputs, outputs, 1))
+
+
+def separable(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
+    """ReLU, depthwise and pointwise convolution, batch norm."""
+    padding = dilation * (kernel // 2)
+    depthwise = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+    return [nn.ReLU(), depthwise, *conv_bn(channels, channels, 1)]
+
+
+def make_operation(index: int, channels: int, stride: int, drop_path: DropPath) -> nn.Module:
+    """One operation of one edge, (b, channels, h, w) -> (b, channels, ⌈h / stride⌉, ⌈w / stride⌉).
+
+    Args:
+        index: into `spaces.nasnet.OPERATIONS`.
+        stride: 2 on a reduction cell's edges from its inputs, else 1.
+        drop_path: the network's; it acts on everything but the identity.
+    """
+    name = OPERATIONS[index]
+    if name == "none":
+        return Zero()
+    if name == "skip_connect" and stride == 1:
+        return nn.Identity()
+    if name == "skip_connect":
+        modules: list[nn.Module] = [FactorizedReduce(channels, channels)]
+    elif name == "avg_pool_3x3":
+        modules = [nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)]
+    elif name == "max_pool_3x3":
+        modules = [nn.MaxPool2d(3, stride, padding=1)]
+    elif name == "dil_conv_3x3":
+        modules = separable(channels, 3, stride, dilation=2)
+    else:
+        kernel = int(name[-1])  # sep_conv_3x3, 5x5 or 7x7: applied twice
+        modules = [*separable(channels, kernel, stride), *separable(channels, kernel)]
+    return nn.Sequential(*modules, drop_path)
+
+
+def auxiliary_tower(channels: int, classes: int, size: int, large: bool) -> nn.Sequential:
+    """DARTS's second classifier at 2/3 of the depth: pooling to 2 x 2, two convolutions, linear.
+
+    Args:
+        size: side of the feature map, >= 2. The window is DARTS's 5 where it fits, its stride is what gives 2 x 2:
+            3 at 8 x 8 (CIFAR-10) and 2 at 7 x 7 (ImageNet), as there.
+        large: ImageNet geometry, for which DARTS left out the second batch norm.
+    """
+    window = min(5, size - 1)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.AvgPool2d(window, stride=size - window, count_include_pad=False),
+        *conv_bn(channels, 128, 1),
+        nn.ReLU(),
+        nn.Conv2d(128, 768, 2, bias=False),
+        *([] if large else [nn.BatchNorm2d(768)]),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(768, classes),
+    )

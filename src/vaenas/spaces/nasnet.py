@@ -1,0 +1,281 @@
+"""The NASNet-like space (App. A.4): a normal and a reduction cell of 14 edges, each one of 8 operations: 8^28."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from reprlib import repr as short
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Generator, Tensor
+
+from vaenas.errors import UserError
+from vaenas.spaces.shufflenet import LARGE_IMAGE
+from vaenas.spaces.space import Population, SearchSpace, gumbel, until_valid
+
+OPERATIONS = (
+    "none", "avg_pool_3x3", "max_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7",
+    "dil_conv_3x3",
+)  # fmt: skip
+SYMBOLS = "nams357d"
+NONE = 0
+
+KINDS = ("normal", "reduction")
+FIELDS = ("normal", "reduce")  # what DARTS's genotypes call them
+INPUTS, NODES = 2, 4
+# (source, target) of each edge, target by target: 0 and 1 are the outputs of the cells before, c_{k-2} and c_{k-1}, and
+# 2 to 5 the nodes.
+EDGES = tuple((source, target) for target in range(INPUTS, INPUTS + NODES) for source in range(target))
+SLOTS = len(KINDS) * len(EDGES)
+
+
+@dataclass(frozen=True)
+class NASNetSpace(SearchSpace):
+    """28 slots: the edges of the normal cell in the order of `EDGES`, then those of the reduction cell.
+
+    Valid is an architecture in which every node of both cells has an edge into it with an operation other than "none".
+    All four nodes are concatenated into the cell's output, so a node without one would fill a quarter of the output's
+    channels with zeros, which every cell above pays for. Sources come before their targets and the first node has no
+    other sources than the cell's inputs, so from edge to edge every node is reached from an input: no node can hang on
+    a dead one, and no cell can ignore both inputs. A cell may ignore one of them, as DARTS's may.
+
+    The text code writes the edges into each node of the normal, then of the reduction cell:
+    "33-33n-3sn-s7nnn-mm-nns-mnsn-nmsd5".
+    """
+
+    name: str = "nasnet"
+    operations: tuple[str, ...] = (SYMBOLS,) * SLOTS
+    groups: tuple[int, ...] = (2, 3, 4, 5) * len(KINDS)
+
+    def is_valid(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which rows have an edge into every node."""
+        in_range = super().is_valid(population)
+        if not in_range.any():
+            return in_range
+        return in_range & self._reached(population).all(-1)
+
+    def draw(self, logits: Float[Tensor, "n 28 8"], rng: Generator) -> Population:
+        """One architecture per row of logits, from their softmax given that the row is valid; zeros are uniform.
+
+        Invalid rows are drawn anew. Where one is still invalid after 100 rounds (its logits leave next to no mass on
+        valid ones) each unreached node gets one edge, from the limit of that distribution as the mass goes to zero.
+        """
+        draw = super().draw
+        unreached = torch.full((len(logits), self.slots), NONE)
+        drawn = until_valid(lambda rows: draw(logits[rows], rng), self.is_valid, unreached)
+        rest = ~self.is_valid(drawn)
+        if rest.any():
+            drawn[rest] = self._with_edges(draw(logits[rest], rng), logits[rest], rng)
+        return drawn
+
+    def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
+        """Each slot is drawn anew with probability `prob`; repeated until valid, after 100 rounds the row stays."""
+        mutate = super().mutate
+        return until_valid(lambda rows: mutate(population[rows], prob, rng), self.is_valid, population)
+
+    def crossover(self, mothers: Population, fathers: Population, rng: Generator) -> Population:
+        """Each slot from either parent, probability one half; repeated until valid, after 100 rounds the mother."""
+        crossover = super().crossover
+        return until_valid(lambda rows: crossover(mothers[rows], fathers[rows], rng), self.is_valid, mothers)
+
+    def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
+        """The normal cell's operations, the reduction cell's, and how often each cell has each operation.
+
+        The divisors are the roots of each group's summed variance over independent uniform slots: one scale for all.
+        """
+        cells = torch.nn.functional.one_hot(population.unflatten(1, (2, -1)), len(OPERATIONS)).float()  # (n, 2, 14, 8)
+        slots = cells.flatten(2) / 3.5  # 14 slots x 7/8
+        return [slots[:, 0], slots[:, 1], cells.sum(2).flatten(1) / 24.5**0.5]
+
+    def genotype(self, architecture: Int64[Tensor, "28"]) -> str:
+        """The architecture in DARTS's form, which a valid one has where each node has exactly two edges.
+
+        Raises:
+            UserError: names the node that has another number of them.
+        """
+        fields = []
+        for cell, kind in enumerate(KINDS):
+            pairs = []
+            for node in range(INPUTS, INPUTS + NODES):
+                edges = [(OPERATIONS[e["operation"]], e["source"]) for e in _edges(architecture, cell, node)]
+                if len(edges) != 2:
+                    raise UserError(
+                        f"architecture {self.encode(architecture[None])[0]!r}: node {node} of the {kind} cell has "
+                        f"{len(edges)} edges; only architectures with exactly 2 into each node have a DARTS genotype"
+                    )
+                pairs += edges
+            field = FIELDS[cell]
+            fields.append(f"{field}={pairs!r}, {field}_concat=range({INPUTS}, {INPUTS + NODES})")
+        return f"Genotype({', '.join(fields)})"
+
+    def from_genotype(self, text: str) -> Int64[Tensor, "28"]:
+        """The architecture of a genotype, which is parsed and never executed.
+
+        Args:
+            text: "Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...],
+                reduce_concat=range(2, 6))" with two (operation, source) pairs for each node; concat may be a list.
+
+        Raises:
+            UserError: names what is wrong.
+        """
+        values = _parse(text)
+        architecture = torch.full((SLOTS,), NONE)
+        for cell, field in enumerate(FIELDS):
+            concat, nodes = values[f"{field}_concat"], range(INPUTS, INPUTS + NODES)
+            if concat not in (nodes, list(nodes), tuple(nodes)):
+                raise UserError(f"genotype: {field}_concat is {short(concat)}; this space has {list(nodes)}")
+            pairs = values[field]
+            if not isinstance(pairs, list | tuple) or len(pairs) != 2 * NODES:
+                count = f"{len(pairs)} entries" if isinstance(pairs, list | tuple) else short(pairs)
+                raise UserError(
+                    f"genotype: {field} has {count}; must be {2 * NODES} pairs, two for each of {NODES} nodes"
+                )
+            for place, pair in enumerate(pairs):
+                slot, operation = _slot(pair, INPUTS + place // 2, field)
+                slot += len(EDGES) * cell
+                if architecture[slot] != NONE:
+                    raise UserError(
+                        f"genotype: node {INPUTS + place // 2} of {field} has two edges from {pair[1]}; "
+                        "this space has one operation for each edge"
+                    )
+                architecture[slot] = operation
+        return architecture
+
+    def _reached(self, population: Population) -> Bool[Tensor, "n 8"]:
+        """Which of the 2 x 4 nodes have an edge into them."""
+        return torch.stack([edges.any(-1) for edges in (population != NONE).split(self.groups, dim=1)], dim=1)
+
+    def _with_edges(self, population: Population, logits: Float[Tensor, "n 28 8"], rng: Generator) -> Population:
+        """One edge for each unreached node, drawn from the odds of its operations against "none"."""
+        repaired = population.clone()
+        odds = logits - logits[:, :, NONE, None] + gumbel(logits.shape, rng)
+        starts = [sum(self.groups[:g]) for g in range(len(self.groups))]
+        for start, length, reached in zip(starts, self.groups, self._reached(population).T, strict=True):
+            best = odds[~reached, start : start + length, NONE + 1 :].flatten(1).argmax(-1)
+            offered = len(OPERATIONS) - 1
+            repaired[~reached, start + best // offered] = NONE + 1 + best % offered
+        return repaired
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """The four arguments of a genotype."""
+    names = [name for field in FIELDS for name in (field, f"{field}_concat")]
+    form = "Genotype(" + ", ".join(f"{name}=..." for name in names) + ")"
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
+            raise ValueError("it is no Genotype(...)")
+        if call.args or sorted(str(k.arg) for k in call.keywords) != sorted(names):
+            raise ValueError(f"its arguments must be {', '.join(names)}, each once and by name")
+        return {str(k.arg): _value(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"genotype {short(text)} cannot be read ({reason}); it must be {form}") from None
+
+
+def _value(node: ast.expr) -> Any:
+    try:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
+            return range(*map(ast.literal_eval, node.args))
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise ValueError(f"{short(ast.unparse(node))} is no plain value") from None
+
+
+def _slot(pair: Any, node: int, field: str) -> tuple[int, int]:
+    """Edge of the cell and operation of one (operation, source) pair."""
+    if not (isinstance(pair, list | tuple) and len(pair) == 2):
+        raise UserError(f"genotype: {field} holds {short(pair)}; must be pairs of an operation and a source")
+    name, source = pair
+    known = OPERATIONS[NONE + 1 :]
+    if name not in known:
+        raise UserError(f"genotype: {field} has unknown operation {short(name)}; known are {', '.join(known)}")
+    if type(source) is not int or not 0 <= source < node:
+        raise UserError(f"genotype: node {node} of {field} has source {short(source)}; must be 0 to {node - 1}")
+    return EDGES.index((source, node)), OPERATIONS.index(name)
+
+
+@dataclass(frozen=True)
+class NASNetGeometry:
+    """Everything about the network but the choice of operations, as in DARTS (Liu et al. 2018b).
+
+    Args:
+        image_size: side of the square input in pixels, >= 16. Below 96 the stem is one convolution (CIFAR geometry),
+            else it halves the image three times (ImageNet geometry).
+        image_channels: 1 or 3.
+        classes: number of classes, >= 2.
+        width: C, channels of each node in the first cells, even; 36 on CIFAR-10 and 48 on ImageNet are the paper's.
+        layers: number of cells, >= 3; 20 on CIFAR-10 and 14 on ImageNet are the paper's.
+    """
+
+    image_size: int = 32
+    image_channels: int = 3
+    classes: int = 10
+    width: int = 36
+    layers: int = 20
+
+    def __post_init__(self) -> None:
+        if self.layers < 3:
+            raise UserError(f"layers {self.layers}: space nasnet has reductions at 1/3 and 2/3 of its cells, so >= 3")
+        if self.width < 2 or self.width % 2:
+            raise UserError(f"width {self.width}: space nasnet takes even numbers of channels >= 2 (36 and 48 = paper)")
+        if self.image_size < 16:
+            raise UserError(f"image size {self.image_size}: space nasnet takes images of 16 pixels or more")
+        if self.image_channels not in (1, 3):
+            raise UserError(f"image channels {self.image_channels}: must be 1 or 3")
+        if self.classes < 2:
+            raise UserError(f"classes {self.classes}: must be 2 or more")
+
+    @property
+    def large(self) -> bool:
+        """Whether the stem is ImageNet's."""
+        return self.image_size >= LARGE_IMAGE
+
+    @property
+    def reductions(self) -> tuple[int, int]:
+        """Cells that halve the image and double the channels; the auxiliary tower stands on the second."""
+        return self.layers // 3, 2 * self.layers // 3
+
+    @property
+    def last_size(self) -> int:
+        """Side of the feature map from the second reduction on."""
+        return -(-self.image_size // (32 if self.large else 4))
+
+    @property
+    def layer_slots(self) -> list[int]:
+        """The slot of each edge of the network, cell by cell: cells of one kind share their slots."""
+        return [
+            len(EDGES) * (cell in self.reductions) + edge for cell in range(self.layers) for edge in range(len(EDGES))
+        ]
+
+
+def nasnet_space() -> NASNetSpace:
+    """The search space of Sec. 5.1 and App. A.4; it is the same at every depth and width."""
+    return NASNetSpace()
+
+
+def drawing(geometry: NASNetGeometry, architecture: Int64[Tensor, "28"]) -> dict[str, Any]:
+    """What a picture of an architecture needs, as Figs. 4 and 5 show it: of each cell the edges other than "none".
+
+    Sources 0 and 1 are c_{k-2} and c_{k-1}, 2 to 5 the nodes; all four nodes go into the output.
+    """
+    nodes = range(INPUTS, INPUTS + NODES)
+    cells = [
+        {"name": kind, "edges": [edge for node in nodes for edge in _edges(architecture, cell, node)]}
+        for cell, kind in enumerate(KINDS)
+    ]
+    return {
+        "title": f"NASNet-like cells, {geometry.layers} layers, {geometry.width} channels",
+        "cells": cells,
+        "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
+    }
+
+
+def _edges(architecture: Int64[Tensor, "28"], cell: int, node: int) -> Iterator[dict[str, int]]:
+    """The edges into one node."""
+    for edge, (source, target) in enumerate(EDGES):
+        slot = len(EDGES) * cell + edge
+        operation = int(architecture[slot])
+        if target == node and operation != NONE:
+            yield {"slot": slot, "source": source, "target": target, "operation": operation}
