@@ -77,9 +77,14 @@ def additive_cost(build: Callable[[], Supernet], slots: Sequence[int] | None = N
     table = torch.full((2, len(path), max(max(layer.held) for layer in layers) + 1), ABSENT)
     for slot, layer in zip(slots, layers, strict=True):
         table[:, slot, list(layer.held)] = 0
+    known: dict[tuple[str, torch.Size], Tensor] = {}  # modules that print alike are alike: a cell's repeats, mostly
     for slot, layer, x in zip(slots, layers, inputs, strict=True):
         for operation in layer.held:
-            table[:, slot, operation] += torch.tensor(count(layer.operations[str(operation)], x))
+            module = layer.operations[str(operation)]
+            key = str(module), x.shape
+            if key not in known:
+                known[key] = torch.tensor(count(module, x))
+            table[:, slot, operation] += known[key]
     on_path = table[:, torch.arange(len(path)), torch.tensor(path)].sum(-1)
     everything_else = sum(p.numel() for p in supernet.parameters()) - sum(
         p.numel() for x in layers for p in x.parameters()

@@ -26,7 +26,7 @@ class DropPath(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the image without losing a pixel: one 1x1 convolution sees the even ones, the other the odd ones.
+    """Halves the image: one 1x1 convolution sees the pixels of even rows and columns, the other those of odd ones.
 
     An image of odd size gets a row and a column of zeros, so that both see equally many.
     """
@@ -34,17 +34,20 @@ class FactorizedReduce(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.relu = nn.ReLU()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, inputs, h, w) -> (b, outputs, ⌈h / 2⌉, ⌈w / 2⌉)"""
+        # Picking pixels first is the same as a stride of 2; but strided 1x1 convolutions of few channels (< 8 or 16) in
+        # channels-last layout write past their memory in the backward pass on CPUs (oneDNN, issue 6035).
         x = self.relu(x)
-        shifted = x[:, :, 1:, 1:]
-        if x.shape[-1] % 2:
-            shifted = nn.functional.pad(shifted, (0, 1, 0, 1))
-        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+        even, odd = x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
+        missing = (0, even.shape[3] - odd.shape[3], 0, even.shape[2] - odd.shape[2])
+        if any(missing):
+            odd = nn.functional.pad(odd, missing)
+        return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
 
 
 class Zero(nn.Module):

@@ -28,6 +28,7 @@ INPUTS, NODES = 2, 4
 # 2 to 5 the nodes.
 EDGES = tuple((source, target) for target in range(INPUTS, INPUTS + NODES) for source in range(target))
 SLOTS = len(KINDS) * len(EDGES)
+TRIES = 100  # rounds of draws for unreached nodes before they get an edge in another way
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,18 @@ class NASNetSpace(SearchSpace):
     def draw(self, logits: Float[Tensor, "n 28 8"], rng: Generator) -> Population:
         """One architecture per row of logits, from their softmax given that the row is valid; zeros are uniform.
 
-        Invalid rows are drawn anew. Where one is still invalid after 100 rounds (its logits leave next to no mass on
-        valid ones) each unreached node gets one edge, from the limit of that distribution as the mass goes to zero.
+        Unreached nodes are drawn anew, which gives just that distribution since nodes are independent. Where one is
+        still unreached after 100 rounds (its logits leave next to no mass on an edge) it gets a single edge, from the
+        limit of the distribution as that mass goes to zero.
         """
-        draw = super().draw
-        unreached = torch.full((len(logits), self.slots), NONE)
-        drawn = until_valid(lambda rows: draw(logits[rows], rng), self.is_valid, unreached)
-        rest = ~self.is_valid(drawn)
-        if rest.any():
-            drawn[rest] = self._with_edges(draw(logits[rest], rng), logits[rest], rng)
-        return drawn
+        drawn, lengths = super().draw(logits, rng), torch.tensor(self.groups)
+        for _ in range(TRIES):
+            rest = (~self.is_valid(drawn)).nonzero()[:, 0]
+            if not len(rest):
+                return drawn
+            unreached = ~self._reached(drawn[rest]).repeat_interleave(lengths, dim=1)  # (n, 28)
+            drawn[rest] = torch.where(unreached, super().draw(logits[rest], rng), drawn[rest])
+        return self._with_edges(drawn, logits, rng)
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each slot is drawn anew with probability `prob`; repeated until valid, after 100 rounds the row stays."""
