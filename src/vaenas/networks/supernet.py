@@ -32,7 +32,8 @@ class ChoiceLayer(nn.Module):
         if gates is None:
             (output,) = outputs
             return output
-        mixed = torch.stack([gate * y for gate, y in zip(gates, outputs, strict=True)]).sum(0)
+        first, *others = [gate * y for gate, y in zip(gates, outputs, strict=True)]
+        mixed = sum(others, first)  # a stack would copy all of them
         passing = getattr(self.operations[str(operations[0])], "passing", 0)
         return torch.cat([outputs[0][:, :passing], mixed[:, passing:]], dim=1) if passing else mixed
 
