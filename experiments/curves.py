@@ -2,9 +2,9 @@
 
     python experiments/curves.py --data-root ../shared/data
 
-100 seeds a method and table, resumable. Not run to its end yet: five baselines on NAS-Bench-201 and NAS-Bench-Macro
-took 12 minutes on 2 cores (AMD EPYC), a seed of `vae` takes 6 to 40 seconds of one core. Writes curves.json and
-curves.png to experiments/results/curves/TABLE/; what it is and what came out: docs/benchmarks.md.
+100 seeds a method and table, resumable. On 2 cores of an AMD EPYC: 13 minutes on NAS-Bench-201, 20 on NAS-Bench-Macro
+(beside other things), about an hour on the NAS-Bench-101 sample. Writes curves.json and curves.png to
+experiments/results/curves/TABLE/; what it is and what came out: docs/benchmarks.md.
 """
 
 import argparse
