@@ -32,8 +32,9 @@ class ChoiceLayer(nn.Module):
         if gates is None:
             (output,) = outputs
             return output
-        first, *others = [gate * y for gate, y in zip(gates, outputs, strict=True)]
-        mixed = sum(others, first)  # a stack would copy all of them
+        mixed, *others = [gate * y for gate, y in zip(gates, outputs, strict=True)]
+        for other in others:  # a stack would copy all of them
+            mixed = mixed + other
         passing = getattr(self.operations[str(operations[0])], "passing", 0)
         return torch.cat([outputs[0][:, :passing], mixed[:, passing:]], dim=1) if passing else mixed
 
