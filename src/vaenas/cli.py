@@ -115,7 +115,8 @@ def _unchanged(resume: Path, given: dict[str, Any], file: Path | None) -> Search
 
 
 def _free_folder(settings: SearchConfig) -> Path:
-    name = f"{settings.space}-{settings.sampler}-{Path(settings.data).name}-seed{settings.seed}"
+    method = "" if settings.method == "one-shot" else f"-{settings.method}"
+    name = f"{settings.space}{method}-{settings.sampler}-{Path(settings.data).name}-seed{settings.seed}"
     candidates = [Path("runs", name), *(Path("runs", f"{name}-{i}") for i in range(2, 1000))]
     return next(path for path in candidates if not path.exists())
 

@@ -38,7 +38,7 @@ class SearchProgress:
         images, ranked = len(run.search.images), run.config.ranking_images
         least, most = (readable(n) for n in _flops_range(run))
         self.console.print(
-            f"{run.config.space}: {len(run.space.choices)} layers, {least} to {most} multiply-adds"
+            f"{run.config.space}, {run.config.method}: {run.space.slots} choices, {least} to {most} multiply-adds"
             + (f", limit {run.limits}" if str(run.limits) else "")
             + f"; {run.data.name}: {images:,} images train, {ranked:,} rank; device {run.search.fabric.device}",
             highlight=False,
@@ -62,8 +62,9 @@ class SearchProgress:
                     "epoch": f"{epoch:.1f}",
                     "loss": f"{values['loss']:.3f}",
                     "accuracy": f"{self._mean_accuracy(values['accuracy']):.3f}",
-                    "epsilon": f"{values['epsilon']:.2f}",
                 }
+                if "epsilon" in values:
+                    self.numbers["epsilon"] = f"{values['epsilon']:.2f}"
                 self._phase("train", run.state.step, run.search.settings.steps)
             case "evaluation":
                 self._phase(values["of"], values["done"], values["total"])
@@ -71,6 +72,9 @@ class SearchProgress:
                 mean = sum(values["scores"]) / len(values["scores"])
                 self.numbers |= {"ranked": f"{mean:.3f}", "entropy": f"{values['entropy']:.3f}"}
                 self._line("update", force=True)
+            case "weights":
+                entropies = values["entropy_of_weights"]
+                self.numbers["entropy of w"] = f"{sum(entropies) / len(entropies):.3f}"
             case "generation":
                 self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
                 self._phase("generations", values["generation"] + 1, run.config.generations, force=True)
@@ -126,5 +130,5 @@ def print_result(directory: RunDirectory, report: Path) -> None:
 
 
 def _flops_range(run: SearchRun) -> tuple[int, int]:
-    table, constant = run.cost.table[0], int(run.cost.constant[0])
-    return int(table.min(-1).values.sum()) + constant, int(table.max(-1).values.sum()) + constant
+    most = run.cost.table[0].max(-1).values.sum() + run.cost.constant[0]
+    return run.cost.cheapest(0)[1], int(most)

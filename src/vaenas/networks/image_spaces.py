@@ -1,4 +1,4 @@
-"""The image spaces by name: all that a search, a training or a drawing needs to know of one. A new space adds a line."""
+"""The image spaces by name: what a search, a training or a drawing needs to know of one. A new space adds an entry."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class ImageSpace:
         cost: geometry -> multiply-adds and parameters of populations.
         drawing: (geometry, architecture (s,)) -> what `report.draw_architecture` draws.
         width, layers: of a search on two CPU cores, the defaults.
-        combines: whether any combination of operations is valid, which strict fairness needs.
+        none: the operation that means "no edge"; a space with one has rules of validity.
     """
 
     geometry: Callable[[int, int, int, float, int], Any]
@@ -56,7 +56,7 @@ class ImageSpace:
     drawing: Callable[[Any, Int64[Tensor, "s"]], dict[str, Any]]
     width: float
     layers: int
-    combines: bool
+    none: int | None = None
 
 
 def _nasnet_geometry(image_size: int, image_channels: int, classes: int, width: float, layers: int) -> NASNetGeometry:
@@ -74,7 +74,6 @@ IMAGE_SPACES = {
         drawing=shufflenet.drawing,
         width=0.25,
         layers=10,
-        combines=True,
     ),
     "nasnet": ImageSpace(
         geometry=_nasnet_geometry,
@@ -84,6 +83,6 @@ IMAGE_SPACES = {
         drawing=nasnet.drawing,
         width=8,
         layers=5,
-        combines=False,
+        none=nasnet.NONE,
     ),
 }

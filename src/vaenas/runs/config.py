@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vaenas.errors import UserError
+from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
 from vaenas.search.limits import UNITS
-from vaenas.spaces.shufflenet import NARROWEST
 
 
 def parse_count(value: Any) -> Any:
@@ -39,10 +39,10 @@ class SearchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
-    space: Literal["shufflenet"] = Field("shufflenet", description="search space")
-    method: Literal["one-shot"] = Field("one-shot", description="search method (Algorithm 2)")
-    sampler: Literal["vae", "categorical", "uniform", "fair"] = Field(
-        "vae", description="where architectures come from"
+    space: Literal["shufflenet", "nasnet"] = Field("shufflenet", description="search space")
+    method: Literal["one-shot", "gradient"] = Field("one-shot", description="search method (Algorithm 2 or 3)")
+    sampler: Literal["vae", "categorical", "uniform", "fair", "multinomial", "full"] = Field(
+        "vae", description="where architectures come from; the last two are ProxylessNAS and DARTS, gradient only"
     )
     data: str = Field("builtin", description="builtin, cifar10, or a folder with train/<class>/<image>")
     data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
@@ -53,8 +53,12 @@ class SearchConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the supernet runs")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")
 
-    width: float = Field(0.25, ge=NARROWEST, le=8, description="multiplies all channels; 1.0 is the paper's")
-    layers: int = Field(10, ge=5, description="choice layers, a multiple of 5; 20 is the paper's")
+    width: float | None = Field(
+        None, gt=0, le=1024, description="shufflenet: multiplies all channels (0.25); nasnet: channels (8)"
+    )
+    layers: int | None = Field(
+        None, ge=1, le=1000, description="shufflenet: choice layers, a multiple of 5 (10); nasnet: cells (5)"
+    )
     max_flops: Count | None = Field(None, description="limit on multiply-adds, such as 300M")
     max_params: Count | None = Field(None, description="limit on parameters, such as 3.5M")
 
@@ -82,6 +86,11 @@ class SearchConfig(BaseModel):
     ranking_images: int = Field(1000, ge=1, description="images held out of training, to rank architectures")
     recalibration_images: int = Field(256, ge=2, description="training images for batch norm before each evaluation")
 
+    weights_learning_rate: float = Field(3e-3, gt=0, description="gradient: of Adam on the architecture weights")
+    weights_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="gradient: share of the training images that the architecture weights learn from"
+    )
+
     population: int = Field(32, ge=2, description="N_seeds and the size of a generation")
     generations: int = Field(3, ge=1, description="of the evolution, the seeds' included")
     top_k: int = Field(8, ge=1, description="parents of the next generation")
@@ -99,6 +108,10 @@ class SearchConfig(BaseModel):
         for name, of_vae in OF_PRESET.items():
             if values.get(name) is None:
                 values[name] = getattr(preset, of_vae)
+        space = IMAGE_SPACES.get(str(values.get("space", cls.model_fields["space"].default)))
+        for name in ("width", "layers"):
+            if space is not None and values.get(name) is None:
+                values[name] = getattr(space, name)
         for name in ("data", "data_root"):  # the saved settings must hold from any folder
             if isinstance(values.get(name), str) and values[name] not in ("", "builtin", "cifar10"):
                 values[name] = str(Path(values[name]).expanduser().resolve())
@@ -106,8 +119,18 @@ class SearchConfig(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> "SearchConfig":
-        if self.layers % 5:
-            raise ValueError(f"layers: {self.layers} is not a multiple of 5 (20 is the paper's)")
+        space = IMAGE_SPACES[self.space]
+        assert self.width is not None
+        assert self.layers is not None
+        try:
+            space.geometry(32, 3, 10, self.width, self.layers)
+        except UserError as error:  # "layers 12: space shufflenet ..."
+            setting, value, rest = str(error).split(" ", 2)
+            raise ValueError(f"{setting}: {value.rstrip(':')} does not fit: {rest}") from None
+        if self.sampler == "fair" and space.none is not None:
+            raise ValueError(f"sampler: fair needs a space without rules, which {self.space} is not; choose another")
+        if self.sampler in ("multinomial", "full") and self.method != "gradient":
+            raise ValueError(f"sampler: {self.sampler} draws from architecture weights; add --method gradient")
         if self.data_root is not None and self.data != "cifar10":
             raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
         return self
@@ -125,8 +148,11 @@ def make_config(options: dict[str, Any], file: Path | None = None) -> SearchConf
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
     from_file = read_yaml(file) if file else {}
-    if "vae" in options:  # a saved file has the numbers of another preset written out
-        from_file = {name: value for name, value in from_file.items() if name not in OF_PRESET}
+    # A saved file has the numbers of another preset, or of another space, written out.
+    dropped = {*OF_PRESET} if "vae" in options else set()
+    if options.get("space", from_file.get("space")) != from_file.get("space"):
+        dropped |= {"width", "layers"}
+    from_file = {name: value for name, value in from_file.items() if name not in dropped}
     try:
         return SearchConfig(**{**from_file, **options})
     except ValidationError as error:

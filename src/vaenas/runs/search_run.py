@@ -16,22 +16,22 @@ import vaenas
 from vaenas.data import Augment, ImageData, load, split
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch, SupernetEvaluator
-from vaenas.networks.cost import AdditiveCost, additive_cost
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, RunDirectory
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import linear_epsilon
+from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
 from vaenas.search.archive import pareto_front
 from vaenas.search.evolution import EvolutionSettings
+from vaenas.search.gradient import GradientSearch, GradientSettings, GradientState, Update, architecture_weights
 from vaenas.search.limits import Limits, uniform_proposals
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
 from vaenas.search.record import Record
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, drawing, shufflenet_space
 from vaenas.spaces.space import SearchSpace
 
 EVALUATION_BATCH = 256
@@ -74,34 +74,50 @@ class SearchRun:
         rng = Generator().manual_seed(config.seed)
 
         self.data = _load_data(config)
-        geometry = ShuffleNetGeometry(
-            image_size=self.data.train.image_size,
-            image_channels=self.data.train.channels,
-            classes=len(self.data.train.classes),
-            width=config.width,
-            layers=config.layers,
+        self.image_space = IMAGE_SPACES[config.space]
+        assert config.width is not None
+        assert config.layers is not None
+        train = self.data.train
+        self.geometry = self.image_space.geometry(
+            train.image_size, train.channels, len(train.classes), config.width, config.layers
         )
-        self.geometry, self.space = geometry, shufflenet_space(config.layers)
-        self.cost: AdditiveCost = additive_cost(lambda: ShuffleNet(geometry))
+        self.space, self.cost = self.image_space.space(self.geometry), self.image_space.cost(self.geometry)
         self.limits = Limits(self.cost, config.max_flops, config.max_params)
         needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
         self.limits.check(self.space, uniform_proposals(self.space, config.seed), needed)
 
-        training, ranking = _split(config, self.data, rng)
-        self.steps_per_epoch = len(training) // config.batch_size
-        network, optimizer = fabric.setup(*_network_and_optimizer(config, geometry))
+        images = _split(config, self.data, rng)
+        self.steps_per_epoch = len(images.training) // config.batch_size
+        network = self.image_space.network(self.geometry, None)
+        network, optimizer = fabric.setup(network, _optimizer(config, network))
         augment = Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout)
         evaluate = SupernetEvaluator(
             network,
-            recalibration=training.batches(config.recalibration_images),
-            ranking=ranking.batches(len(ranking)),
-            prepare=lambda images: augment.plain(images.to(fabric.device)),
+            recalibration=images.training.batches(config.recalibration_images),
+            ranking=images.ranking.batches(len(images.ranking)),
+            prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
         )
-        self.search = OneShot(
-            self.space, _settings(config, self.steps_per_epoch), fabric, training, augment, evaluate, self.limits.accept
-        )
-        self.search.limits = str(self.limits)
-        self.state = OneShotState(network, optimizer, make_sampler(config, self.space, rng), rng)
+        steps = _steps(config, self.steps_per_epoch)
+        limits = self.limits.accept, str(self.limits)
+        if images.validation is None:
+            search = OneShot(
+                self.space, _one_shot(config, steps), fabric, images.training, augment, evaluate, *limits
+            )  # fmt: skip
+            state = OneShotState(network, optimizer, make_sampler(config, self.space, rng), rng)
+            self._iterator = search.run(state)
+        else:
+            weights = torch.nn.Parameter(architecture_weights(self.space).to(fabric.device))
+            search = GradientSearch(
+                self.space, _gradient(config, steps), fabric, images.training, images.validation, augment, evaluate,
+                *limits,
+            )  # fmt: skip
+            state = GradientState(
+                network, optimizer, make_sampler(config, self.space, rng, weights), rng, weights,
+                torch.optim.Adam([weights], config.weights_learning_rate, betas=(0.5, 0.999)),  # betas as in DARTS
+            )  # fmt: skip
+            self._iterator = search.run(state)
+        self.search: OneShot | GradientSearch = search
+        self.state: OneShotState | GradientState = state
 
         self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
         self.directory.lock()
@@ -141,7 +157,7 @@ class SearchRun:
         """Runs the search to its end: metrics, checkpoints and at last the result are written as it goes."""
         self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()
-        for record in self.search.run(self.state):
+        for record in self._iterator:
             self._log(record)
             # The end of a phase is dear: save it at once.
             if (
@@ -154,7 +170,7 @@ class SearchRun:
         self.save()
         result = self._result()
         best = torch.tensor(result["best"]["architecture"])
-        self.directory.write_json("drawing.json", drawing(self.geometry, best))
+        self.directory.write_json("drawing.json", self.image_space.drawing(self.geometry, best))
         self.directory.write_json("result.json", result)
 
     def _log(self, record: Record) -> None:
@@ -163,19 +179,28 @@ class SearchRun:
             return
         if record.kind == "update":
             values["flops"] = self.cost(torch.tensor(values["population"])).flops.tolist()
+        if record.kind == "weights":
+            values |= self._derived(torch.tensor(values["derived"]))
         epoch = state.step / self.steps_per_epoch
         line = {"kind": record.kind, "step": state.step, "epoch": round(epoch, 4), "seconds": round(self.seconds, 3)}
         self.directory.append_metrics({**line, **values})
         self.tensorboard.add(record.kind, state.step, values)
 
+    def _derived(self, architecture: torch.Tensor) -> dict[str, Any]:
+        """What Sec. 4.3 says of derived networks (s,), in numbers: their size, and how much of them learns nothing."""
+        costs = self.cost(architecture[None])
+        edges = architecture != self.image_space.none if self.image_space.none is not None else architecture >= 0
+        free = self.cost.table[1, torch.arange(len(architecture)), architecture] == 0
+        share = float(free[edges].float().mean())
+        return {"flops": int(costs.flops), "params": int(costs.params), "parameter_free": share}
+
     def _result(self) -> dict[str, Any]:
         """`result.json`: of the architectures that were evaluated on the final weights."""
         state, config = self.state, self.config
-        assert state.evolution is not None
-        archive = state.evolution.archive
-        population, scores = archive.population, archive.scores
+        assert state.archive is not None
+        population, scores = state.archive.population, state.archive.scores
         if state.compared is not None:
-            new = archive.missing(state.compared.population)
+            new = state.archive.missing(state.compared.population)
             population = torch.cat([population, new])
             scores = torch.cat([scores, state.compared.lookup(new)])
         costs = self.cost(population)
@@ -197,7 +222,11 @@ class SearchRun:
             "method": config.method,
             "sampler": config.sampler,
             "seed": config.seed,
-            "best": entry(int(scores.argmax())),
+            "geometry": {
+                name: getattr(self.geometry, name)
+                for name in ("image_size", "image_channels", "classes", "width", "layers")
+            },
+            "best": entry(state.answer(population, scores)),
             "pareto": [entry(i) for i in front],
             "evaluated": len(scores),
             "evaluations": [{"accuracy": float(s), "flops": int(f)} for s, f in zip(scores, costs.flops, strict=True)],
@@ -210,10 +239,10 @@ class SearchRun:
     def _draws(self) -> dict[str, Any] | None:
         """Mean score of line 13's draws and of as many uniform ones, on the same final weights."""
         state = self.state
-        if state.compared is None or state.uniform is None or state.evolution is None:
+        if state.compared is None or state.uniform is None or state.archive is None or state.drawn is None:
             return None
         both = {
-            "sampler": state.evolution.archive.lookup(state.evolution.seeds),
+            "sampler": state.archive.lookup(state.drawn),
             "uniform": state.compared.lookup(state.uniform),
         }
         return {k: {"mean": float(v.mean()), "std": float(v.std()), "n": len(v)} for k, v in both.items()}
@@ -235,34 +264,45 @@ def _fingerprint(data: ImageData) -> str:
     return hashlib.sha256(json.dumps(facts).encode() + data.train.labels.numpy().tobytes()).hexdigest()
 
 
-def _split(config: SearchConfig, data: ImageData, rng: Generator) -> tuple[Subset, Subset]:
-    """Training and ranking images: disjoint, both of the training set; the test set stays untouched."""
+@dataclass(frozen=True)
+class Images:
+    """The training set in disjoint parts; the test set stays untouched."""
+
+    training: Subset
+    ranking: Subset
+    validation: Subset | None  # for the architecture weights of Algorithm 3
+
+
+def _split(config: SearchConfig, data: ImageData, rng: Generator) -> Images:
     training, ranking = (Subset(data.train, rows) for rows in split(data.train.labels, config.ranking_images, rng))
-    if len(training) < config.batch_size:
+    # split sorts; what is taken from the front, for batch norm, must be a random sample
+    training = replace(training, rows=training.rows[torch.randperm(len(training), generator=rng)])
+    validation, left = None, f"are left to train on after {config.ranking_images} for ranking"
+    if config.method == "gradient":
+        ours = len(training) - round(config.weights_share * len(training))
+        training, validation = (replace(training, rows=rows) for rows in (training.rows[:ours], training.rows[ours:]))
+        left = f"{left}, beside {len(validation)} for the architecture weights (--weights-share)"
+    fewest = min(len(part) for part in (training, validation) if part is not None)
+    if fewest < config.batch_size:
         raise UserError(
-            f"--batch-size {config.batch_size}: only {len(training)} images are left to train on after "
-            f"{config.ranking_images} for ranking; lower --batch-size or --ranking-images"
+            f"--batch-size {config.batch_size}: only {len(training)} images {left}; lower --batch-size or "
+            f"--ranking-images"
         )
     if len(training) < config.recalibration_images:
         raise UserError(
             f"--recalibration-images {config.recalibration_images}: there are only {len(training)} to train on"
         )
-    # split sorts; what is taken from the front, for batch norm, must be a random sample
-    return replace(training, rows=training.rows[torch.randperm(len(training), generator=rng)]), ranking
+    return Images(training, ranking, validation)
 
 
-def _network_and_optimizer(
-    config: SearchConfig, geometry: ShuffleNetGeometry
-) -> tuple[ShuffleNet, torch.optim.Optimizer]:
-    network = ShuffleNet(geometry)
-    optimizer = torch.optim.SGD(
+def _optimizer(config: SearchConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
         network.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
     )
-    return network, optimizer
 
 
-def _settings(config: SearchConfig, steps_per_epoch: int) -> OneShotSettings:
-    """Epochs to iterations."""
+def _steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
+    """Epochs to iterations: of the search, and between updates of the sampler."""
     steps = config.epochs * steps_per_epoch
     interval = max(1, round(config.vae_interval * steps_per_epoch))
     if config.sampler in ("vae", "categorical") and interval > steps:
@@ -270,10 +310,13 @@ def _settings(config: SearchConfig, steps_per_epoch: int) -> OneShotSettings:
             f"--vae-interval {config.vae_interval:g}: the sampler would never learn in {config.epochs} epochs; lower "
             f"it, or raise --epochs"
         )
-    increment = config.epsilon_limit / steps if config.epsilon_inc is None else config.epsilon_inc
+    return steps, interval
+
+
+def _one_shot(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
+    increment = config.epsilon_limit / steps[0] if config.epsilon_inc is None else config.epsilon_inc
     return OneShotSettings(
-        steps=steps,
-        vae_interval=interval,
+        *steps,
         ranking_size=config.ranking_size,
         epsilon=linear_epsilon(increment, config.epsilon_limit),
         batch_size=config.batch_size,
@@ -284,9 +327,30 @@ def _settings(config: SearchConfig, steps_per_epoch: int) -> OneShotSettings:
     )
 
 
-def make_sampler(config: SearchConfig, space: SearchSpace, rng: Generator) -> Sampler:
-    """The sampler that the settings name."""
+UPDATES: dict[str, Update] = {"multinomial": "two-path", "full": "mixture"}  # of other samplers: the path alone
+
+
+def _gradient(config: SearchConfig, steps: tuple[int, int]) -> GradientSettings:
+    return GradientSettings(
+        *steps,
+        ranking_size=config.ranking_size,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        label_smoothing=config.label_smoothing,
+        clip_norm=config.clip_norm,
+        draws=config.population,
+        update=UPDATES.get(config.sampler, "path"),
+    )
+
+
+def make_sampler(
+    config: SearchConfig, space: SearchSpace, rng: Generator, weights: torch.Tensor | None = None
+) -> Sampler:
+    """The sampler that the settings name; `weights` (s, k) are those of Algorithm 3."""
     match config.sampler:
+        case "multinomial" | "full":
+            assert weights is not None
+            return MultinomialSampler(space, weights)
         case "uniform":
             return UniformSampler(space)
         case "fair":

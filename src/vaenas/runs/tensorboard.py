@@ -31,7 +31,7 @@ class TensorBoard:
         if kind == "generation":
             step = values["generation"]
         scalars = {name: value for name, value in values.items() if isinstance(value, (int, float))}
-        for name in (name for name in ("scores", "sampler", "uniform") if name in values):
+        for name in (name for name in ("scores", "sampler", "uniform", "entropy_of_weights") if name in values):
             scalars[f"mean_{name}"] = sum(values[name]) / len(values[name])
         entries = [Summary.Value(tag=f"{kind}/{name}", simple_value=value) for name, value in scalars.items()]
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=entries)))

@@ -16,7 +16,7 @@ from vaenas.search import shared_weights
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
 from vaenas.search.shared_weights import Augment, Ranking, TrainingImages
-from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid, gumbel
+from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_valid, gumbel
 
 Update = Literal["path", "two-path", "mixture"]
 LOOKAHEAD = 256  # architectures drawn at once, as in Algorithm 2
@@ -71,6 +71,11 @@ class GradientState:
     uniform: Population | None = None
     compared: Archive | None = None
     ended: bool = False
+
+    def answer(self, population: Population, scores: Scores) -> int:
+        """The row that the search returns, line 12: α*, whatever the scores are."""
+        assert self.derived is not None
+        return int((population == self.derived).all(-1).nonzero()[0])
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and dictionaries of them, random states included."""

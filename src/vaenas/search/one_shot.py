@@ -18,7 +18,7 @@ from vaenas.search.archive import Archive
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
 from vaenas.search.record import Record
 from vaenas.search.shared_weights import Augment, Ranking, TrainingImages
-from vaenas.spaces.space import Accept, Population, SearchSpace
+from vaenas.spaces.space import Accept, Population, Scores, SearchSpace
 
 LOOKAHEAD = 256  # architectures drawn at once: decoding one by one would cost as much as a layer of the network
 
@@ -54,6 +54,20 @@ class OneShotState:
     uniform: Population | None = None  # line 13's counterpart: as many uniform draws, for comparison
     compared: Archive | None = None
     ended: bool = False  # the comparison has been told
+
+    @property
+    def archive(self) -> Archive | None:
+        """What the evolution has scored on the final weights."""
+        return self.evolution and self.evolution.archive
+
+    @property
+    def drawn(self) -> Population | None:
+        """The sampler's draws of line 13, which are compared with uniform ones."""
+        return self.evolution and self.evolution.seeds
+
+    def answer(self, population: Population, scores: Scores) -> int:
+        """The row that the search returns, line 16: the best."""
+        return int(scores.argmax())
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and dictionaries of them, random states included."""
