@@ -276,7 +276,13 @@ class Images:
 def _split(config: SearchConfig, data: ImageData, rng: Generator) -> Images:
     training, ranking = (Subset(data.train, rows) for rows in split(data.train.labels, config.ranking_images, rng))
     # split sorts; what is taken from the front, for batch norm, must be a random sample
-    training = replace(training, rows=training.rows[torch.randperm(len(training), generator=rng)])
+    rows = training.rows[torch.randperm(len(training), generator=rng)]
+    if config.train_images is not None and config.train_images > len(rows):
+        raise UserError(
+            f"--train-images {config.train_images}: there are only {len(rows)} after {config.ranking_images} for "
+            f"ranking; lower it, or leave it out for all"
+        )
+    training = replace(training, rows=rows[: config.train_images])
     validation, left = None, f"are left to train on after {config.ranking_images} for ranking"
     if config.method == "gradient":
         ours = len(training) - round(config.weights_share * len(training))

@@ -1,0 +1,177 @@
+"""A step of Algorithm 3 against the stand-alone network's: time and peak memory of the three ways to see the supernet.
+
+    python benchmarks/gradient_step.py [--width 8] [--layers 5] [--batch-size 64]            (some minutes on 2 cores)
+
+Three ways: the sampled path alone (VAE), ProxylessNAS's two paths, DARTS's full mixture. A step is lines 3 and 4: one
+of the architecture weights and one of the network weights. Two references, each of the same architecture built as a
+final network: "alone", one training step of it in a plain PyTorch loop; "alone + w", the same and one forward and
+backward pass more, on another batch, that computes no gradient of its weights, which is what any step of w has to do.
+
+Peak memory is what the step holds at most beyond the weights: of tensors, counted by torch's allocator (CUDA) or its
+profiler (CPU). The last line is JSON with "ratio" (time of the path's step / "alone + w") and "memory" (peak of the
+path / peak of the stand-alone step).
+"""
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+from collections.abc import Callable
+
+import torch
+from lightning_fabric import Fabric
+from ratio import seconds
+from supernet_step import OneBatch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.samplers.multinomial import MultinomialSampler
+from vaenas.samplers.vae import VAESampler
+from vaenas.search.gradient import GradientSearch, GradientSettings, GradientState, architecture_weights
+
+RATE, SMOOTHING, CLIP = 0.05, 0.1, 5.0
+WAYS = {"path": "VAE, the path alone", "two-path": "multinomial, two paths", "mixture": "full mixture"}
+
+
+def sgd(network: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(network.parameters(), RATE, momentum=0.9, weight_decay=3e-5)
+
+
+def peak_bytes(step: Callable[[], object]) -> int:
+    """The most memory that `step` holds at any moment, beyond what is held before."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    held = most = 0
+    for event in profiler.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--space", choices=IMAGE_SPACES, default="nasnet")
+    parser.add_argument("--width", type=float, default=8)
+    parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--runs", type=int, default=12)
+    options = parser.parse_args()
+
+    fabric = Fabric(accelerator="auto", devices=1)
+    image_space = IMAGE_SPACES[options.space]
+    geometry = image_space.geometry(options.image_size, 3, 10, options.width, options.layers)
+    space = image_space.space(geometry)
+    images = torch.randn(options.batch_size, 3, options.image_size, options.image_size, device=fabric.device)
+    labels = torch.randint(10, (options.batch_size,), device=fabric.device)
+    batch = OneBatch(images, labels)
+
+    def search(way: str) -> tuple[GradientSearch, GradientState]:
+        torch.manual_seed(0)
+        rng = torch.Generator().manual_seed(0)
+        supernet = image_space.network(geometry, None)
+        network, optimizer = fabric.setup(supernet, sgd(supernet))
+        weights = nn.Parameter(architecture_weights(space).to(fabric.device))
+        sampler = VAESampler(space, rng) if way == "path" else MultinomialSampler(space, weights)
+        settings = GradientSettings(
+            steps=10**6, vae_interval=10**7, ranking_size=2, batch_size=options.batch_size, learning_rate=RATE,
+            label_smoothing=SMOOTHING, clip_norm=CLIP, draws=2, update=way,
+        )  # fmt: skip
+        state = GradientState(network, optimizer, sampler, rng, weights, torch.optim.Adam([weights], 3e-3))
+        made = GradientSearch(
+            space, settings, fabric, batch, batch, lambda x, _: x, lambda p: p[:, 0].float(),
+            lambda p: torch.ones(len(p), dtype=torch.bool),
+        )  # fmt: skip
+        return made, state
+
+    def alone(architecture: torch.Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
+        """One step of the final network in a plain loop, and the pass that a step of w needs."""
+        final = image_space.network(geometry, [[o] for o in architecture.tolist()]).to(fabric.device)
+        optimizer = sgd(final)
+
+        def loss() -> torch.Tensor:
+            return nn.functional.cross_entropy(final(images), labels, label_smoothing=SMOOTHING)
+
+        def train() -> None:
+            value = loss()
+            value.backward()
+            nn.utils.clip_grad_norm_(final.parameters(), CLIP)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            float(value.detach())
+
+        gate = torch.ones((), device=fabric.device, requires_grad=True)
+
+        def search_pass() -> None:
+            for parameter in final.parameters():
+                parameter.requires_grad_(False)
+            logits = final(images * gate)  # a gradient has to come all the way down, as w's does
+            value = nn.functional.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
+            value.backward()
+            for parameter in final.parameters():
+                parameter.requires_grad_(True)
+            float(value.detach())
+
+        train()  # momentum exists
+        search_pass()
+        return train, search_pass
+
+    rows = {}
+    for way, words in WAYS.items():
+        made, state = search(way)
+        steps = made.run(state)
+        next(steps)
+        next(steps)
+        times, peaks = [], []
+        for run in range(options.runs):
+            # The architecture of the next step: drawn ahead for a sampler, else any.
+            if way == "path":
+                assert state.upcoming is not None
+                architecture = state.upcoming[0]
+            else:
+                architecture = space.uniform(1, torch.Generator().manual_seed(run))[0]
+            train, search_pass = alone(architecture)
+            ours = seconds(lambda: next(steps))  # noqa: B023  # called at once
+            times.append((ours, seconds(train), seconds(search_pass)))
+            if run < 5:
+                if way == "path":
+                    assert state.upcoming is not None
+                    train, _ = alone(state.upcoming[0])
+                peaks.append((peak_bytes(lambda: next(steps)), peak_bytes(train)))  # noqa: B023
+        step = statistics.median(a for a, _, _ in times)
+        rows[way] = {
+            "seconds": round(step, 4),
+            "of_alone": round(statistics.median(a / b for a, b, _ in times), 3),
+            "of_alone_and_w": round(statistics.median(a / (b + c) for a, b, c in times), 3),
+            "peak_mib": round(statistics.median(a for a, _ in peaks) / 2**20, 1),
+            "peak_of_alone": round(statistics.median(a / b for a, b in peaks), 3),
+        }
+        print(f"{words:24} {rows[way]}", flush=True)
+    print(
+        json.dumps(
+            {
+                "benchmark": "gradient_step",
+                "ratio": rows["path"]["of_alone_and_w"],
+                "memory": rows["path"]["peak_of_alone"],
+                "rows": rows,
+                "reference": "the stand-alone network's training step + a pass for w",
+                "runs": options.runs,
+                "threads": torch.get_num_threads(),
+                "machine": platform.processor() or platform.machine(),
+                "torch": torch.__version__,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
