@@ -20,6 +20,7 @@ from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_va
 
 Update = Literal["path", "two-path", "mixture"]
 LOOKAHEAD = 256  # architectures drawn at once, as in Algorithm 2
+MORE = ("validation_order", "upcoming", "seen", "described", "derived", "drawn")  # of the state, saved as they are
 STARTS = 1000  # draws, of which line 12 climbs from the likeliest where the plain answer is not allowed
 
 
@@ -64,6 +65,7 @@ class GradientState:
     validation_order: Int64[Tensor, "_"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     upcoming: Population | None = None  # drawn for the next steps
     seen: Int64[Tensor, "_"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # keys, each once
+    described: int = 0  # the step whose "weights" record has been told
     ranking: Ranking | None = None
     derived: Population | None = None  # α*, (1, s)
     drawn: Population | None = None  # by the sampler, to be compared with uniform draws
@@ -83,7 +85,7 @@ class GradientState:
             "weights": self.weights.detach().clone(),
             "weights_optimizer": self.weights_optimizer.state_dict(),
             "archive": self.archive and self.archive.state_dict(),
-            **{name: getattr(self, name) for name in ("validation_order", "upcoming", "seen", "derived", "drawn")},
+            **{name: getattr(self, name) for name in MORE},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -93,7 +95,7 @@ class GradientState:
         self.weights_optimizer.load_state_dict(state["weights_optimizer"])
         if state["archive"] is not None:
             self.archive = Archive.from_state_dict(state["archive"])
-        for name in ("validation_order", "upcoming", "seen", "derived", "drawn"):
+        for name in MORE:
             setattr(self, name, state[name])
 
 
@@ -120,7 +122,11 @@ class GradientSearch:
         """Algorithm 3 from `state` on. At each record the state is whole: save it or stop as you like."""
         settings, sampler = self.settings, state.sampler
         learned = sampler if isinstance(sampler, LearnedSampler) else None
-        while state.step < settings.steps or state.ranking:  # line 1
+        while state.step < settings.steps or state.ranking or self._due(state):  # line 1
+            if self._due(state):
+                state.described = state.step
+                yield Record("weights", self._diversity(state))
+                continue
             if state.ranking and learned:
                 yield from shared_weights.rank_and_learn(self, state, state.ranking, learned, 1.0)  # lines 7-9
                 continue
@@ -133,20 +139,14 @@ class GradientSearch:
                 values = shared_weights.train_step(self, state, architecture)  # line 4
             values["search_loss"] = search_loss
             state.step += 1
-            diversity = None
-            if state.step % settings.vae_interval == 0 or state.step == settings.steps:  # line 5
-                diversity = self._diversity(state)
-                if learned and state.step % settings.vae_interval == 0:
-                    population = draw_valid(  # line 6, from U (Algorithm 2 ranks draws from Γ)
-                        lambda n: self.space.uniform(n, state.rng), self.accept, settings.ranking_size,
-                        limits=self.limits,
-                    )  # fmt: skip
-                    state.ranking = Ranking(
-                        population, torch.zeros(len(population), dtype=torch.bool), Archive(self.space.slots)
-                    )
+            if learned and state.step % settings.vae_interval == 0:  # line 5
+                population = draw_valid(  # line 6, from U (Algorithm 2 ranks draws from Γ)
+                    lambda n: self.space.uniform(n, state.rng), self.accept, settings.ranking_size, limits=self.limits
+                )
+                state.ranking = Ranking(
+                    population, torch.zeros(len(population), dtype=torch.bool), Archive(self.space.slots)
+                )
             yield Record("train", values)
-            if diversity is not None:
-                yield Record("weights", diversity)
 
         if state.derived is None or state.drawn is None or state.archive is None:
             state.derived = self.derive(state)  # line 12
@@ -156,6 +156,11 @@ class GradientSearch:
             yield Record("evaluation", {"of": "derived", "done": done, "total": total})
         if not state.ended:
             yield from shared_weights.compare(self, state, state.archive.lookup(state.drawn))
+
+    def _due(self, state: GradientState) -> bool:
+        """Whether the weights are to be described: as often as the sampler learns, and at the end."""
+        at = state.step % self.settings.vae_interval == 0 or state.step == self.settings.steps
+        return at and state.described < state.step
 
     def _next_architecture(self, state: GradientState) -> Int64[Tensor, "s"]:
         """Line 2, α ~ p_θ(α|z). Draws from softmax(w) are made one by one, since w moves at every step."""

@@ -1,0 +1,99 @@
+"""Both methods on both image spaces, with each of their samplers: one command, the same limits, the same resumption."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.runs.command import TINY, assert_same_end, call, metrics, result
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.runs.config import make_config
+from vaenas.runs.search_run import SearchRun
+
+COMMON = {
+    "image_size": 16, "epochs": 2, "batch_size": 12, "ranking_images": 30, "recalibration_images": 24,
+    "vae_interval": 1, "population": 4, "generations": 2, "top_k": 2, "mutation_prob": 0.5, "ranking_size": 5,
+    "log_interval": 1, "vae_iterations": 5,
+}  # fmt: skip
+NASNET = {"space": "nasnet", "layers": 3, "width": 2, **COMMON}
+SHUFFLENET = {"space": "shufflenet", "layers": 5, "width": 0.125, **COMMON}
+CASES = [
+    *({**NASNET, "method": "one-shot", "sampler": s, "max_params": 6000} for s in ("vae", "uniform", "categorical")),
+    *({**NASNET, "method": "gradient", "sampler": s} for s in ("vae", "uniform", "categorical", "multinomial", "full")),
+    {**NASNET, "method": "gradient", "sampler": "vae", "max_params": 6000},
+    *({**SHUFFLENET, "method": "gradient", "sampler": s} for s in ("vae", "fair", "multinomial", "full")),
+]
+
+
+def title(case: dict) -> str:
+    return "-".join(str(case.get(name, "")) for name in ("space", "method", "sampler", "max_params"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=title)
+def test_a_stopped_run_ends_in_the_same_bits_and_keeps_its_limits(case: dict, pictures: Path, tmp_path: Path) -> None:
+    config = make_config({"data": str(pictures), **case})
+    whole = SearchRun(config, tmp_path / "whole")
+    records = list(whole.records())
+    kinds = [record.kind for record in records]
+
+    # Stopped after the first and after the last record of each kind, where kinds meet.
+    stops = sorted({kinds.index(kind) for kind in kinds} | {len(kinds) - 1 - kinds[::-1].index(kind) for kind in kinds})
+    at = -1
+    for stop in [*stops, len(kinds)]:
+        run = SearchRun(config, tmp_path / "stopped", resume=at >= 0)
+        assert [record.kind for record in islice(run.records(), stop - at)] == kinds[at + 1 : stop + 1]
+        at = stop
+        if stop < len(kinds):
+            run.save()
+        del run  # and the lock with it
+    assert_same_end(tmp_path / "stopped", tmp_path / "whole")
+
+    found = result(tmp_path / "whole")
+    image_space = IMAGE_SPACES[config.space]
+    space = image_space.space(whole.geometry)
+    best = torch.tensor([found["best"]["architecture"]])
+    assert bool(space.is_valid(best)[0])
+    network = image_space.network(whole.geometry, [[o] for o in best[0].tolist()])
+    assert found["best"]["params"] == sum(p.numel() for p in network.parameters())
+    assert found["best"]["params"] <= (config.max_params or 10**9)
+    assert found["geometry"]["layers"] == config.layers
+
+
+def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None:
+    case = {**NASNET, "method": "gradient", "sampler": "multinomial", "data": str(pictures)}
+    list(SearchRun(make_config(case), tmp_path / "run").records())
+    lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "weights"]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    for line in lines:
+        assert len(line["entropy_of_weights"]) == 28
+        assert 0 <= line["parameter_free"] <= 1
+        assert line["params"] > 0
+    assert lines[0]["distinct_so_far"] < lines[1]["distinct_so_far"] <= 2 * 60 // 12  # one a step, nearly all new
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert found["best"]["architecture"] == lines[-1]["derived"]
+    assert found["best"]["params"] == lines[-1]["params"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--space", "nasnet", "--sampler", "fair"], "--sampler: fair needs a space without rules"),
+        (["--sampler", "multinomial"], "--sampler: multinomial draws from architecture weights; add --method gradient"),
+        (["--space", "nasnet", "--width", "8.5"], "--width: 8.5 does not fit: space nasnet takes even numbers"),
+        (["--space", "nasnet", "--layers", "2"], "--layers: 2 does not fit: space nasnet has reductions"),
+        (["--space", "nasnet", "--width", "2", "--layers", "3", "--max-params", "100"], "--max-params 100: nothing in"),
+        (["--train-images", "121"], "--train-images 121: there are only 120 after 30 for ranking"),
+        (["--method", "gradient", "--weights-share", "0.95"], "--batch-size 16: only 6 images are left to train on"),
+        (["--weights-share", "1"], "--weights-share: '1' is not allowed: must be less than 1"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(
+    words: list[str], said: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [w for w in TINY if w not in ("--layers", "--width", "5", "0.25")] if "nasnet" in words else TINY
+    assert call("search", "--data", pictures, "--output", tmp_path / "run", *given, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "run").exists()
