@@ -56,12 +56,20 @@ def call(command: str, run: Path, settings: dict[str, object], *words: str) -> d
     return json.loads((run / "result.json").read_text())
 
 
-def search_and_train(name: str, seed: int, root: Path, runs: Path) -> None:
-    run = runs / f"{name.replace(' ', '-')}-seed{seed}"
-    given = {"seed": seed, "data-root": root}
-    found = call("search", run, {**SEARCH, **SEARCHES[name], **given})
-    call("train", run.with_name(f"{run.name}-alone"), {**TRAIN, **given}, found["best"]["code"])
-    print(f"{name}, seed {seed}: done", flush=True)
+def run_of(name: str, seed: int, runs: Path) -> Path:
+    return runs / f"{name.replace(' ', '-')}-seed{seed}"
+
+
+def search(name: str, seed: int, root: Path, runs: Path) -> None:
+    call("search", run_of(name, seed, runs), {**SEARCH, **SEARCHES[name], "seed": seed, "data-root": root})
+    print(f"{name}, seed {seed}: searched", flush=True)
+
+
+def train(name: str, seed: int, root: Path, runs: Path) -> None:
+    run = run_of(name, seed, runs)
+    found = json.loads((run / "result.json").read_text())["best"]["code"]
+    call("train", run.with_name(f"{run.name}-alone"), {**TRAIN, "seed": seed, "data-root": root}, found)
+    print(f"{name}, seed {seed}: trained alone", flush=True)
 
 
 def summarise(runs: Path) -> None:
@@ -71,7 +79,9 @@ def summarise(runs: Path) -> None:
         seeds = []
         for run in sorted(runs.glob(f"{name.replace(' ', '-')}-seed*-alone/result.json")):
             alone = json.loads(run.read_text())
-            search = json.loads((run.parent.with_name(run.parent.name.removesuffix("-alone")) / "result.json").read_text())
+            search = json.loads(
+                (run.parent.with_name(run.parent.name.removesuffix("-alone")) / "result.json").read_text()
+            )
             seeds.append(
                 {
                     "seed": search["seed"], "code": search["best"]["code"], "test_accuracy": alone["accuracy"],
@@ -91,7 +101,9 @@ def summarise(runs: Path) -> None:
     (RESULTS / "table.json").write_text(json.dumps({"search": SEARCH, "train": TRAIN, "rows": rows}, indent=1) + "\n")
     for name, row in rows.items():
         spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
-        print(f"{name:22} {100 * row['mean']:.2f}{spread} %  {row['params']:,.0f} parameters  {len(row['seeds'])} seeds")
+        print(
+            f"{name:22} {100 * row['mean']:.2f}{spread} %  {row['params']:,.0f} parameters  {len(row['seeds'])} seeds"
+        )
 
 
 def main() -> None:
@@ -103,12 +115,13 @@ def main() -> None:
     options = parser.parse_args()
     if not options.summary:
         options.runs.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(2) as pool:
-            jobs = [
-                pool.submit(search_and_train, name, seed, options.data_root, options.runs)
-                for seed in options.seeds
-                for name in SEARCHES
-            ]
+        for stage in (search, train):
+            with ThreadPoolExecutor(2) as pool:
+                jobs = [
+                    pool.submit(stage, name, seed, options.data_root.resolve(), options.runs)
+                    for seed in options.seeds
+                    for name in SEARCHES
+                ]
             for job in jobs:
                 job.result()
     summarise(options.runs)

@@ -160,11 +160,16 @@ def _run(settings: SearchConfig, directory: Path, resumes: bool) -> None:
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Another gradient-based run, to compare the diversity with.")
+    ] = None,
+) -> None:
     """Write RUN/report.html, one self-contained page."""
     from vaenas.report import write_report
 
-    print(write_report(run))
+    print(write_report(run, against or ()))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
-"""Draws an architecture as the paper's Fig. 3 does: coloured blocks in stages, tensor shapes highlighted."""
+"""Draws an architecture as the paper's Figs. 3 to 5 do: coloured blocks in stages, or cells as graphs."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.path import Path
 
+from vaenas.report.cells import Layout, layout
 from vaenas.report.run_data import check_drawing
 from vaenas.report.svg import GRID, INK, MUTED, STYLE, WIDTH, operation_colour
 
@@ -17,6 +20,7 @@ from vaenas.report.svg import GRID, INK, MUTED, STYLE, WIDTH, operation_colour
 PAGE = 72 * WIDTH
 LEFT, RIGHT = 78.0, PAGE - 8.0  # the column of boxes; stage names stand left of it
 TOP, HEIGHT, GAP, PITCH = 36.0, 38.0, 16.0, 64.0
+NODE, NODE_HEIGHT, HEAD = 40.0, 28.0, 22.0  # of cells: boxes, and the room for a cell's name
 BLOCK, PILL, SWATCH, KEY_PITCH = 42.0, 26.0, 20.0, 26.0
 SHAPE_FACE, SHAPE_INK = "#ffefb8", "#5b4300"
 DARK, LIGHT, LAYER_FACE = "#14181f", "#fefefe", "#c9ced6"  # not the theme's: on a coloured face in either scheme
@@ -37,12 +41,13 @@ class Box:
 
 @rc_context(STYLE)
 def draw_architecture(drawing: dict[str, Any]) -> Figure:
-    """Draws what `drawing.json` describes.
+    """Draws what `drawing.json` describes, a sequence of blocks or cells.
 
     Args:
-        drawing: "title", "input" (the input's shape, as text), "before" and "after" (fixed layers, as texts),
-            "operations" ("symbol" and "name" each), "groups" ("name", "output" shape, "slots" with "slot" and
-            "operation" each).
+        drawing: "title", "operations" ("symbol" and "name" each), and of a sequence "input" (the input's shape, as
+            text), "before" and "after" (fixed layers, as texts), "groups" ("name", "output" shape, "slots" with "slot"
+            and "operation" each); or "cells", each with "name", "nodes" ("text", or "slot" and "operation") and
+            "edges" (pairs of indices of nodes, from a node to a later one).
 
     Returns:
         A figure of `WIDTH` inches, as high as the architecture needs.
@@ -52,20 +57,15 @@ def draw_architecture(drawing: dict[str, Any]) -> Figure:
     """
     check_drawing(drawing, "drawing")
     operations = drawing["operations"]
-    rows = [("input", [_shape(drawing["input"]), *map(_layer, drawing["before"])])]
-    for group in drawing["groups"]:
-        blocks = [_operation(operations, s["operation"], str(s["slot"]), BLOCK) for s in group["slots"]]
-        rows.append((group["name"], [*blocks, _shape(group["output"])]))
-    if drawing["after"]:
-        rows.append(("output", [_layer(text) for text in drawing["after"]]))
-    # A row too long for the page goes on in the next line, without a name.
-    lines = [(name if i == 0 else "", line) for name, boxes in rows for i, line in enumerate(_wrap(boxes))]
     keys = [
         _operation(operations, i, o["name"], SWATCH + 8 + _text_width(o["name"], 8.5)) for i, o in enumerate(operations)
     ]
     key_lines = _wrap(keys)
+    cells = [layout(cell) for cell in drawing.get("cells", ())]
+    lines = [] if cells else _sequence(drawing)
+    content = PITCH * len(lines) + sum(HEAD + cell.height for cell in cells)
 
-    height = TOP + PITCH * len(lines) + KEY_PITCH * len(key_lines)
+    height = TOP + content + KEY_PITCH * len(key_lines)
     figure = Figure(figsize=(WIDTH, height / 72))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, PAGE), ylim=(height, 0))
@@ -74,9 +74,58 @@ def draw_architecture(drawing: dict[str, Any]) -> Figure:
     end = None
     for i, (name, boxes) in enumerate(lines):
         end = _draw_line(axes, name, boxes, TOP + PITCH * i, end)
+    top = TOP
+    for cell in cells:
+        _draw_cell(axes, cell, operations, top)
+        top += HEAD + cell.height
     for i, line in enumerate(key_lines):
-        _draw_key(axes, line, TOP + PITCH * len(lines) + KEY_PITCH * i - 4)
+        _draw_key(axes, line, TOP + content + KEY_PITCH * i - 4)
     return figure
+
+
+def _sequence(drawing: dict[str, Any]) -> list[tuple[str, list[Box]]]:
+    """Lines of boxes and their names; a row too long for the page goes on in the next line, without a name."""
+    rows = [("input", [_shape(drawing["input"]), *map(_layer, drawing["before"])])]
+    for group in drawing["groups"]:
+        blocks = [_operation(drawing["operations"], s["operation"], str(s["slot"]), BLOCK) for s in group["slots"]]
+        rows.append((group["name"], [*blocks, _shape(group["output"])]))
+    if drawing["after"]:
+        rows.append(("output", [_layer(text) for text in drawing["after"]]))
+    return [(name if i == 0 else "", line) for name, boxes in rows for i, line in enumerate(_wrap(boxes))]
+
+
+def _draw_cell(axes: Axes, cell: Layout, operations: list[dict[str, str]], top: float) -> None:
+    """Curves first, so that boxes lie on them."""
+    axes.text(8, top + 6, f"{cell.name} cell" if cell.name != "cell" else "", va="center", color=MUTED, weight="bold")
+    scale = (RIGHT - NODE - 8) / max(1, cell.columns - 1)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 8 + NODE / 2 + scale * x, top + HEAD + y
+
+    for route in cell.routes:
+        points = [place(x, y) for x, y in route]
+        # Each box is left and entered horizontally, so that curves part and meet at its sides.
+        ways = list(itertools.pairwise(points))
+        vertices, codes = [(points[0][0] + NODE / 2 - 4, points[0][1])], [Path.MOVETO]
+        for i, ((x0, y0), (x1, y1)) in enumerate(ways):
+            start = x0 + NODE / 2 - 4 if i == 0 else x0
+            end = x1 - NODE / 2 if i == len(ways) - 1 else x1
+            middle = (start + end) / 2
+            vertices += [(middle, y0), (middle, y1), (end, y1)]
+            codes += [Path.CURVE4] * 3
+        axes.add_patch(PathPatch(Path(vertices, codes), fc="none", ec=MUTED, lw=0.9))
+        x, y = vertices[-1]
+        _arrow(axes, (x - 3, y), (x + 1, y))
+    for (x, y), node in zip(cell.places, cell.nodes, strict=True):
+        left, middle = place(x, y)[0] - NODE / 2, place(x, y)[1]
+        if "slot" in node:
+            box = _operation(operations, node["operation"], str(node["slot"]), NODE)
+        else:
+            box = Box(node["text"], NODE, LAYER_FACE, DARK)
+        box = replace(box, height=NODE_HEIGHT)
+        _box(axes, left, middle, box)
+        _box_text(axes, left, middle - (4 if box.note else 0), box, 10 if box.note else 8)
+        axes.text(left + NODE / 2, middle + 7, box.note, ha="center", va="center", color=box.ink, fontsize=6)
 
 
 def _operation(operations: list[dict[str, str]], index: int, note: str, width: float) -> Box:

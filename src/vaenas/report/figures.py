@@ -3,6 +3,7 @@
 No function touches pyplot's global state; `rc_context` gives each the report's style and takes it back.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -47,20 +48,27 @@ def mean_difference(a: Summary, b: Summary) -> tuple[float, float]:
 
 @rc_context(STYLE)
 def training(train: Records) -> Figure:
-    """Loss on the left axis, training accuracy and epsilon in percent on the right one, over epochs."""
+    """Losses on the left axis, training accuracy and epsilon in percent on the right one, over epochs.
+
+    Algorithm 2 has an epsilon, Algorithm 3 a second loss: of the architecture weights, on images of their own.
+    """
     figure, left = _figure(3.2)
     right = left.twinx()
     right.grid(False)
-    right.set(ylim=(0, 103), ylabel="Training accuracy, ε (%)")
+    mixed = all(r.get("epsilon") is not None for r in train)
+    right.set(ylim=(0, 103), ylabel="Training accuracy, ε (%)" if mixed else "Training accuracy (%)")
     epochs = [r["epoch"] for r in train]
     marker = _marker(epochs)
     lines = [
         *left.plot(epochs, [r["loss"] for r in train], color=SERIES, marker=marker, ms=3, label="Training loss"),
         *right.plot(epochs, _percent(train, "accuracy"), color=INK, marker=marker, ms=3, label="Training accuracy"),
-        *right.plot(
-            epochs, _percent(train, "epsilon"), color=LEARNED, lw=0.9, ls="--", label="ε, share of learned draws"
-        ),
     ]
+    if mixed:
+        share = _percent(train, "epsilon")
+        lines += right.plot(epochs, share, color=LEARNED, lw=0.9, ls="--", label="ε, share of learned draws")
+    if all(r.get("search_loss") is not None for r in train):
+        losses = [r["search_loss"] for r in train]
+        lines += left.plot(epochs, losses, color=LEARNED, lw=0.9, ls="--", label="Loss of the architecture weights")
     left.set(xlabel="Epoch", ylabel="Training loss")
     figure.legend(handles=lines, loc="outside upper left", ncols=3)
     return figure
@@ -248,6 +256,51 @@ def draws(learned: Summary, uniform: Summary, points: tuple[Sequence[float], Seq
     axes.set_yticks([0, 1], ["Learned", "Uniform"], color=INK, fontsize=9)
     axes.set(ylim=(1.5, -0.6), xlabel="Accuracy (%)")
     return figure
+
+
+FLOOR = 1e-3  # nats: what is drawn of an entropy that is 0 on a logarithmic axis
+
+
+@rc_context(STYLE)
+def diversity(runs: Mapping[str, tuple[Records, Records]]) -> Figure:
+    """Sec. 4.3's claims over epochs: log entropy per edge, architectures trained, what the derived network is made of.
+
+    Args:
+        runs: for each name "weights" and "update" records. The sampler of updates has an entropy of its own, drawn as
+            a solid line; that of softmax(w) is dashed where there is another, its range over edges a band.
+    """
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr]
+    axes = [figure.add_subplot(1, 4, i + 1) for i in range(4)]
+    titles = ("Entropy per edge (nats)", "Architectures trained", "Parameter-free (%)", "Parameters (M)")
+    for panel, title in zip(axes, titles, strict=True):
+        panel.set(title=title, xlabel="Epoch")
+    colours = [LEARNED, SERIES, *(operation_colour(i) for i in (2, 3, 5, 6))]
+    for (name, (weights, updates)), colour in zip(runs.items(), itertools.cycle(colours), strict=False):
+        epochs = [r["epoch"] for r in weights]
+        marker = _marker(epochs)
+        style = {"color": colour, "marker": marker, "ms": 3}
+        entropies = np.maximum([r["entropy_of_weights"] for r in weights], FLOOR)  # (records, slots)
+        axes[0].plot(epochs, entropies.mean(1), ls="--" if updates else "-", **style)
+        axes[0].fill_between(epochs, entropies.min(1), entropies.max(1), color=colour, alpha=0.15, lw=0)
+        if updates:
+            drawn = [np.mean([_entropy(row) for row in u["probabilities"]]) for u in updates]
+            axes[0].plot([u["epoch"] for u in updates], np.maximum(drawn, FLOOR), **style)
+        axes[1].plot(epochs, [r["distinct_so_far"] for r in weights], label=name, **style)
+        axes[2].plot(epochs, _percent(weights, "parameter_free"), **style)
+        axes[3].plot(epochs, [r["params"] / 1e6 for r in weights], **style)
+    axes[0].set_yscale("log")
+    axes[2].set_ylim(0, 103)
+    for panel in (axes[1], axes[3]):
+        panel.set_ylim(bottom=0)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    return figure
+
+
+def _entropy(probabilities: Sequence[float]) -> float:
+    """In nats."""
+    p = np.array(probabilities)
+    return float(-(p * np.log(np.where(p > 0, p, 1))).sum())
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

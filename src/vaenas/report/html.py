@@ -1,14 +1,17 @@
 """`report.html`: one page, in one file, that says what a run found and how."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 import vaenas
+from vaenas.errors import UserError
 from vaenas.files import write_atomically
 from vaenas.report.figures import mean_difference
 from vaenas.report.run_data import RunData, read_run
@@ -17,11 +20,11 @@ from vaenas.report.sections import compared, sections
 # Proper names of the values of `space` and `sampler`; others are shown as they are.
 NAMES = {
     "shufflenet": "ShuffleNet", "nasnet": "NASNet", "nasbench101": "NAS-Bench-101", "nasbench_macro": "NAS-Bench-Macro",
-    "vae": "VAE",
+    "vae": "VAE", "full": "full mixture",
 }  # fmt: skip
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, against: Sequence[Path] = ()) -> Path:
     """Writes `run/report.html` from the files of the run directory alone, and gives its path.
 
     The page loads nothing from elsewhere and needs no JavaScript. A run that goes on or stopped early gives a report
@@ -29,21 +32,34 @@ def write_report(run: Path) -> Path:
 
     Args:
         run: a run directory: config.yaml, metrics.jsonl and, once the search has ended, result.json and drawing.json.
+        against: other runs of the gradient-based method in the same space, whose diversity is shown beside this one's.
 
     Raises:
         UserError: the folder or a file is missing, damaged, or not writable.
     """
     run = Path(run)
-    page = _page(read_run(run))
+    data = read_run(run)
+    page = _page(replace(data, against=tuple(_comparable(data, Path(other)) for other in against)))
     target = run / "report.html"
     write_atomically(target, page.encode())
     return target
 
 
+def _comparable(data: RunData, folder: Path) -> RunData:
+    other = read_run(folder)
+    if not (data.weights and other.weights and data.config.get("space") == other.config.get("space")):
+        raise UserError(
+            f"--against {folder}: only runs with --method gradient in the same space are compared, and only once they "
+            f"have a weights record; this one has {len(data.weights)}, that one {len(other.weights)}"
+        )
+    return other
+
+
 def _page(data: RunData) -> str:
     config = data.config
     space, sampler = (str(config.get(key, "unknown")) for key in ("space", "sampler"))
-    title = f"{NAMES.get(space, space)} search, {NAMES.get(sampler, sampler)} sampler"
+    method = "gradient-based search" if data.gradient else "search"
+    title = f"{NAMES.get(space, space)} {method}, {NAMES.get(sampler, sampler)} sampler"
     style = resources.files("vaenas.report").joinpath("page.css").read_text(encoding="utf-8")
     version = data.result["version"] if data.result else vaenas.__version__
     written = datetime.now().astimezone()
@@ -67,6 +83,7 @@ def _page(data: RunData) -> str:
 <main>
 {_cards(data)}
 {sections(data)}
+{_comparison(data)}
 {_front(data)}
 <section>
 <h2>Configuration</h2>
@@ -100,9 +117,9 @@ def _unfinished(data: RunData) -> str:
 def _verdict(data: RunData) -> str:
     """One sentence with the main figures, as HTML."""
     if data.result is not None:
-        best = data.result["best"]
+        best, which = data.result["best"], "derived" if data.gradient else "best"
         return (
-            f"The best architecture has a search accuracy of <b>{_percent(best['accuracy'])}</b> with "
+            f"The {which} architecture has a search accuracy of <b>{_percent(best['accuracy'])}</b> with "
             f"<b>{_millions(best['flops'])} FLOPs</b> and <b>{_millions(best['params'])} parameters</b>: "
             f"<code>{html.escape(best['code'])}</code>."
         )
@@ -125,7 +142,11 @@ def _cards(data: RunData) -> str:
     if result is not None:
         best = result["best"]
         cards += [
-            ("Best accuracy", _percent(best["accuracy"]), "as the search scored it, not after training from scratch"),
+            (
+                "Derived" if data.gradient else "Best accuracy",
+                _percent(best["accuracy"]),
+                "as the search scored it, not after training from scratch",
+            ),
             ("FLOPs", _millions(best["flops"]), _limit(data)),
             ("Parameters", _millions(best["params"]), "of the best architecture"),
             ("Evaluated", f"{result['evaluated']:,}", f"architectures, {len(result['pareto'])} on the Pareto front"),
@@ -171,6 +192,31 @@ def _front(data: RunData) -> str:
         '<section><h2>Pareto front</h2><div class="scroll"><table><thead><tr><th scope="col">Architecture</th>'
         '<th scope="col">Accuracy</th><th scope="col">FLOPs</th><th scope="col">Parameters</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _comparison(data: RunData) -> str:
+    """The table of this run and those it is compared with, at their ends."""
+    if not data.against:
+        return ""
+    rows = ""
+    for run in (data, *data.against):
+        last = run.weights[-1]
+        entropy = run.updates[-1]["entropy"] if run.updates else float(np.mean(last["entropy_of_weights"]))
+        accuracy = "not finished" if run.result is None else _percent(run.result["best"]["accuracy"])
+        cells = (
+            str(run.config.get("sampler")), str(run.config.get("seed")), f"{entropy:.3f}",
+            f"{last['distinct_so_far']:,}", _percent(last["parameter_free"]), _millions(last["params"]), accuracy,
+        )  # fmt: skip
+        rows += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+    heads = (
+        "Sampler", "Seed", "Entropy of what is drawn (nats)", "Architectures trained", "Parameter-free", "Parameters",
+        "Search accuracy of the derived network",
+    )  # fmt: skip
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return (
+        '<section><h2>Samplers compared</h2><div class="scroll"><table><thead><tr>'
+        f"{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 
 

@@ -15,6 +15,7 @@ Record = dict[str, Any]
 Check = tuple[Callable[[Any], bool], str]  # a test, and the words for what passes it
 
 FIXED_SAMPLERS = ("uniform", "fair")  # these never learn, so their runs have no update records
+OF_WEIGHTS = ("multinomial", "full")  # softmax(w) takes the sampler's place: no update records either
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,22 @@ class RunData:
     train: list[Record]
     updates: list[Record]
     generations: list[Record]
+    weights: list[Record]  # Algorithm 3 alone: softmax(w) and the network derived from it
     comparison: Record | None  # the last one: learned against uniform draws
     result: Record | None
     drawing: Record | None
     torn: bool  # the last line of metrics.jsonl was cut off while it was being written
+    against: tuple["RunData", ...] = ()  # other runs of Algorithm 3, to compare the diversity with
 
     @property
     def fixed_sampler(self) -> bool:
         """Whether the run's sampler never learns (uniform or fair)."""
         return self.config.get("sampler") in FIXED_SAMPLERS
+
+    @property
+    def gradient(self) -> bool:
+        """Whether the run is of Algorithm 3, which has no evolution."""
+        return self.config.get("method") == "gradient"
 
     @property
     def operations(self) -> list[Record]:
@@ -61,8 +69,8 @@ def read_run(folder: Path) -> RunData:
     for name in ("config.yaml", "metrics.jsonl"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}: give the folder that a search wrote, or start the search first")
-    result = _read_json(folder / "result.json", RESULT)
-    drawing = _read_json(folder / "drawing.json", DRAWING)
+    result = _read_json(folder / "result.json", lambda content, where: check(content, RESULT, where))
+    drawing = _read_json(folder / "drawing.json", check_drawing)
     kinds, torn = _read_metrics(folder / "metrics.jsonl", finished=result is not None)
     return RunData(
         folder=folder,
@@ -70,6 +78,7 @@ def read_run(folder: Path) -> RunData:
         train=kinds["train"],
         updates=kinds["update"],
         generations=kinds["generation"],
+        weights=kinds["weights"],
         comparison=kinds["comparison"][-1] if kinds["comparison"] else None,
         result=result,
         drawing=drawing,
@@ -119,7 +128,22 @@ ARCHITECTURE: dict[str, Check] = {"code": TEXT, "accuracy": SHARE, "flops": COUN
 SUMMARY: dict[str, Check] = {"mean": SHARE, "std": FINITE, "n": COUNT}
 
 METRICS: dict[str, dict[str, Check]] = {
-    "train": {"step": COUNT, "epoch": FINITE, "loss": NUMBER, "accuracy": SHARE, "epsilon": SHARE},
+    "train": {
+        "step": COUNT,
+        "epoch": FINITE,
+        "loss": NUMBER,
+        "accuracy": SHARE,
+        "epsilon": _optional(SHARE),  # of Algorithm 2
+        "search_loss": _optional(NUMBER),  # of Algorithm 3
+    },
+    "weights": {
+        "step": COUNT,
+        "epoch": FINITE,
+        "entropy_of_weights": _list_of(_is_finite, "finite numbers"),
+        "distinct_so_far": COUNT,
+        "parameter_free": SHARE,
+        "params": COUNT,
+    },
     "update": {
         "step": COUNT,
         "epoch": FINITE,
@@ -149,15 +173,26 @@ RESULT: dict[str, Check] = {
     "version": TEXT,
 }
 SLOT: dict[str, Check] = {"slot": COUNT, "operation": COUNT}
-DRAWING: dict[str, Check] = {
+OPERATION_NAMES = _list_of(_object({"symbol": TEXT, "name": TEXT}), "objects with symbol and name")
+SEQUENCE: dict[str, Check] = {
     "title": TEXT,
     "input": TEXT,
     "before": TEXTS,
     "after": TEXTS,
-    "operations": _list_of(_object({"symbol": TEXT, "name": TEXT}), "objects with symbol and name"),
+    "operations": OPERATION_NAMES,
     "groups": _list_of(
         _object({"name": TEXT, "output": TEXT, "slots": _list_of(_object(SLOT), "")}),
         "objects with name, output and slots (slot and operation each)",
+    ),
+}
+_is_node = lambda x: _object({"text": TEXT})(x) or _object(SLOT)(x)  # noqa: E731
+_is_edge = lambda x: isinstance(x, list) and len(x) == 2 and all(map(_is_count, x))  # noqa: E731
+CELLS: dict[str, Check] = {
+    "title": TEXT,
+    "operations": OPERATION_NAMES,
+    "cells": _list_of(
+        _object({"name": TEXT, "nodes": _list_of(_is_node, ""), "edges": _list_of(_is_edge, "")}),
+        "objects with name, nodes (text, or slot and operation) and edges (pairs of nodes)",
     ),
 }
 
@@ -186,12 +221,27 @@ def check_drawing(drawing: Any, where: str) -> Record:
     Raises:
         UserError: names the key, its value and what it must be.
     """
-    check(drawing, DRAWING, where)
+    cells = isinstance(drawing, dict) and "cells" in drawing
+    check(drawing, CELLS if cells else SEQUENCE, where)
     most = len(drawing["operations"]) - 1
-    for slot in (slot for group in drawing["groups"] for slot in group["slots"]):
+    for slot in drawn_slots(drawing):
         if slot["operation"] > most:
             raise UserError(f"{where}: slot {slot['slot']} has operation {slot['operation']}, must be at most {most}")
+    for cell in drawing["cells"] if cells else []:
+        for source, target in cell["edges"]:
+            if not 0 <= source < target < len(cell["nodes"]):
+                raise UserError(
+                    f"{where}: cell {cell['name']!r} has an edge from node {source} to {target}; edges lead "
+                    f"from a node to a later one of {len(cell['nodes'])}"
+                )
     return drawing
+
+
+def drawn_slots(drawing: Record) -> list[Record]:
+    """The slots that a drawing shows, `{"slot", "operation"}` each."""
+    if "cells" in drawing:
+        return [node for cell in drawing["cells"] for node in cell["nodes"] if "slot" in node]
+    return [slot for group in drawing["groups"] for slot in group["slots"]]
 
 
 def _short(value: Any) -> str:
@@ -221,7 +271,7 @@ def _read_config(path: Path) -> Record:
     return config
 
 
-def _read_json(path: Path, checks: Mapping[str, Check]) -> Record | None:
+def _read_json(path: Path, checked: Callable[[Any, str], Record]) -> Record | None:
     if not path.is_file():
         return None
     try:
@@ -230,7 +280,7 @@ def _read_json(path: Path, checks: Mapping[str, Check]) -> Record | None:
         raise UserError(
             f"{path}, line {error.lineno}: not valid JSON ({error.msg}); mend or remove the file"
         ) from error
-    return check_drawing(content, str(path)) if checks is DRAWING else check(content, checks, str(path))
+    return checked(content, str(path))
 
 
 def _read_metrics(path: Path, finished: bool) -> tuple[dict[str, list[Record]], bool]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from vaenas.report import figures
 from vaenas.report.drawing import draw_architecture
 from vaenas.report.figures import Summary, mean_difference, summarise
-from vaenas.report.run_data import RunData
+from vaenas.report.run_data import OF_WEIGHTS, RunData, drawn_slots
 from vaenas.report.svg import to_svg
 
 Part = tuple[str, Figure, str] | str  # id, figure and caption (plain text), or why there is none
@@ -67,8 +67,13 @@ def _training(data: RunData) -> Part:
         "fig-training",
         figures.training(data.train),
         f"Training of the supernet. Loss (left axis) and accuracy (right axis) of single training batches, each "
-        f"on the path drawn for it, {len(data.train)} records up to epoch {last['epoch']:.4g}. The thin dashed "
-        f"line is ε, the probability of a draw from the learned sampler instead of a uniform one (Eq. 5).",
+        f"on {'all operations, mixed' if data.config.get('sampler') == 'full' else 'the path drawn for it'}, "
+        f"{len(data.train)} records up to epoch {last['epoch']:.4g}. The thin dashed line is "
+        + (
+            "the loss of the architecture weights on images of their own (Eq. 4)."
+            if data.gradient
+            else "ε, the probability of a draw from the learned sampler instead of a uniform one (Eq. 5)."
+        ),
     )
 
 
@@ -81,6 +86,8 @@ def _learned(make: Callable[[RunData], Part]) -> Callable[[RunData], Part]:
         if data.fixed_sampler:
             name = data.config["sampler"]
             return f"No figures of the sampler: “{name}” is fixed, it never learns and so has no updates to show."
+        if data.config.get("sampler") in OF_WEIGHTS:
+            return "No figures of a sampler: architectures come from softmax(w), the architecture weights; see below."
         return "No figures of the sampler: metrics.jsonl has no update record yet."
 
     return guarded
@@ -156,6 +163,8 @@ def _draws(data: RunData) -> Part:
 
 
 def _evolution(data: RunData) -> Part:
+    if data.gradient:
+        return "No evolutionary search: the gradient-based method derives its answer from the architecture weights."
     if not data.generations:
         return "No figure of the evolutionary search: metrics.jsonl has no generation record yet."
     best = max(g["best"] for g in data.generations)
@@ -178,14 +187,22 @@ def _pareto(data: RunData) -> Part:
         figures.pareto(result["evaluations"], result["pareto"], result["best"], limit),
         f"Accuracy against cost. Each of the {len(result['evaluations'])} dots is an architecture that the search "
         f"evaluated; no other is both cheaper and more accurate than one on the stepped front. The star is "
-        f"the best.{limited}",
+        f"{'what the architecture weights say, whatever its score' if data.gradient else 'the best'}.{limited}",
     )
 
 
 def _architecture(data: RunData) -> Part:
     if data.drawing is None:
         return "No drawing of the best architecture: the search has written no drawing.json yet."
-    slots = sum(len(group["slots"]) for group in data.drawing["groups"])
+    if "cells" in data.drawing:
+        return (
+            "fig-architecture",
+            draw_architecture(data.drawing),
+            "The best architecture, as the paper's Figs. 4 and 5 draw cells. Data flows from left to right: grey boxes "
+            "are the cell's inputs, the sums of its nodes and its output; each coloured block is the operation on one "
+            "edge (its number is below the symbol).",
+        )
+    slots = len(drawn_slots(data.drawing))
     return (
         "fig-architecture",
         draw_architecture(data.drawing),
@@ -195,9 +212,35 @@ def _architecture(data: RunData) -> Part:
     )
 
 
+def _diversity(data: RunData) -> Part:
+    if not data.gradient:
+        return "No figure of diversity: it is measured in the gradient-based search (Sec. 4.3)."
+    if not data.weights:
+        return "No figure of diversity: metrics.jsonl has no weights record yet."
+    runs = {_name(run, data.against): (run.weights, run.updates) for run in (data, *data.against)}
+    return (
+        "fig-diversity",
+        figures.diversity(runs),
+        f"Diversity, the claims of Sec. 4.3 in numbers. Left: entropy per edge, mean over the "
+        f"{len(data.weights[-1]['entropy_of_weights'])} edges, on a logarithmic axis; of softmax(w), whose range over "
+        f"edges is the band, and, as a solid line beside a dashed one, of the learned sampler's draws: the lower, the "
+        f"more the winner takes all. Then: different architectures trained so far; share of the derived network's "
+        f"operations that have no parameters; the derived network's parameters. Entropies below {figures.FLOOR:g} are "
+        f"drawn there.",
+    )
+
+
+def _name(run: RunData, others: tuple[RunData, ...]) -> str:
+    """What a run is called in a legend: its sampler, and its folder where that is not enough."""
+    sampler = str(run.config.get("sampler"))
+    alike = sum(other.config.get("sampler") == sampler for other in others)
+    return f"{sampler}, {run.folder.resolve().name}" if alike > (run in others) or alike > 1 else sampler
+
+
 SECTIONS: list[tuple[str, list[Callable[[RunData], Part]]]] = [
     ("Training the supernet", [_training]),
     ("The sampler", [_learned(_sampler), _learned(_probabilities), _learned(_scores), _draws]),
+    ("Diversity", [_diversity]),
     ("The search", [_evolution, _pareto]),
     ("The best architecture", [_architecture]),
 ]

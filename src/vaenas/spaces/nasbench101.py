@@ -1,13 +1,14 @@
 """The NAS-Bench-101 space as App. A.5 samples it: 7 vertices, exactly 9 of 21 edges, 5 operations."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
 from vaenas.spaces.cell_features import cell_features
-from vaenas.spaces.cells import EDGES, MAX_EDGES, canonical_key, connected
+from vaenas.spaces.cells import EDGES, MAX_EDGES, OPERATIONS, VERTICES, alive, canonical_key, connected
 from vaenas.spaces.space import Population, SearchSpace, gumbel, until_valid
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
@@ -113,3 +114,24 @@ class NASBench101Space(SearchSpace):
 def nasbench101_space() -> NASBench101Space:
     """The search space of Sec. 5.3 and App. A.5."""
     return NASBench101Space()
+
+
+def drawing(architecture: Int64[Tensor, "26"]) -> dict[str, Any]:
+    """What a picture of a cell needs: vertices with their operations; those on no path to the output are left out."""
+    kept = alive(architecture[None])[0].tolist()
+    places, nodes = {}, []
+    for vertex in (v for v in range(VERTICES) if kept[v]):
+        places[vertex] = len(nodes)
+        if vertex in (0, VERTICES - 1):
+            nodes.append({"text": "output" if vertex else "input"})
+        else:
+            slot = EDGES + vertex - 1
+            nodes.append({"slot": slot, "operation": int(architecture[slot])})
+    pairs = [(source, target) for target in range(VERTICES) for source in range(target)]
+    present = [pair for pair, bit in zip(pairs, architecture[:EDGES].tolist(), strict=True) if bit]
+    edges = [[places[a], places[b]] for a, b in present if a in places and b in places]
+    return {
+        "title": "NAS-Bench-101 cell",
+        "cells": [{"name": "cell", "nodes": nodes, "edges": edges}],
+        "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
+    }

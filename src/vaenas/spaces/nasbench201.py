@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -41,6 +42,26 @@ class NASBench201Space(SearchSpace):
 def nasbench201_space() -> NASBench201Space:
     """The search space."""
     return NASBench201Space()
+
+
+def drawing(architecture: Int64[Tensor, "6"]) -> dict[str, Any]:
+    """What a picture of a cell needs: four nodes and the operations on their edges, those that count (`prune`)."""
+    nodes: list[dict[str, Any]] = [{"text": "input"}]
+    edges, places = [], [0]
+    kept = prune(architecture[None])[0].tolist()
+    for node in (1, 2, 3):
+        slots = [slot for slot, target in enumerate(_TARGETS) if target == node and kept[slot]]
+        for slot in slots:
+            edges.append([places[_SOURCES[slot]], len(nodes)])
+            nodes.append({"slot": slot, "operation": kept[slot]})
+        places.append(len(nodes))
+        edges += [[len(nodes) - 1 - i, len(nodes)] for i in range(len(slots))]
+        nodes.append({"text": "output" if node == 3 else str(node)})
+    return {
+        "title": "NAS-Bench-201 cell",
+        "cells": [{"name": "cell", "nodes": nodes, "edges": edges}],
+        "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
+    }
 
 
 def prune(population: Int64[Tensor, "n 6"]) -> Int64[Tensor, "n 6"]:

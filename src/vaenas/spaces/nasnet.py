@@ -42,7 +42,7 @@ class NASNetSpace(SearchSpace):
     a dead one, and no cell can ignore both inputs. A cell may ignore one of them, as DARTS's may.
 
     The text code writes the edges into each node of the normal, then of the reduction cell:
-    "33-33n-3sn-s7nnn-mm-nns-mnsn-nmsd5".
+    "33-33n-3snn-s7nnn-mm-nns-mnsn-nmsd5".
     """
 
     name: str = "nasnet"
@@ -259,20 +259,30 @@ def nasnet_space() -> NASNetSpace:
 
 
 def drawing(geometry: NASNetGeometry, architecture: Int64[Tensor, "28"]) -> dict[str, Any]:
-    """What a picture of an architecture needs, as Figs. 4 and 5 show it: of each cell the edges other than "none".
-
-    Sources 0 and 1 are c_{k-2} and c_{k-1}, 2 to 5 the nodes; all four nodes go into the output.
-    """
-    nodes = range(INPUTS, INPUTS + NODES)
-    cells = [
-        {"name": kind, "edges": [edge for node in nodes for edge in _edges(architecture, cell, node)]}
-        for cell, kind in enumerate(KINDS)
-    ]
+    """What a picture of an architecture needs, as Figs. 4 and 5 show it: of each cell the edges other than "none"."""
     return {
         "title": f"NASNet-like cells, {geometry.layers} layers, {geometry.width} channels",
-        "cells": cells,
+        "cells": [_graph(architecture, cell) for cell in range(len(KINDS))],
         "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
     }
+
+
+def _graph(architecture: Int64[Tensor, "28"], cell: int) -> dict[str, Any]:
+    """One cell: its inputs, then for each node its edges' operations and their sum, then the output of all nodes."""
+    nodes: list[dict[str, Any]] = [{"text": "c_{k-2}"}, {"text": "c_{k-1}"}]
+    edges, places = [], [0, 1]  # where the inputs and nodes stand among the drawn ones
+    for node in range(INPUTS, INPUTS + NODES):
+        into = []
+        for edge in _edges(architecture, cell, node):
+            edges.append([places[edge["source"]], len(nodes)])
+            into.append(len(nodes))
+            nodes.append({"slot": edge["slot"], "operation": edge["operation"]})
+        places.append(len(nodes))
+        edges += [[operation, len(nodes)] for operation in into]
+        nodes.append({"text": str(node - INPUTS)})
+    edges += [[place, len(nodes)] for place in places[INPUTS:]]
+    nodes.append({"text": "c_{k}"})
+    return {"name": KINDS[cell], "nodes": nodes, "edges": edges}
 
 
 def _edges(architecture: Int64[Tensor, "28"], cell: int, node: int) -> Iterator[dict[str, int]]:
