@@ -3,11 +3,16 @@
 from typing import Any
 
 import pytest
+import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from vaenas.errors import UserError
 from vaenas.report import draw_architecture
+from vaenas.report.cells import layout
 from vaenas.report.svg import operation_colour
+from vaenas.spaces import nasbench101, nasbench201, nasbench_macro, nasnet
+from vaenas.spaces.nasnet import NASNetGeometry
 
 from .conftest import SLOTS, make_drawing
 
@@ -53,6 +58,66 @@ def test_long_rows_wrap_inside_the_page(slots: int):
 def test_bad_drawing_is_named(change: dict[str, Any], words: str):
     with pytest.raises(UserError, match=words):
         draw_architecture(make_drawing([0] * SLOTS) | change)
+
+
+RNG = torch.Generator().manual_seed(0)
+CELLS = {
+    "nasnet": [nasnet.drawing(NASNetGeometry(), a) for a in nasnet.nasnet_space().uniform(3, RNG)],
+    "nasnet, every edge": [nasnet.drawing(NASNetGeometry(), torch.arange(28) % 7 + 1)],
+    "nasbench101": [nasbench101.drawing(a) for a in nasbench101.nasbench101_space().uniform(4, RNG)],
+    "nasbench201": [nasbench201.drawing(a) for a in nasbench201.nasbench201_space().uniform(4, RNG)],
+    "nasbench201, nothing": [nasbench201.drawing(torch.zeros(6, dtype=torch.int64))],
+}
+
+
+@pytest.mark.parametrize("drawings", CELLS.values(), ids=CELLS.keys())
+def test_cells_are_drawn_whole_inside_the_page_and_no_box_lies_on_another(drawings: list[dict[str, Any]]):
+    for drawing in drawings:
+        figure = draw_architecture(drawing)
+        boxes = [p.get_bbox() for p in figure.axes[0].patches if isinstance(p, FancyBboxPatch)]
+        count = sum(len(cell["nodes"]) for cell in drawing["cells"]) + len(drawing["operations"])
+        assert len(boxes) == count
+        arrows = [p for p in figure.axes[0].patches if isinstance(p, PathPatch)]
+        assert len(arrows) == sum(len(cell["edges"]) for cell in drawing["cells"])
+        width, height = figure.get_figwidth() * 72, figure.get_figheight() * 72
+        for i, box in enumerate(boxes):
+            assert 0 <= box.x0 < box.x1 <= width
+            assert 0 <= box.y0 < box.y1 <= height
+            assert not any(box.overlaps(other) for other in boxes[:i])
+        drawn = texts(figure)
+        for node in (node for cell in drawing["cells"] for node in cell["nodes"]):
+            assert str(node.get("text", node.get("slot"))) in drawn
+
+
+def test_lines_of_a_cell_pass_no_box():
+    """Routes go through points of their own in every column between, so they cross no box."""
+    for drawing in CELLS["nasnet, every edge"] + CELLS["nasbench101"]:
+        for cell in drawing["cells"]:
+            placed = layout(cell)
+            for route, (source, target) in zip(placed.routes, cell["edges"], strict=True):
+                assert (route[0], route[-1]) == (placed.places[source], placed.places[target])
+                assert [x for x, _ in route] == [route[0][0] + i for i in range(len(route))]
+                for x, y in route[1:-1]:
+                    assert all(abs(y - other) >= 30 for column, other in placed.places if column == x)
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ({"nodes": [{"text": "a"}], "edges": [[0, 1]]}, "edge from node 0 to 1"),
+        ({"nodes": [{"text": "a"}, {"text": "b"}], "edges": [[1, 0]]}, "edge from node 1 to 0"),
+        ({"nodes": [{"slot": 3, "operation": 9}], "edges": []}, "slot 3 has operation 9, must be at most 7"),
+        ({"nodes": [{"operation": 9}], "edges": []}, "'cells'"),
+    ],
+)
+def test_a_bad_cell_is_named(cell: dict[str, Any], words: str):
+    drawing = CELLS["nasnet"][0] | {"cells": [{"name": "normal", **cell}]}
+    with pytest.raises(UserError, match=words):
+        draw_architecture(drawing)
+
+
+def test_macro_is_drawn_as_a_sequence():
+    assert {"MB6_K5", "7"} <= set(texts(draw_architecture(nasbench_macro.drawing(torch.arange(8) % 3))))
 
 
 def _same(face: Any, colour: str) -> bool:

@@ -275,11 +275,19 @@ def test_drawing_has_the_edges_that_are_there(rng: torch.Generator) -> None:
     picture = drawing(NASNetGeometry(), architecture)
     assert [cell["name"] for cell in picture["cells"]] == ["normal", "reduction"]
     rebuilt = torch.zeros(28, dtype=torch.int64)
-    for cell, edges in enumerate(cell["edges"] for cell in picture["cells"]):
-        for edge in edges:
-            assert edge["slot"] == 14 * cell + EDGES.index((edge["source"], edge["target"]))
-            assert edge["operation"] != NONE
-            rebuilt[edge["slot"]] = edge["operation"]
+    for number, cell in enumerate(picture["cells"]):
+        texts = {i: node["text"] for i, node in enumerate(cell["nodes"]) if "text" in node}
+        assert list(texts.values()) == ["c_{k-2}", "c_{k-1}", "0", "1", "2", "3", "c_{k}"]
+        names = dict(zip(texts, range(7), strict=True))  # of drawn boxes: 0 and 1 the inputs, 2 to 5 nodes, 6 output
+        for i, node in enumerate(cell["nodes"]):
+            if "slot" in node:
+                (source,) = [a for a, b in cell["edges"] if b == i]
+                (target,) = [b for a, b in cell["edges"] if a == i]
+                assert node["slot"] == 14 * number + EDGES.index((names[source], names[target]))
+                assert node["operation"] != NONE
+                rebuilt[node["slot"]] = node["operation"]
+        output = len(cell["nodes"]) - 1
+        assert [names[a] for a, b in cell["edges"] if b == output] == [2, 3, 4, 5]
     assert torch.equal(rebuilt, architecture)
     assert [o["name"] for o in picture["operations"]] == list(OPERATIONS)
     assert "".join(o["symbol"] for o in picture["operations"]) == "nams357d"

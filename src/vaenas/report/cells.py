@@ -43,7 +43,7 @@ def layout(cell: dict[str, Any]) -> Layout:
             column[node] = min(after) - 1
 
     routes: list[list[Hashable]] = []
-    for source, target in graph.edges:
+    for source, target in cell["edges"]:
         between = [(source, target, x) for x in range(column[source] + 1, column[target])]
         column |= {point: point[2] for point in between}
         routes.append([source, *between, target])

@@ -63,7 +63,7 @@ def draw_architecture(drawing: dict[str, Any]) -> Figure:
     key_lines = _wrap(keys)
     cells = [layout(cell) for cell in drawing.get("cells", ())]
     lines = [] if cells else _sequence(drawing)
-    content = PITCH * len(lines) + sum(HEAD + cell.height for cell in cells)
+    content = PITCH * len(lines) + sum(HEAD + cell.height for cell in cells) + (GAP if cells else 0)
 
     height = TOP + content + KEY_PITCH * len(key_lines)
     figure = Figure(figsize=(WIDTH, height / 72))
