@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 import vaenas
+from vaenas.architectures import draw, show
 from vaenas.bench.commands import app as bench
 from vaenas.errors import UserError
 from vaenas.runs.config import SearchConfig, make_config, option, read_yaml
@@ -96,6 +97,8 @@ def _signature() -> inspect.Signature:
 
 search.__signature__ = _signature()  # type: ignore[attr-defined]  # typer reads the options from here
 app.command()(search)
+app.command()(draw)
+app.command()(show)
 
 
 def _unchanged(resume: Path, given: dict[str, Any], file: Path | None) -> SearchConfig:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 SLOTS, OPERATIONS, UPDATES = 20, 4, 6
+STAGES = ((0, 4), (4, 8), (8, 16), (16, 20))
 MakeRun = Callable[..., Path]
 
 
@@ -67,7 +68,7 @@ def make_result(sampler: str = "vae") -> dict[str, Any]:
         if accuracy[i] > top:
             top = float(accuracy[i])
             architecture = rng.integers(0, OPERATIONS, SLOTS).tolist()
-            code = "-".join("".join("357x"[a] for a in architecture[j : j + 5]) for j in range(0, SLOTS, 5))
+            code = "-".join("".join("357x"[a] for a in architecture[slice(*ends)]) for ends in STAGES)
             pareto.append(
                 {
                     "architecture": architecture,

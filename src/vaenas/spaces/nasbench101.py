@@ -19,7 +19,7 @@ class NASBench101Space(SearchSpace):
     """Rows of 26 integers as in `vaenas.spaces.cells`; valid with exactly 9 edges and a path from input to output.
 
     The text code writes the edges into each vertex, from vertex 0 on, then the five operations:
-    "1-01-100-0010-00010-110001-31p33".
+    "0-01-000-1000-10111-100101-pp11p".
     """
 
     name: str = "nasbench101"

@@ -1,0 +1,204 @@
+"""`vaenas show` and `vaenas draw`: one architecture, by its code, its genotype or the run that found it."""
+
+import contextlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from vaenas.errors import UserError
+from vaenas.files import write_atomically
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.spaces import nasbench101, nasbench201, nasbench_macro
+from vaenas.spaces.cells import module_hash
+from vaenas.spaces.nasnet import NASNetSpace
+from vaenas.spaces.shufflenet import shufflenet_space
+from vaenas.spaces.space import SearchSpace
+
+TABLE_SPACES = {
+    "nasbench101": (nasbench101.nasbench101_space, nasbench101.drawing),
+    "nasbench201": (nasbench201.nasbench201_space, nasbench201.drawing),
+    "nasbench-macro": (nasbench_macro.nasbench_macro_space, nasbench_macro.drawing),
+}
+SPACES = (*IMAGE_SPACES, *TABLE_SPACES)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An architecture (s,) of a space, and where the space has networks their geometry."""
+
+    name: str
+    space: SearchSpace
+    architecture: torch.Tensor
+    geometry: Any = None
+
+    def drawing(self) -> dict[str, Any]:
+        """What `report.draw_architecture` takes."""
+        if self.geometry is None:
+            return TABLE_SPACES[self.name][1](self.architecture)
+        return IMAGE_SPACES[self.name].drawing(self.geometry, self.architecture)
+
+    def facts(self) -> dict[str, Any]:
+        """What `vaenas show` prints; None where the space does not say."""
+        valid = bool(self.space.is_valid(self.architecture[None])[0])
+        facts: dict[str, Any] = {
+            "space": self.name,
+            "code": self.space.encode(self.architecture[None])[0],
+            "architecture": self.architecture.tolist(),
+            "valid": valid,
+            "params": None,
+            "flops": None,
+            "genotype": None,
+        }
+        if self.geometry is not None:
+            if valid:
+                costs = IMAGE_SPACES[self.name].cost(self.geometry)(self.architecture[None])
+                facts |= {"params": int(costs.params), "flops": int(costs.flops)}
+            for name in ("layers", "width", "image_size", "classes"):
+                facts[name] = getattr(self.geometry, name)
+        if isinstance(self.space, NASNetSpace) and valid:
+            with contextlib.suppress(UserError):  # it has none: another number of edges than two into some node
+                facts["genotype"] = self.space.genotype(self.architecture)
+        if self.name == "nasbench101":
+            facts["hash"] = module_hash(self.architecture[None])[0] if valid else None
+        return facts
+
+
+def choose(
+    code_or_run: str | None,
+    space: str | None,
+    genotype: str | None,
+    layers: int | None,
+    width: float | None,
+    image_size: int | None,
+    classes: int | None,
+) -> Chosen:
+    """The architecture that the options name; raises `UserError` where they name none, or contradict each other."""
+    if space is not None and space not in SPACES:
+        raise UserError(f"--space {space}: there is no such space; choose {', '.join(SPACES)}")
+    if (genotype is None) == (code_or_run is None):
+        raise UserError("give an architecture's code, a run's folder, or --genotype TEXT: one of the three")
+    found: dict[str, Any] = {}
+    if code_or_run is not None and Path(code_or_run).is_dir():
+        code_or_run, space, found = _of_run(Path(code_or_run), space)
+    if genotype is not None:
+        space = space or "nasnet"
+    elif space is None:
+        assert code_or_run is not None
+        space = _guess(code_or_run)
+
+    if space in TABLE_SPACES:
+        if genotype is not None:
+            raise UserError(f"--genotype: space {space} has none; leave --space out, or give nasnet")
+        made = TABLE_SPACES[space][0]()
+        return Chosen(space, made, made.decode([str(code_or_run)])[0])
+    image_space = IMAGE_SPACES[space]
+    if layers is None and space == "shufflenet" and code_or_run is not None and not found:
+        layers = sum(map(len, code_or_run.split("-")))
+    defaults = {"layers": image_space.layers, "width": image_space.width, "image_size": 32, "classes": 10}
+    given = {"layers": layers, "width": width, "image_size": image_size, "classes": classes}
+    values = {**defaults, **found, **{name: value for name, value in given.items() if value is not None}}
+    geometry = image_space.geometry(
+        values["image_size"], values.get("image_channels", 3), values["classes"], values["width"], values["layers"]
+    )
+    made = image_space.space(geometry)
+    if genotype is not None:
+        if not isinstance(made, NASNetSpace):
+            raise UserError(f"--genotype: space {space} has none; leave --space out, or give nasnet")
+        return Chosen(space, made, made.from_genotype(genotype), geometry)
+    return Chosen(space, made, made.decode([str(code_or_run)])[0], geometry)
+
+
+def _of_run(folder: Path, space: str | None) -> tuple[str, str, dict[str, Any]]:
+    """Code, space and geometry of what a search has found."""
+    from vaenas.report.run_data import read_run
+
+    run = read_run(folder)
+    if run.result is None:
+        raise UserError(f"{folder}: the search has not ended, so there is no architecture yet; resume it first")
+    name = str(run.config.get("space"))
+    if name not in IMAGE_SPACES or space not in (None, name):
+        raise UserError(f"--space {space}: the run in {folder} is of space {name}; leave --space out")
+    geometry = run.result.get("geometry")
+    return run.result["best"]["code"], name, geometry if isinstance(geometry, dict) else {}
+
+
+def _guess(code: str) -> str:
+    """The space whose codes look like this one."""
+    symbols = sum(map(len, code.split("-")))
+    spaces = {name: make() for name, (make, _) in TABLE_SPACES.items()} | {"nasnet": NASNetSpace()}
+    if symbols % 5 == 0 and symbols:
+        spaces["shufflenet"] = shufflenet_space(symbols)
+    fits = []
+    for name, space in spaces.items():
+        try:
+            space.decode([code])
+        except UserError:
+            continue
+        fits.append(name)
+    if len(fits) != 1:
+        found = f"fits {' and '.join(fits)}" if fits else "fits no space, and there is no such run folder"
+        raise UserError(f"{code!r} {found}; name the space with --space ({', '.join(SPACES)})")
+    return fits[0]
+
+
+CODE = Annotated[str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or a run directory.")]
+SPACE = Annotated[str | None, typer.Option(help=f"{', '.join(SPACES)} (default: the one whose codes look so).")]
+GENOTYPE = Annotated[str | None, typer.Option(help='DARTS\'s form: "Genotype(normal=[...], ...)".')]
+LAYERS = Annotated[int | None, typer.Option(help="Of the network.")]
+WIDTH = Annotated[float | None, typer.Option(help="shufflenet: multiplies all channels; nasnet: channels.")]
+SIZE = Annotated[int | None, typer.Option(help="Side of the images in pixels [32].")]
+CLASSES = Annotated[int | None, typer.Option(help="Number of classes [10].")]
+
+
+def show(
+    code: CODE = None,
+    space: SPACE = None,
+    genotype: GENOTYPE = None,
+    layers: LAYERS = None,
+    width: WIDTH = None,
+    image_size: SIZE = None,
+    classes: CLASSES = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print an architecture's parameters, multiply-adds, genotype."""
+    facts = choose(code, space, genotype, layers, width, image_size, classes).facts()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        shown = "none" if value is None else f"{value:,}" if type(value) is int else str(value)
+        table.add_row(name, shown)
+    Console().print(table)
+
+
+def draw(
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.svg or FILE.png.")],
+    code: CODE = None,
+    space: SPACE = None,
+    genotype: GENOTYPE = None,
+    layers: LAYERS = None,
+    width: WIDTH = None,
+    image_size: SIZE = None,
+    classes: CLASSES = None,
+) -> None:
+    """Draw an architecture: cells as graphs, sequences as blocks in stages."""
+    from vaenas.report import draw_architecture
+
+    kind = output.suffix.lower().removeprefix(".")
+    if kind not in ("svg", "png"):
+        raise UserError(f"--output {output}: must end in .svg or .png")
+    chosen = choose(code, space, genotype, layers, width, image_size, classes)
+    buffer = io.BytesIO()
+    figure = draw_architecture(chosen.drawing())
+    figure.savefig(buffer, format=kind, dpi=150, facecolor="white", metadata={"Date": None} if kind == "svg" else None)
+    write_atomically(output, buffer.getvalue())
+    print(output)
