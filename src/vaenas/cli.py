@@ -1,12 +1,9 @@
 """The command line: parses, wires the rooms, prints."""
 
-import inspect
-import shlex
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +11,9 @@ import vaenas
 from vaenas.architectures import draw, show
 from vaenas.bench.commands import app as bench
 from vaenas.errors import UserError
-from vaenas.runs.config import SearchConfig, make_config, option, read_yaml
+from vaenas.runs.command import INTERRUPTED, Interrupted, to_its_end, unchanged, with_settings
+from vaenas.runs.config import SearchConfig, make_config
+from vaenas.train_command import train
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -24,14 +23,6 @@ app.add_typer(bench, name="bench")
 
 # Typer brings a click of its own, or uses the one that is installed: the base of its errors, whichever that is.
 ClickException: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
-
-class Interrupted(BaseException):
-    """Stopped by a signal at once; what is on disk is whole, since every file is written so."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 def main() -> None:
@@ -72,49 +63,18 @@ def search(
     if resume is not None:
         if output is not None and output != resume:
             raise UserError(f"--output {output}: a resumed run stays in its folder, {resume}; leave --output out")
-        settings = _unchanged(resume, given, config)
+        settings = unchanged(resume, given, config, make_config)
         _run(settings, resume, resumes=True)
     else:
         settings = make_config(given, config)
         _run(settings, output or _free_folder(settings), resumes=False)
 
 
-def _signature() -> inspect.Signature:
-    """The options of `search`: its own and one for each setting, so that settings are written down only once."""
-    parameters = [p for p in inspect.signature(search).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    for name, field in SearchConfig.model_fields.items():
-        shown = "" if field.default is None else f" [{field.default}]"
-        kind = bool if field.annotation is bool else str
-        allowed = "|".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else name.upper()
-        annotation = Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", metavar=allowed)]
-        if kind is bool:
-            annotation = Annotated[
-                bool | None, typer.Option(f"{option(name)}/{option(f'no_{name}')}", help=f"{field.description}")
-            ]
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    return inspect.Signature(parameters)
-
-
-search.__signature__ = _signature()  # type: ignore[attr-defined]  # typer reads the options from here
+with_settings(search, SearchConfig)
 app.command()(search)
+app.command()(train)
 app.command()(draw)
 app.command()(show)
-
-
-def _unchanged(resume: Path, given: dict[str, Any], file: Path | None) -> SearchConfig:
-    """The settings of the run to resume; raises `UserError` if the user asks for others."""
-    from vaenas.runs.directory import RunDirectory
-
-    settings = RunDirectory.open(resume).config()
-    if given or file:
-        wanted = make_config({**settings.model_dump(), **(read_yaml(file) if file else {}), **given})
-        for name, value in wanted.model_dump().items():
-            if value != getattr(settings, name):
-                raise UserError(
-                    f"{option(name)} {value}: the run in {resume} has {getattr(settings, name)}; a resumed run keeps "
-                    f"its settings: leave the option out, or begin a new run"
-                )
-    return settings
 
 
 def _free_folder(settings: SearchConfig) -> Path:
@@ -125,41 +85,13 @@ def _free_folder(settings: SearchConfig) -> Path:
 
 
 def _run(settings: SearchConfig, directory: Path, resumes: bool) -> None:
-    searching, stopped_by = False, 0
+    from vaenas.progress import SearchProgress, print_result
+    from vaenas.report import write_report
+    from vaenas.runs.directory import RunDirectory
+    from vaenas.runs.search_run import SearchRun
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped_by
-        if stopped_by or not searching:  # asked twice, or nothing to save yet: at once
-            raise Interrupted(number)
-        stopped_by = number
-        print("stopping and saving; once more to stop at once", file=sys.stderr)
-
-    previous = {number: signal.signal(number, stop) for number in INTERRUPTED}
-    try:
-        from vaenas.progress import SearchProgress, print_result
-        from vaenas.report import write_report
-        from vaenas.runs.directory import RunDirectory
-        from vaenas.runs.search_run import SearchRun
-
-        finished = resumes and RunDirectory.open(directory).result() is not None
-        if not finished:
-            run = SearchRun(settings, directory, resumes)
-            with SearchProgress(run) as progress:
-                searching = True
-                for record in run.records():
-                    progress.show(record)
-                    if stopped_by:
-                        run.save()
-                        break
-            searching = False
-            if stopped_by and run.directory.result() is None:
-                again = f"vaenas search --resume {shlex.quote(str(directory))}"
-                print(f"stopped and saved; go on with: {again}", file=sys.stderr)
-                raise typer.Exit(INTERRUPTED[stopped_by])
-        print_result(RunDirectory(directory), write_report(directory))
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    to_its_end("search", lambda: SearchRun(settings, directory, resumes), SearchProgress, directory, resumes)
+    print_result(RunDirectory(directory), write_report(directory))
 
 
 @app.command()

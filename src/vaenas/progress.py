@@ -1,6 +1,7 @@
 """What a search shows on the terminal: bars while it runs, a table at the end; plain lines when not a terminal."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,15 +14,15 @@ from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
 from vaenas.search.limits import readable
 from vaenas.search.record import Record
+from vaenas.training.train_run import TrainRun
 
 PLAIN_SECONDS = 5.0  # between plain lines of one phase
 
 
-class SearchProgress:
-    """Shows records; a context manager."""
+class Bars:
+    """A bar for each phase, with the latest numbers beside the one that moves."""
 
-    def __init__(self, run: SearchRun) -> None:
-        self.run = run
+    def __init__(self, seconds: Callable[[], float]) -> None:
         self.console = Console()
         self.live = self.console.is_terminal
         self.numbers: dict[str, str] = {}
@@ -29,8 +30,36 @@ class SearchProgress:
             TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"), console=self.console, disable=not self.live,
         )  # fmt: skip
+        self._seconds = seconds
         self._tasks: dict[str, Any] = {}
         self._last_line = 0.0
+
+    def phase(self, name: str, done: int, total: int, force: bool = False) -> None:
+        shown = "  ".join(f"{key} {value}" for key, value in self.numbers.items())
+        if name not in self._tasks:
+            self._tasks[name] = self.bars.add_task(name, total=total, numbers="")
+        # The numbers stand beside the bar that moves.
+        for other, task in self._tasks.items():
+            if other != name:
+                self.bars.update(task, numbers="")
+        self.bars.update(self._tasks[name], completed=done, total=total, numbers=shown)
+        self.line(f"{name} {done}/{total}", force=force or done == total)
+
+    def line(self, head: str, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.live or not (force or now - self._last_line >= PLAIN_SECONDS):
+            return
+        self._last_line = now
+        shown = "  ".join(f"{key} {value}" for key, value in self.numbers.items())
+        self.console.print(f"[{self._seconds():7.1f} s] {head}  {shown}", highlight=False, markup=False, soft_wrap=True)
+
+
+class SearchProgress:
+    """Shows a search's records; a context manager."""
+
+    def __init__(self, run: SearchRun) -> None:
+        self.run, self.bars = run, Bars(lambda: run.seconds)
+        self.console, self.numbers = self.bars.console, self.bars.numbers
         self._accuracy: float | None = None
 
     def __enter__(self) -> "SearchProgress":
@@ -46,11 +75,11 @@ class SearchProgress:
         )
         if run.data.skipped:
             self.console.print(f"{len(run.data.skipped)} unreadable images are left out", highlight=False)
-        self.bars.start()
+        self.bars.bars.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bars.stop()
+        self.bars.bars.stop()
 
     def show(self, record: Record) -> None:
         """Moves the bars, or prints a line."""
@@ -65,19 +94,19 @@ class SearchProgress:
                 }
                 if "epsilon" in values:
                     self.numbers["epsilon"] = f"{values['epsilon']:.2f}"
-                self._phase("train", run.state.step, run.search.settings.steps)
+                self.bars.phase("train", run.state.step, run.search.settings.steps)
             case "evaluation":
-                self._phase(values["of"], values["done"], values["total"])
+                self.bars.phase(values["of"], values["done"], values["total"])
             case "update":
                 mean = sum(values["scores"]) / len(values["scores"])
                 self.numbers |= {"ranked": f"{mean:.3f}", "entropy": f"{values['entropy']:.3f}"}
-                self._line("update", force=True)
+                self.bars.line("update", force=True)
             case "weights":
                 entropies = values["entropy_of_weights"]
                 self.numbers["entropy of w"] = f"{sum(entropies) / len(entropies):.3f}"
             case "generation":
                 self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
-                self._phase("generations", values["generation"] + 1, run.config.generations, force=True)
+                self.bars.phase("generations", values["generation"] + 1, run.config.generations, force=True)
             case "comparison":
                 means = {name: f"{sum(values[name]) / len(values[name]):.4f}" for name in ("sampler", "uniform")}
                 self.console.print(
@@ -92,26 +121,55 @@ class SearchProgress:
         self._accuracy = accuracy if self._accuracy is None else 0.95 * self._accuracy + 0.05 * accuracy
         return self._accuracy
 
-    def _phase(self, name: str, done: int, total: int, force: bool = False) -> None:
-        shown = "  ".join(f"{key} {value}" for key, value in self.numbers.items())
-        if name not in self._tasks:
-            self._tasks[name] = self.bars.add_task(name, total=total, numbers="")
-        # The numbers stand beside the bar that moves.
-        for other, task in self._tasks.items():
-            if other != name:
-                self.bars.update(task, numbers="")
-        self.bars.update(self._tasks[name], completed=done, total=total, numbers=shown)
-        self._line(f"{name} {done}/{total}", force=force or done == total)
 
-    def _line(self, head: str, force: bool = False) -> None:
-        now = time.monotonic()
-        if self.live or not (force or now - self._last_line >= PLAIN_SECONDS):
-            return
-        self._last_line = now
-        shown = "  ".join(f"{key} {value}" for key, value in self.numbers.items())
-        self.console.print(
-            f"[{self.run.seconds:7.1f} s] {head}  {shown}", highlight=False, markup=False, soft_wrap=True
+class TrainProgress:
+    """Shows a training's records; a context manager."""
+
+    def __init__(self, run: TrainRun) -> None:
+        self.run, self.bars = run, Bars(lambda: run.seconds)
+
+    def __enter__(self) -> "TrainProgress":
+        run = self.run
+        flops, params = readable(int(run.costs.flops)), readable(int(run.costs.params))
+        self.bars.console.print(
+            f"{run.config.code}: {flops} multiply-adds, {params} parameters; {run.data.name}: "
+            f"{len(run.training.images):,} images train, {run.test_images:,} test; device {run.training.fabric.device}",
+            highlight=False,
+            soft_wrap=True,
         )
+        self.bars.bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.bars.stop()
+
+    def show(self, record: Record) -> None:
+        """Moves the bar, or prints a line."""
+        values = record.values
+        if record.kind == "train":
+            self.bars.numbers |= {
+                "loss": f"{values['loss']:.3f}",
+                "accuracy": f"{values['accuracy']:.3f}",
+                "images/s": f"{values['images_per_second']:,.0f}",
+                "loader": f"{100 * values['loader_share']:.0f} %",
+            }
+        elif "accuracy" in values:
+            self.bars.numbers["test"] = f"{values['accuracy']:.4f}"
+        training = self.run.training
+        self.bars.phase("train", self.run.state.step, training.steps, force=record.kind == "epoch")
+
+
+def print_trained(directory: RunDirectory) -> None:
+    """What a finished training came to and where its weights lie."""
+    result, console = directory.result(), Console()
+    assert result is not None
+    console.print(
+        f"test accuracy {result['accuracy']:.4f} (top 5 {result['top5']:.4f}), {readable(result['flops'])} "
+        f"multiply-adds, {readable(result['params'])} parameters\n"
+        f"weights: {directory.path / 'weights.safetensors'}\nresult: {directory.result_file}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_result(directory: RunDirectory, report: Path) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -113,28 +113,37 @@ class SearchConfig(BaseModel):
         for name in ("width", "layers"):
             if space is not None and values.get(name) is None:
                 values[name] = getattr(space, name)
-        for name in ("data", "data_root"):  # the saved settings must hold from any folder
-            if isinstance(values.get(name), str) and values[name] not in ("", "builtin", "cifar10"):
-                values[name] = str(Path(values[name]).expanduser().resolve())
-        return values
+        return resolved(values)
 
     @model_validator(mode="after")
     def _agree(self) -> "SearchConfig":
-        space = IMAGE_SPACES[self.space]
-        assert self.width is not None
-        assert self.layers is not None
-        try:
-            space.geometry(32, 3, 10, self.width, self.layers)
-        except UserError as error:  # "layers 12: space shufflenet ..."
-            setting, value, rest = str(error).split(" ", 2)
-            raise ValueError(f"{setting}: {value.rstrip(':')} does not fit: {rest}") from None
-        if self.sampler == "fair" and space.none is not None:
+        check_geometry(self.space, self.width, self.layers)
+        if self.sampler == "fair" and IMAGE_SPACES[self.space].none is not None:
             raise ValueError(f"sampler: fair needs a space without rules, which {self.space} is not; choose another")
         if self.sampler in ("multinomial", "full") and self.method != "gradient":
             raise ValueError(f"sampler: {self.sampler} draws from architecture weights; add --method gradient")
         if self.data_root is not None and self.data != "cifar10":
             raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
         return self
+
+
+def resolved(values: dict[str, Any]) -> dict[str, Any]:
+    """The same settings with absolute paths to the data: saved ones must hold from any folder."""
+    for name in ("data", "data_root"):
+        if isinstance(values.get(name), str) and values[name] not in ("", "builtin", "cifar10"):
+            values[name] = str(Path(values[name]).expanduser().resolve())
+    return values
+
+
+def check_geometry(space: str, width: float | None, layers: int | None) -> None:
+    """Raises `ValueError` "setting: value does not fit: why" where the space has no such network."""
+    assert width is not None
+    assert layers is not None
+    try:
+        IMAGE_SPACES[space].geometry(32, 3, 10, width, layers)
+    except UserError as error:  # "layers 12: space shufflenet ..."
+        setting, value, rest = str(error).split(" ", 2)
+        raise ValueError(f"{setting}: {value.rstrip(':')} does not fit: {rest}") from None
 
 
 def option(name: str) -> str:
@@ -154,14 +163,26 @@ def make_config(options: dict[str, Any], file: Path | None = None) -> SearchConf
     if options.get("space", from_file.get("space")) != from_file.get("space"):
         dropped |= {"width", "layers"}
     from_file = {name: value for name, value in from_file.items() if name not in dropped}
+    return validated(SearchConfig, options, from_file, file)
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def validated(model: type[C], options: dict[str, Any], from_file: dict[str, Any], file: Path | None) -> C:
+    """`options` before `from_file` as a `model`; `file` is where the latter came from.
+
+    Raises:
+        UserError: names the first setting that is unknown or wrong, its place and what is allowed.
+    """
     try:
-        return SearchConfig(**{**from_file, **options})
+        return model(**{**from_file, **options})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else str(first["msg"]).removeprefix("Value error, ").split(":")[0]
         place = option(name) if name in options else f"{file}, {name}" if name in from_file else option(name)
         if first["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, SearchConfig.model_fields, 1, 0.0)
+            close = difflib.get_close_matches(name, model.model_fields, 1, 0.0)
             raise UserError(f"{place}: there is no such setting; did you mean {close[0]}?") from None
         if not first["loc"]:
             raise UserError(f"{place}: {str(first['msg']).removeprefix('Value error, ').split(': ', 1)[1]}") from None

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import BaseModel
 
 import vaenas
 from vaenas.errors import UserError
 from vaenas.files import write_atomically, writing
-from vaenas.runs.config import SearchConfig, make_config
 
 MEND = "make room or choose another --output"
 
 
 class RunDirectory:
-    """`config.yaml`, `metrics.jsonl`, `checkpoint`, `result.json`, `drawing.json`, `report.html`, `tensorboard/`."""
+    """`config.yaml`, `metrics.jsonl`, `checkpoint`, `result.json`, and what else a run writes of its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +31,7 @@ class RunDirectory:
         self.result_file = path / "result.json"
 
     @classmethod
-    def create(cls, path: Path, config: SearchConfig) -> "RunDirectory":
+    def create(cls, path: Path, config: BaseModel) -> "RunDirectory":
         """A new run; raises `UserError` if the folder holds anything already."""
         directory = cls(path)
         with writing(path, MEND):
@@ -78,10 +78,6 @@ class RunDirectory:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{self.path}: another process is working on this run; wait for it, or stop it") from None
-
-    def config(self) -> SearchConfig:
-        """The run's settings."""
-        return make_config({}, self.config_file)
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """One line more; at the system's once written, so that killing this process loses nothing."""

@@ -1,7 +1,5 @@
 """A search as a run: builds the rooms from the settings, iterates, writes down, resumes."""
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,12 +11,13 @@ from lightning_fabric import Fabric
 from torch import Generator
 
 import vaenas
-from vaenas.data import Augment, ImageData, load, split
+from vaenas.data import Augment, ImageData, split
 from vaenas.errors import UserError
-from vaenas.evaluation.supernet import Batch, SupernetEvaluator
+from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, RunDirectory
+from vaenas.runs.images import Subset, check_device, fingerprint, load_data
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import linear_epsilon
@@ -34,26 +33,6 @@ from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
 from vaenas.search.record import Record
 from vaenas.spaces.space import SearchSpace
 
-EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Subset:
-    """The rows of an image set that one purpose may use."""
-
-    data: Any
-    rows: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: torch.Tensor) -> Batch:
-        return self.data.batch(self.rows[indices])
-
-    def batches(self, n: int, size: int = EVALUATION_BATCH) -> list[Batch]:
-        """The first n rows in batches of nearly equal size, at most `size`."""
-        return [self.batch(part) for part in torch.arange(n).chunk(-(-n // size))]
-
 
 class SearchRun:
     """One run. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits."""
@@ -66,14 +45,14 @@ class SearchRun:
         """
         self.config = config
         self._began, self._seconds_before = time.monotonic(), 0.0
-        _check_device(config)
+        check_device(config.device)
         fabric = Fabric(
             accelerator="auto" if config.device == "auto" else config.device, devices=1, precision=config.precision
         )
         torch.manual_seed(config.seed)
         rng = Generator().manual_seed(config.seed)
 
-        self.data = _load_data(config)
+        self.data = load_data(config)
         self.image_space = IMAGE_SPACES[config.space]
         assert config.width is not None
         assert config.layers is not None
@@ -128,7 +107,7 @@ class SearchRun:
                         f"{self.directory.config_file}, {name}: {getattr(config, name)} is not what the run was begun "
                         f"with, {value}: put it back, or begin a new run"
                     )
-            if checkpoint["data"] != _fingerprint(self.data):
+            if checkpoint["data"] != fingerprint(self.data):
                 raise UserError(
                     f"--resume {directory}: the images of {config.data} are not those that the run was begun with: put "
                     f"them back, or begin a new run"
@@ -148,7 +127,7 @@ class SearchRun:
             {
                 "search": self.state.state_dict(),
                 "config": self.config.model_dump(),
-                "data": _fingerprint(self.data),
+                "data": fingerprint(self.data),
                 "seconds": self.seconds,
             }
         )
@@ -246,22 +225,6 @@ class SearchRun:
             "uniform": state.compared.lookup(state.uniform),
         }
         return {k: {"mean": float(v.mean()), "std": float(v.std()), "n": len(v)} for k, v in both.items()}
-
-
-def _check_device(config: SearchConfig) -> None:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine has no CUDA device that PyTorch can use; choose --device cpu")
-
-
-def _load_data(config: SearchConfig) -> ImageData:
-    root = Path(config.data_root) if config.data_root else None
-    return load(config.data, root, config.image_size, config.download, config.skip_bad_images)
-
-
-def _fingerprint(data: ImageData) -> str:
-    """Changes with the images that were found, their order, their classes and their colours."""
-    facts = [data.train.classes, data.train.image_size, data.mean, data.std]
-    return hashlib.sha256(json.dumps(facts).encode() + data.train.labels.numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,110 @@
+"""What every command that makes a run does alike: options from settings, interruptions, resuming."""
+
+import inspect
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+
+from vaenas.errors import UserError
+from vaenas.runs.config import option, read_yaml
+from vaenas.runs.directory import RunDirectory
+from vaenas.search.record import Record
+
+INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
+C = TypeVar("C", bound=BaseModel)
+
+
+class Interrupted(BaseException):
+    """Stopped by a signal at once; what is on disk is whole, since every file is written so."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Run(Protocol):
+    """A search or a training."""
+
+    directory: RunDirectory
+
+    def records(self) -> Iterator[Record]: ...
+
+    def save(self) -> None: ...
+
+
+class Progress(AbstractContextManager[Any], Protocol):
+    def show(self, record: Record) -> None: ...
+
+
+def with_settings(command: Callable[..., None], model: type[BaseModel]) -> None:
+    """Gives a command one option for each setting, in place of its **options: settings are written down only once."""
+    parameters = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for name, field in model.model_fields.items():
+        shown = "" if field.default is None or field.is_required() else f" [{field.default}]"
+        kind = bool if field.annotation is bool else str
+        allowed = "|".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else name.upper()
+        annotation = Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", metavar=allowed)]
+        if kind is bool:
+            annotation = Annotated[
+                bool | None, typer.Option(f"{option(name)}/{option(f'no_{name}')}", help=f"{field.description}")
+            ]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads them from here
+
+
+def unchanged(
+    resume: Path, given: dict[str, Any], file: Path | None, make: Callable[[dict[str, Any], Path | None], C]
+) -> C:
+    """The settings of the run to resume; raises `UserError` if the user asks for others."""
+    settings = make({}, RunDirectory.open(resume).config_file)
+    if given or file:
+        wanted = make({**settings.model_dump(), **(read_yaml(file) if file else {}), **given}, None)
+        for name, value in wanted.model_dump().items():
+            if value != getattr(settings, name):
+                raise UserError(
+                    f"{option(name)} {value}: the run in {resume} has {getattr(settings, name)}; a resumed run keeps "
+                    f"its settings: leave the option out, or begin a new run"
+                )
+    return settings
+
+
+def to_its_end(
+    command: str, make: Callable[[], Run], progress: Callable[[Any], Progress], directory: Path, resumes: bool
+) -> None:
+    """Makes a run and shows it to its end, unless it has ended already; a signal saves it and exits."""
+    running, stopped_by = False, 0
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped_by
+        if stopped_by or not running:  # asked twice, or nothing to save yet: at once
+            raise Interrupted(number)
+        stopped_by = number
+        print("stopping and saving; once more to stop at once", file=sys.stderr)
+
+    previous = {number: signal.signal(number, stop) for number in INTERRUPTED}
+    try:
+        if resumes and RunDirectory.open(directory).result() is not None:
+            return
+        run = make()
+        with progress(run) as shown:
+            running = True
+            for record in run.records():
+                shown.show(record)
+                if stopped_by:
+                    run.save()
+                    break
+        running = False
+        if stopped_by and run.directory.result() is None:
+            again = f"vaenas {command} --resume {shlex.quote(str(directory))}"
+            print(f"stopped and saved; go on with: {again}", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED[stopped_by])
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

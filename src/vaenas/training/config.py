@@ -1,0 +1,76 @@
+"""All settings of `vaenas train`: a recipe, the network that it trains, and the images."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.runs.config import check_geometry, read_yaml, resolved, validated
+from vaenas.training.recipes import RECIPES, Recipe
+
+
+class TrainConfig(Recipe):
+    """Settings of `vaenas train`: each a YAML key and, with dashes, a command-line option."""
+
+    recipe: Literal["quick", "cifar10", "imagenet-shufflenet", "imagenet-nasnet", "modern"] = Field(
+        "quick", description="preset of the settings above, each of which may be given beside it"
+    )
+    code: str = Field("", description="the architecture, as `vaenas search` writes it; instead of CODE|RUN")
+    space: Literal["shufflenet", "nasnet"] = Field("shufflenet", description="of the architecture")
+    width: float | None = Field(
+        None, gt=0, le=1024, description="shufflenet: multiplies all channels (0.25); nasnet: channels (8)"
+    )
+    layers: int | None = Field(None, ge=1, le=1000, description="shufflenet: choice layers (10); nasnet: cells (5)")
+    search: str | None = Field(None, description="the run that found the architecture, for the record")
+    data: str = Field("builtin", description="builtin, cifar10, or a folder with train/<class>/<image>")
+    data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
+    download: bool = Field(False, description="fetch CIFAR-10 if it is missing")
+    skip_bad_images: bool = Field(False, description="leave out images that cannot be read")
+    image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
+    train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
+    test_share: float = Field(
+        0.1, gt=0, lt=1, description="share of the training images to test on where there is no test part"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network is trained")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")
+    evaluate_every: int = Field(5, ge=1, description="epochs between evaluations; there is one at the end in any case")
+    log_interval: int = Field(10, ge=1, description="steps between lines of metrics")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="between checkpoints")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Settings that follow from others are written out, so that `config.yaml` says what was run."""
+        recipe = RECIPES.get(str(values.get("recipe", cls.model_fields["recipe"].default)))
+        values = {**(recipe.model_dump() if recipe else {}), **values}
+        space = IMAGE_SPACES.get(str(values.get("space", cls.model_fields["space"].default)))
+        for name in ("width", "layers"):
+            if space is not None and values.get(name) is None:
+                values[name] = getattr(space, name)
+        return resolved(values)
+
+    @model_validator(mode="after")
+    def _agree(self) -> "TrainConfig":
+        check_geometry(self.space, self.width, self.layers)
+        if not self.code:
+            raise ValueError("code: missing: give an architecture's code, or the run that found one")
+        if self.space != "nasnet" and (self.auxiliary or self.drop_path):
+            name = "auxiliary" if self.auxiliary else "drop_path"
+            raise ValueError(f"{name}: {getattr(self, name)} is for space nasnet alone, not for {self.space}; give 0")
+        if self.data_root is not None and self.data != "cifar10":
+            raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
+        return self
+
+
+def make_train_config(options: dict[str, Any], file: Path | None = None) -> TrainConfig:
+    """Settings from the command line, before those of a YAML file, before the recipe's.
+
+    Raises:
+        UserError: names the first setting that is unknown or wrong, its place and what is allowed.
+    """
+    from_file = read_yaml(file) if file else {}
+    if options.get("recipe", from_file.get("recipe")) != from_file.get("recipe"):  # the file has another's written out
+        from_file = {name: value for name, value in from_file.items() if name not in Recipe.model_fields}
+    return validated(TrainConfig, options, from_file, file)

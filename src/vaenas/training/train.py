@@ -1,0 +1,241 @@
+"""The training of a final network: one loop for every recipe."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from lightning_fabric import Fabric
+from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.transforms import v2
+
+from vaenas.data import Augment
+from vaenas.errors import UserError
+from vaenas.networks.nasnet import NASNet
+from vaenas.networks.supernet import Supernet
+from vaenas.search.record import Record
+from vaenas.search.shared_weights import TrainingImages
+from vaenas.training.recipes import Recipe
+
+
+class Trained(nn.Module):
+    """A final network with what training adds: its auxiliary tower's logits beside its own, dropout, drop path."""
+
+    def __init__(self, network: Supernet, recipe: Recipe) -> None:
+        super().__init__()
+        self.network = network
+        self.auxiliary = isinstance(network, NASNet) and network.auxiliary is not None
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = recipe.dropout
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(b, c, h, w) -> logits (b, classes), and the tower's while training."""
+        if self.auxiliary and self.training:
+            assert isinstance(self.network, NASNet)
+            return self.network.with_auxiliary(images)
+        return self.network(images), None
+
+
+@dataclass
+class TrainState:
+    """All that changes during training. Saved at any record and loaded again, it goes on to the same bits."""
+
+    trained: nn.Module  # a `Trained`, perhaps as Fabric wraps it
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None  # of the weights, where the recipe keeps one
+    rng: Generator
+    step: int = 0
+    order: Int64[Tensor, "_"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # left this epoch
+    evaluated: int = -1  # the step after which the epoch's record was told
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("loss", "accuracy", "steps"), 0.0))
+    history: list[dict[str, float]] = field(default_factory=list)  # the epochs' records
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers and containers of them, random states included."""
+        return {
+            "trained": self.trained.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average and self.average.state_dict(),
+            "rng": self.rng.get_state(),
+            "torch_rng": torch.get_rng_state(),  # dropout's, drop path's and torchvision's
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **{name: getattr(self, name) for name in PLAIN},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.trained.load_state_dict(state["trained"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.rng.set_state(state["rng"])
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        for name in PLAIN:
+            setattr(self, name, state[name])
+
+
+PLAIN = ("step", "order", "evaluated", "sums", "history")
+
+
+@dataclass
+class Training:
+    """What does not change during training.
+
+    Args:
+        images: to train on.
+        augment: uint8 images and a generator -> normalised floats.
+        evaluate: a network -> (top-1, top-5) on images that training does not see, in [0, 1].
+        log_interval: steps between "train" records; only then does the device's loss come to the host.
+        evaluate_every: epochs between evaluations; the last epoch always has one.
+    """
+
+    recipe: Recipe
+    fabric: Fabric
+    images: TrainingImages
+    augment: Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
+    evaluate: Callable[[nn.Module], tuple[float, float]]
+    classes: int
+    log_interval: int = 10
+    evaluate_every: int = 5
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.images) // self.recipe.batch_size
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def run(self, state: TrainState) -> Iterator[Record]:
+        """Trains from `state` on. At each record the state is whole: save it or stop as you like."""
+        sums = torch.zeros(2, device=self.fabric.device)  # loss and correct answers since the last record
+        waited, began, done = 0.0, time.perf_counter(), 0
+        while state.step < self.steps or state.evaluated < state.step:
+            at_end = state.step > 0 and state.step % self.steps_per_epoch == 0
+            if at_end and state.evaluated < state.step:
+                yield self._end_of_epoch(state)
+                began = time.perf_counter()
+                continue
+            started = time.perf_counter()
+            inputs, targets = self._batch(state)
+            waited += time.perf_counter() - started
+            sums += self._step(state, inputs, targets)
+            state.step, done = state.step + 1, done + 1
+            if state.step % self.log_interval == 0 or state.step % self.steps_per_epoch == 0:
+                loss, accuracy = (sums / done).tolist()
+                if not math.isfinite(loss):
+                    raise UserError(
+                        f"step {state.step}: the loss is {loss:g}: training diverged at learning rate "
+                        f"{self.rate(state.step - 1):.3g}; begin a new run with a lower --learning-rate"
+                    )
+                for name, value in (("loss", loss), ("accuracy", accuracy), ("steps", 1)):
+                    state.sums[name] += done * value
+                seconds = time.perf_counter() - began
+                speed = {"images_per_second": done * self.recipe.batch_size / seconds, "loader_share": waited / seconds}
+                sums.zero_()
+                waited, began, done = 0.0, time.perf_counter(), 0
+                yield Record("train", {"loss": loss, "accuracy": accuracy, "lr": self.rate(state.step - 1), **speed})
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        recipe = self.recipe
+        warmup = recipe.warmup_epochs * self.steps_per_epoch
+        if step < warmup:
+            return recipe.learning_rate * (step + 1) / warmup
+        left = 1 - (step - warmup) / max(1.0, self.steps - warmup)  # 1 to 0
+        return recipe.learning_rate * (left if recipe.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
+
+    def _batch(self, state: TrainState) -> tuple[Float32[Tensor, "b c h w"], Tensor]:
+        """Augmented images and their targets: class indices, or mixed shares of classes (b, classes)."""
+        if len(state.order) < self.recipe.batch_size:
+            state.order = torch.randperm(len(self.images), generator=state.rng)
+        rows, state.order = state.order[: self.recipe.batch_size], state.order[self.recipe.batch_size :]
+        if state.step % self.steps_per_epoch == self.steps_per_epoch - 1:
+            state.order = state.order[:0]  # an epoch ends where its steps end, with what does not fill a batch left out
+        images, labels = self.images.batch(rows)
+        device = self.fabric.device
+        inputs, targets = self.augment(images.to(device), state.rng), labels.to(device)
+        mixers = [
+            kind(alpha=alpha, num_classes=self.classes)
+            for kind, alpha in ((v2.MixUp, self.recipe.mixup), (v2.CutMix, self.recipe.cutmix))
+            if alpha > 0
+        ]
+        if mixers:
+            inputs, targets = v2.RandomChoice(mixers)(inputs, targets)
+        return inputs, targets
+
+    def _step(self, state: TrainState, inputs: Tensor, targets: Tensor) -> Float[Tensor, "2"]:
+        """One step of SGD; gives loss and accuracy on the device, so that nothing waits for it."""
+        recipe, network, optimizer = self.recipe, state.trained, state.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate(state.step)
+        plain = _plain(network)
+        if isinstance(plain, NASNet):
+            plain.drop_path.probability = recipe.drop_path * (state.step // self.steps_per_epoch) / recipe.epochs
+        logits, tower = network(inputs)
+        loss = nn.functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        if tower is not None:
+            loss = loss + recipe.auxiliary * nn.functional.cross_entropy(
+                tower, targets, label_smoothing=recipe.label_smoothing
+            )
+        self.fabric.backward(loss)
+        if recipe.clip_norm > 0:
+            self.fabric.clip_gradients(network, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if state.average is not None:
+            state.average.update_parameters(plain)
+        hard = targets if targets.ndim == 1 else targets.argmax(-1)
+        return torch.stack([loss.detach(), (logits.detach().argmax(-1) == hard).float().mean()])
+
+    def _end_of_epoch(self, state: TrainState) -> Record:
+        epoch = state.step // self.steps_per_epoch
+        means = {f"train_{name}": state.sums[name] / state.sums["steps"] for name in ("loss", "accuracy")}
+        values: dict[str, Any] = {"epoch": epoch, **means}
+        if epoch % self.evaluate_every == 0 or state.step == self.steps:
+            values["accuracy"], values["top5"] = self.evaluate(final_network(state))
+        state.sums, state.evaluated = dict.fromkeys(state.sums, 0.0), state.step
+        state.history.append(values)
+        return Record("epoch", values)
+
+
+def _plain(trained: nn.Module) -> Supernet:
+    """The network inside Fabric's wrapper and ours."""
+    inner = getattr(trained, "module", trained)
+    assert isinstance(inner, Trained)
+    return inner.network
+
+
+def final_network(state: TrainState) -> nn.Module:
+    """What is evaluated and kept: the averaged network where there is one."""
+    return _plain(state.trained) if state.average is None else state.average.module
+
+
+def average_of(network: Supernet, recipe: Recipe) -> AveragedModel | None:
+    """Exponential moving average of weights and batch norm statistics, decay `recipe.ema`; None if 0."""
+    if recipe.ema == 0:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+
+
+def augmentation(
+    recipe: Recipe, mean: tuple[float, ...], std: tuple[float, ...], size: int
+) -> Callable[[UInt8[Tensor, "b c h w"], Generator], Float32[Tensor, "b c h w"]]:
+    """Training images to the network's inputs, by torchvision where the search's own augmentation does not have it."""
+    ours = Augment(mean, std, recipe.padding, flip=True, cutout=recipe.cutout)
+    each: list[nn.Module] = []
+    if recipe.inception:
+        each += [v2.RandomResizedCrop(size, antialias=True), v2.ColorJitter(0.4, 0.4, 0.4)]
+    if recipe.rand_augment:
+        each.append(v2.RandAugment(2, recipe.rand_augment))
+    if not each:
+        return ours
+    transform = v2.Compose(each)
+    # torchvision draws one set of numbers a call: a call for each image
+    return lambda images, rng: ours(torch.stack([transform(image) for image in images]), rng)

@@ -1,0 +1,188 @@
+"""A training as a run: builds everything from the settings, iterates, writes down, resumes."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Generator, nn
+
+import vaenas
+from vaenas.data import Augment, split
+from vaenas.errors import UserError
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks.nasnet import NASNet
+from vaenas.networks.weights import NetworkInfo, save_weights
+from vaenas.runs.directory import RunDirectory
+from vaenas.runs.images import Subset, check_device, fingerprint, load_data
+from vaenas.search.record import Record
+from vaenas.training.config import TrainConfig
+from vaenas.training.train import Trained, Training, TrainState, augmentation, average_of, final_network
+
+
+class TrainRun:
+    """One training. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits."""
+
+    def __init__(self, config: TrainConfig, directory: Path, resume: bool = False) -> None:
+        """Loads the data and builds everything; only then is the directory made or changed.
+
+        Raises:
+            UserError: whatever of the settings, data or directory cannot work.
+        """
+        self.config = config
+        self._began, self._seconds_before = time.monotonic(), 0.0
+        check_device(config.device)
+        fabric = Fabric(
+            accelerator="auto" if config.device == "auto" else config.device, devices=1, precision=config.precision
+        )
+        torch.manual_seed(config.seed)
+        rng = Generator().manual_seed(config.seed)
+        self.data = load_data(config)
+        train = self.data.train
+        assert config.width is not None
+        assert config.layers is not None
+        self.info = NetworkInfo(
+            config.space, config.code, train.image_size, train.channels, config.width, config.layers,
+            tuple(train.classes), self.data.mean, self.data.std,
+        )  # fmt: skip
+        geometry, space = self.info.geometry, IMAGE_SPACES[config.space].space(self.info.geometry)
+        (self.architecture,) = space.decode([config.code])
+        if not bool(space.is_valid(self.architecture[None])[0]):
+            raise UserError(f"architecture {config.code}: not valid in space {config.space}, so it has no network")
+        self.costs = IMAGE_SPACES[config.space].cost(geometry)(self.architecture[None])
+
+        images, test = self._split(rng)
+        if len(images) < config.batch_size:
+            raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
+        allowed = [[operation] for operation in self.architecture.tolist()]
+        network = (
+            NASNet(geometry, allowed, auxiliary=config.auxiliary > 0) if config.space == "nasnet" else self.info.build()
+        )
+        trained = Trained(network, config)
+        optimizer = torch.optim.SGD(
+            trained.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+        )  # fmt: skip
+        wrapped, optimizer = fabric.setup(trained, optimizer)
+        plain = Augment(self.data.mean, self.data.std)
+        batches = range(0, len(test), 256)
+
+        @torch.no_grad()
+        def evaluate(network: nn.Module) -> tuple[float, float]:
+            was_training, right, among_five = network.training, 0, 0
+            network.eval()
+            for start in batches:
+                pixels, labels = test.batch(torch.arange(start, min(start + 256, len(test))))
+                logits = network(plain.plain(pixels.to(fabric.device))).cpu()
+                best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+                right, among_five = right + int(best[:, 0].sum()), among_five + int(best.sum())
+            network.train(was_training)
+            return right / len(test), among_five / len(test)
+
+        self.training = Training(
+            config, fabric, images, augmentation(config, self.data.mean, self.data.std, train.image_size), evaluate,
+            len(train.classes), config.log_interval, config.evaluate_every,
+        )  # fmt: skip
+        self.state = TrainState(wrapped, optimizer, average_of(network, config), rng)
+        self.test_images = len(test)
+
+        self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
+        self.directory.lock()
+        if resume and (checkpoint := self.directory.load_checkpoint()) is not None:
+            if checkpoint["config"] != config.model_dump():
+                raise UserError(
+                    f"{self.directory.config_file} is not what the run was begun with: put it back, or begin a new run"
+                )
+            if checkpoint["data"] != fingerprint(self.data):
+                raise UserError(
+                    f"--resume {directory}: the images of {config.data} are not those that the run was begun with: put "
+                    f"them back, or begin a new run"
+                )
+            self.state.load_state_dict(checkpoint["training"])
+            self._seconds_before = checkpoint["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this run, earlier sittings included up to their last checkpoint."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        self.directory.save_checkpoint(
+            {
+                "training": self.state.state_dict(),
+                "config": self.config.model_dump(),
+                "data": fingerprint(self.data),
+                "seconds": self.seconds,
+            }
+        )
+
+    def records(self) -> Iterator[Record]:
+        """Trains to the end: metrics, checkpoints and at last weights and result are written as it goes."""
+        self.save()
+        last_save = time.monotonic()
+        for record in self.training.run(self.state):
+            epoch = round(self.state.step / self.training.steps_per_epoch, 4)
+            line = {"kind": record.kind, "step": self.state.step, "epoch": epoch, "seconds": round(self.seconds, 3)}
+            self.directory.append_metrics({**line, **record.values})
+            if time.monotonic() - last_save >= self.config.checkpoint_seconds:
+                self.save()
+                last_save = time.monotonic()
+            yield record
+        self.save()
+        final = self.info.build()
+        kept = final_network(self.state).state_dict()
+        final.load_state_dict({name: kept[name] for name in final.state_dict()})  # without the auxiliary tower
+        save_weights(self.directory.path / "weights.safetensors", final, self.info)
+        self.directory.write_json("result.json", self._result())
+
+    def _split(self, rng: Generator) -> tuple[Subset, Subset]:
+        """Training and test images; where the source has no test part, a stratified share of the training images."""
+        config, data = self.config, self.data
+        train, rows = data.train, torch.arange(len(data.train))
+        test = None if data.test is None else Subset(data.test, torch.arange(len(data.test)))
+        if test is None:
+            rows, held_out = split(train.labels, max(1, round(config.test_share * len(train))), rng)
+            test = Subset(train, held_out)
+        if config.train_images is not None:
+            if config.train_images > len(rows):
+                raise UserError(
+                    f"--train-images {config.train_images}: there are only {len(rows)}; leave it out for all"
+                )
+            rows = rows[torch.randperm(len(rows), generator=rng)[: config.train_images]]
+        return Subset(train, rows), test
+
+    def _result(self) -> dict[str, Any]:
+        """`result.json`."""
+        config, last = self.config, self.state.history[-1]
+        return {
+            "space": config.space,
+            "code": config.code,
+            "recipe": config.recipe,
+            "geometry": {
+                "image_size": self.info.image_size,
+                "image_channels": self.info.image_channels,
+                "classes": len(self.info.classes),
+                "width": config.width,
+                "layers": config.layers,
+            },
+            "accuracy": last["accuracy"],
+            "top5": last["top5"],
+            "params": int(self.costs.params),
+            "flops": int(self.costs.flops),
+            "epochs": config.epochs,
+            "seed": config.seed,
+            "search": config.search,
+            "images": {
+                "training": len(self.training.images),
+                "test": self.test_images,
+                "test_part": "its own"
+                if self.data.test is not None
+                else f"{config.test_share:g} of the training images",
+                "skipped": list(self.data.skipped),
+            },
+            "seconds": round(self.seconds, 3),
+            "version": vaenas.__version__,
+        }
