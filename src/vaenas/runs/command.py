@@ -5,10 +5,9 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin
+from types import FrameType, TracebackType
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin, runtime_checkable
 
 import typer
 from pydantic import BaseModel
@@ -29,6 +28,7 @@ class Interrupted(BaseException):
         self.number = number
 
 
+@runtime_checkable
 class Run(Protocol):
     """A search or a training."""
 
@@ -39,7 +39,14 @@ class Run(Protocol):
     def save(self) -> None: ...
 
 
-class Progress(AbstractContextManager[Any], Protocol):
+@runtime_checkable
+class Progress(Protocol):
+    """A context manager that shows records."""
+
+    def __enter__(self) -> "Progress": ...
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
     def show(self, record: Record) -> None: ...
 
 

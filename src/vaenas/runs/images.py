@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -34,7 +34,10 @@ class Subset:
         return [self.batch(part) for part in torch.arange(n).chunk(-(-n // size))]
 
 
+@runtime_checkable
 class DataSettings(Protocol):
+    """The settings that say which images."""
+
     @property
     def data(self) -> str: ...
     @property

@@ -43,8 +43,9 @@ class TrainConfig(Recipe):
     @classmethod
     def _complete(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Settings that follow from others are written out, so that `config.yaml` says what was run."""
-        recipe = RECIPES.get(str(values.get("recipe", cls.model_fields["recipe"].default)))
-        values = {**(recipe.model_dump() if recipe else {}), **values}
+        # An unknown one is named by its own field's check, so the others need values.
+        recipe = RECIPES.get(str(values.get("recipe")), RECIPES["quick"])
+        values = {**recipe.model_dump(), **values}
         space = IMAGE_SPACES.get(str(values.get("space", cls.model_fields["space"].default)))
         for name in ("width", "layers"):
             if space is not None and values.get(name) is None:

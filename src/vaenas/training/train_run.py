@@ -178,9 +178,7 @@ class TrainRun:
             "images": {
                 "training": len(self.training.images),
                 "test": self.test_images,
-                "test_part": "its own"
-                if self.data.test is not None
-                else f"{config.test_share:g} of the training images",
+                "held_out": 0.0 if self.data.test is not None else config.test_share,  # of the training images
                 "skipped": list(self.data.skipped),
             },
             "seconds": round(self.seconds, 3),
