@@ -22,7 +22,7 @@ def test_the_paper_s_recipes() -> None:
         assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (epochs, batch, 0.5)
         assert (recipe.schedule, recipe.momentum, recipe.weight_decay) == ("linear", 0.9, 3e-5)
         assert recipe.inception
-        assert not (recipe.rand_augment or recipe.mixup or recipe.cutmix or recipe.cutout)  # "no other"
+        assert (recipe.rand_augment, recipe.mixup, recipe.cutmix, recipe.cutout) == (0, 0, 0, 0)  # "no other"
     assert RECIPES["imagenet-shufflenet"].dropout == 0.5
     assert RECIPES["imagenet-nasnet"].auxiliary == 0.4
     assert all(recipe.label_smoothing == 0.1 for recipe in RECIPES.values())

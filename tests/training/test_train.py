@@ -135,7 +135,7 @@ def test_a_weights_file_of_another_network_is_refused(tmp_path: Path) -> None:
     run = TrainRun(make_train_config({**SHUFFLENET, **SMALL, "epochs": "1"}), tmp_path / "run")
     list(run.records())
     file = tmp_path / "run" / "weights.safetensors"
-    network, info = load_weights(file)
+    _, info = load_weights(file)
     other = IMAGE_SPACES["shufflenet"].network(info.geometry, [[0]] * 5)
     save_weights(tmp_path / "other.safetensors", other, info)
     with pytest.raises(UserError, match=r"not those of architecture 3-5-7x-3"):

@@ -87,7 +87,7 @@ class SearchConfig(BaseModel):
     ranking_images: int = Field(1000, ge=1, description="images held out of training, to rank architectures")
     recalibration_images: int = Field(256, ge=2, description="training images for batch norm before each evaluation")
 
-    weights_learning_rate: float = Field(3e-3, gt=0, description="gradient: of Adam on the architecture weights")
+    weights_learning_rate: float = Field(0.02, gt=0, description="gradient: of Adam on the architecture weights")
     weights_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="gradient: share of the training images that the architecture weights learn from"
     )
