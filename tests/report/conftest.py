@@ -15,6 +15,29 @@ STAGES = ((0, 4), (4, 8), (8, 16), (16, 20))
 MakeRun = Callable[..., Path]
 
 
+NEVER_LEARN = ("uniform", "fair", "multinomial", "full")  # no updates of a sampler
+
+
+def as_gradient(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same as the gradient-based method writes them: no ε, no generations, but the architecture weights."""
+    rng, changed = np.random.default_rng(2), []
+    for record in records:
+        if record["kind"] == "train":
+            record = {k: v for k, v in record.items() if k != "epsilon"} | {"search_loss": record["loss"] + 0.1}
+        if record["kind"] == "train" and record["step"] % 500 == 0:
+            t = record["step"] / 3000
+            weights = {
+                "kind": "weights", "step": record["step"], "epoch": record["epoch"], "seconds": record["seconds"],
+                "entropy_of_weights": (math.log(4) * (1 - t) * rng.uniform(0.9, 1, SLOTS)).tolist(),
+                "distinct_so_far": int(400 * t), "derived": [0] * SLOTS, "parameter_free": 0.4 * t,
+                "params": int(1e5 * (2 - t)), "flops": 10**7,
+            }  # fmt: skip
+            changed.append(weights)
+        if record["kind"] != "generation":
+            changed.append(record)
+    return changed
+
+
 def make_records(sampler: str = "vae", updates: int = UPDATES) -> list[dict[str, Any]]:
     """What metrics.jsonl holds: training, `updates` updates, 10 generations, one comparison."""
     rng = np.random.default_rng(0)
@@ -28,7 +51,7 @@ def make_records(sampler: str = "vae", updates: int = UPDATES) -> list[dict[str,
              "lr": 0.5 * (1 - t), "epsilon": min(1.0, t * 0.8)}
         )  # fmt: skip
     sharp = rng.normal(size=(SLOTS, OPERATIONS))
-    learning = sampler not in ("uniform", "fair")
+    learning = sampler not in NEVER_LEARN
     for u in range(1, updates + 1 if learning else 1):
         logits = sharp * 0.45 * u
         marginals = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -83,7 +106,7 @@ def make_result(sampler: str = "vae") -> dict[str, Any]:
         "space": "shufflenet", "method": "one_shot", "sampler": sampler, "seed": 0, "best": pareto[-1],
         "pareto": pareto, "evaluated": 300,
         "evaluations": [{"accuracy": float(a), "flops": int(f)} for a, f in zip(accuracy, flops, strict=True)],
-        "draws": None if sampler in ("uniform", "fair") else draws, "seconds": 1990.0, "version": "0.1.0",
+        "draws": None if sampler in NEVER_LEARN else draws, "seconds": 1990.0, "version": "0.1.0",
     }  # fmt: skip
 
 
@@ -115,6 +138,8 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
         }  # fmt: skip
         (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         records = make_records(sampler, updates)
+        if settings.get("method") == "gradient":
+            records = as_gradient(records)
         if not finished:
             records = [r for r in records if r["kind"] in ("train", "update")]
         (run / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")

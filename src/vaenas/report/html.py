@@ -237,6 +237,8 @@ def _percent(share: float) -> str:
 
 
 def _millions(count: int | float) -> str:
+    if count < 1e6:
+        return f"{count / 1e3:.4g} K"
     return f"{count / 1e6:,.0f} M" if count >= 1e9 else f"{count / 1e6:.4g} M"
 
 

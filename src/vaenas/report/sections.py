@@ -13,7 +13,7 @@ from vaenas.report.figures import Summary, mean_difference, summarise
 from vaenas.report.run_data import OF_WEIGHTS, RunData, drawn_slots
 from vaenas.report.svg import to_svg
 
-Part = tuple[str, Figure, str] | str  # id, figure and caption (plain text), or why there is none
+Part = tuple[str, Figure, str] | str  # id, figure and caption (plain text), or why there is none ("": nothing to say)
 
 
 def sections(data: RunData) -> str:
@@ -24,6 +24,8 @@ def sections(data: RunData) -> str:
         blocks = []
         for make in makers:
             part = make(data)
+            if not part:
+                continue
             if isinstance(part, str):
                 blocks.append(f'<p class="absent">{html.escape(part)}</p>')
                 continue
@@ -35,7 +37,8 @@ def sections(data: RunData) -> str:
                 f"<figcaption><b>Figure {number}. {html.escape(headline)}.</b> {html.escape(rest)}</figcaption>"
                 "</figure>"
             )
-        parts.append(f"<section><h2>{title}</h2>{''.join(dict.fromkeys(blocks))}</section>")
+        if blocks:
+            parts.append(f"<section><h2>{title}</h2>{''.join(dict.fromkeys(blocks))}</section>")
     return "\n".join(parts)
 
 
@@ -214,7 +217,7 @@ def _architecture(data: RunData) -> Part:
 
 def _diversity(data: RunData) -> Part:
     if not data.gradient:
-        return "No figure of diversity: it is measured in the gradient-based search (Sec. 4.3)."
+        return ""  # a claim of Sec. 4.3, on the gradient-based search
     if not data.weights:
         return "No figure of diversity: metrics.jsonl has no weights record yet."
     runs = {_name(run, data.against): (run.weights, run.updates) for run in (data, *data.against)}
