@@ -7,9 +7,9 @@ of the architecture weights and one of the network weights. Two references, each
 final network: "alone", one training step of it in a plain PyTorch loop; "alone + w", the same and one forward and
 backward pass more, on another batch, that computes no gradient of its weights, which is what any step of w has to do.
 
-Peak memory is what the step holds at most beyond the weights: of tensors, counted by torch's allocator (CUDA) or its
-profiler (CPU). The last line is JSON with "ratio" (time of the path's step / "alone + w") and "memory" (peak of the
-path / peak of the stand-alone step).
+Peak memory is of tensors: weights, momentum and w of the whole network, and what the step holds at most beside them,
+counted by torch's allocator (CUDA) or its profiler (CPU). The last line is JSON with "ratio" (time of the path's step /
+"alone + w") and "memory" (peak of the path / peak of the stand-alone step).
 """
 
 import argparse
@@ -57,6 +57,14 @@ def peak_bytes(step: Callable[[], object]) -> int:
     return most
 
 
+def held_bytes(*holders: nn.Module | torch.optim.Optimizer) -> int:
+    """Weights, statistics and what optimizers keep of them."""
+    states = [holder.state_dict() for holder in holders]
+    tensors = [t for state in states for t in state.values() if isinstance(t, torch.Tensor)]
+    tensors += [t for state in states for kept in state.get("state", {}).values() for t in kept.values()]
+    return sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--space", choices=IMAGE_SPACES, default="nasnet")
@@ -93,8 +101,8 @@ def main() -> None:
         )  # fmt: skip
         return made, state
 
-    def alone(architecture: torch.Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
-        """One step of the final network in a plain loop, and the pass that a step of w needs."""
+    def alone(architecture: torch.Tensor) -> tuple[Callable[[], object], Callable[[], object], int]:
+        """One step of the final network in a plain loop, the pass that a step of w needs, and what is held."""
         final = image_space.network(geometry, [[o] for o in architecture.tolist()]).to(fabric.device)
         optimizer = sgd(final)
 
@@ -123,7 +131,7 @@ def main() -> None:
 
         train()  # momentum exists
         search_pass()
-        return train, search_pass
+        return train, search_pass, held_bytes(final, optimizer)
 
     rows = {}
     for way, words in WAYS.items():
@@ -139,14 +147,16 @@ def main() -> None:
                 architecture = state.upcoming[0]
             else:
                 architecture = space.uniform(1, torch.Generator().manual_seed(run))[0]
-            train, search_pass = alone(architecture)
+            train, search_pass, _ = alone(architecture)
             ours = seconds(lambda: next(steps))  # noqa: B023  # called at once
             times.append((ours, seconds(train), seconds(search_pass)))
             if run < 5:
                 if way == "path":
                     assert state.upcoming is not None
-                    train, _ = alone(state.upcoming[0])
-                peaks.append((peak_bytes(lambda: next(steps)), peak_bytes(train)))  # noqa: B023
+                    architecture = state.upcoming[0]
+                train, _, theirs = alone(architecture)
+                ours = held_bytes(state.network, state.optimizer, state.weights_optimizer)
+                peaks.append((ours + peak_bytes(lambda: next(steps)), theirs + peak_bytes(train)))  # noqa: B023
         step = statistics.median(a for a, _, _ in times)
         rows[way] = {
             "seconds": round(step, 4),

@@ -60,15 +60,11 @@ def run_of(name: str, seed: int, runs: Path) -> Path:
     return runs / f"{name.replace(' ', '-')}-seed{seed}"
 
 
-def search(name: str, seed: int, root: Path, runs: Path) -> None:
-    call("search", run_of(name, seed, runs), {**SEARCH, **SEARCHES[name], "seed": seed, "data-root": root})
+def search_and_train(name: str, seed: int, root: Path, runs: Path) -> None:
+    run, given = run_of(name, seed, runs), {"seed": seed, "data-root": root}
+    found = call("search", run, {**SEARCH, **SEARCHES[name], **given})["best"]["code"]
     print(f"{name}, seed {seed}: searched", flush=True)
-
-
-def train(name: str, seed: int, root: Path, runs: Path) -> None:
-    run = run_of(name, seed, runs)
-    found = json.loads((run / "result.json").read_text())["best"]["code"]
-    call("train", run.with_name(f"{run.name}-alone"), {**TRAIN, "seed": seed, "data-root": root}, found)
+    call("train", run.with_name(f"{run.name}-alone"), {**TRAIN, **given}, found)
     print(f"{name}, seed {seed}: trained alone", flush=True)
 
 
@@ -115,15 +111,14 @@ def main() -> None:
     options = parser.parse_args()
     if not options.summary:
         options.runs.mkdir(parents=True, exist_ok=True)
-        for stage in (search, train):
-            with ThreadPoolExecutor(2) as pool:
-                jobs = [
-                    pool.submit(stage, name, seed, options.data_root.resolve(), options.runs)
-                    for seed in options.seeds
-                    for name in SEARCHES
-                ]
-            for job in jobs:
-                job.result()
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [
+                pool.submit(search_and_train, name, seed, options.data_root.resolve(), options.runs)
+                for seed in options.seeds
+                for name in reversed(SEARCHES)  # the longest first
+            ]
+        for job in jobs:
+            job.result()
     summarise(options.runs)
 
 
