@@ -157,7 +157,10 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 def _require(path: Path, wanted: list[str], names: list[str]) -> None:
     for name in wanted:
         if names.count(name) != 1:
-            raise UserError(f"{path}: {names.count(name) or 'no'} columns {name!r}; it has {', '.join(names)}")
+            raise UserError(
+                f"{path}: {names.count(name) or 'no'} columns {name!r}; it has {', '.join(names)}; of a CSV of your own "
+                f"name the columns with --slots and --score"
+            )
 
 
 def _number(path: Path, line: int, name: str, text: str) -> float:
