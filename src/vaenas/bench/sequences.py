@@ -158,8 +158,8 @@ def _require(path: Path, wanted: list[str], names: list[str]) -> None:
     for name in wanted:
         if names.count(name) != 1:
             raise UserError(
-                f"{path}: {names.count(name) or 'no'} columns {name!r}; it has {', '.join(names)}; of a CSV of your own "
-                f"name the columns with --slots and --score"
+                f"{path}: {names.count(name) or 'no'} columns {name!r}; it has {', '.join(names)}; "
+                f"of a CSV of your own name the columns with --slots and --score"
             )
 
 
