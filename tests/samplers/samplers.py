@@ -5,9 +5,11 @@ from collections.abc import Callable
 from torch import Generator
 
 from vaenas.samplers.categorical import CategoricalSampler
+from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
+from vaenas.search.gradient import architecture_weights
 from vaenas.spaces.space import SearchSpace
 
 Make = Callable[[SearchSpace, Generator], Sampler]
@@ -20,5 +22,6 @@ LEARNED: dict[str, Make] = {
 SAMPLERS: dict[str, Make] = {
     "uniform": lambda space, rng: UniformSampler(space),
     "fair": lambda space, rng: FairSampler(space),
+    "multinomial": lambda space, rng: MultinomialSampler(space, architecture_weights(space)),
     **LEARNED,
 }
