@@ -290,6 +290,8 @@ def diversity(runs: Mapping[str, tuple[Records, Records]]) -> Figure:
         axes[2].plot(epochs, _percent(weights, "parameter_free"), **style)
         axes[3].plot(epochs, [r["params"] / 1e6 for r in weights], **style)
     axes[0].set_yscale("log")
+    for ticks in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
+        ticks(lambda value, _: f"{value:.1g}")
     axes[2].set_ylim(0, 103)
     for panel in (axes[1], axes[3]):
         panel.set_ylim(bottom=0)

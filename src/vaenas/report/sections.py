@@ -201,8 +201,8 @@ def _architecture(data: RunData) -> Part:
         return (
             "fig-architecture",
             draw_architecture(data.drawing),
-            "The best architecture, as the paper's Figs. 4 and 5 draw cells. Data flows from left to right: grey boxes "
-            "are the cell's inputs, the sums of its nodes and its output; each coloured block is the operation on one "
+            f"The {'derived' if data.gradient else 'best'} architecture. Data flows from left to right: grey boxes are "
+            "the cell's inputs, the sums of its nodes and its output; each coloured block is the operation on one "
             "edge (its number is below the symbol).",
         )
     slots = len(drawn_slots(data.drawing))
@@ -224,7 +224,7 @@ def _diversity(data: RunData) -> Part:
     return (
         "fig-diversity",
         figures.diversity(runs),
-        f"Diversity, the claims of Sec. 4.3 in numbers. Left: entropy per edge, mean over the "
+        f"Diversity. The claims of Section 4.3 in numbers; left: entropy per edge, mean over the "
         f"{len(data.weights[-1]['entropy_of_weights'])} edges, on a logarithmic axis; of softmax(w), whose range over "
         f"edges is the band, and, as a solid line beside a dashed one, of the learned sampler's draws: the lower, the "
         f"more the winner takes all. Then: different architectures trained so far; share of the derived network's "
