@@ -1,4 +1,4 @@
-"""`vaenas train`."""
+"""`vaenas train` and `vaenas export`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +7,8 @@ import typer
 import yaml
 
 from vaenas.errors import UserError
+from vaenas.export.export import ENDINGS
+from vaenas.export.export import export as write_export
 from vaenas.runs.command import to_its_end, unchanged, with_settings
 from vaenas.runs.directory import RunDirectory
 from vaenas.training.config import TrainConfig, make_train_config
@@ -62,3 +64,14 @@ def _chosen(code_or_run: str) -> dict[str, Any]:
         return {**found, "code": result["best"]["code"], "search": folder.resolve().name}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
         raise UserError(f"{folder}: not the folder of a search that ended ({error!r})") from None
+
+
+def export(
+    source: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A training's folder, or a file of weights.")],
+    form: Annotated[str, typer.Option("-f", "--format", metavar="|".join(ENDINGS), help="What to write.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside the weights.")] = None,
+) -> None:
+    """Write a trained network for others, with a model card (README.md) beside it."""
+    if form not in ENDINGS:
+        raise UserError(f"--format {form}: choose {', '.join(ENDINGS)}")
+    print(write_export(source, form, output))

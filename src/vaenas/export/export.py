@@ -1,0 +1,169 @@
+"""A trained network for others: ONNX, a plain state dict, timm, safetensors, each with a model card."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vaenas
+from vaenas.errors import UserError
+from vaenas.files import write_atomically
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks.supernet import Supernet
+from vaenas.networks.weights import NetworkInfo, load_weights
+
+ENDINGS = {"onnx": ".onnx", "torch": ".pt", "timm": ".safetensors", "safetensors": ".safetensors"}
+TOLERANCE = 1e-4  # largest difference of a logit between ONNX Runtime and PyTorch
+
+
+def weights_file(source: Path) -> Path:
+    """The weights of a training run's folder, or the file itself."""
+    return source / "weights.safetensors" if source.is_dir() else source
+
+
+def export(source: Path, kind: str, output: Path | None = None) -> Path:
+    """Writes the network in another form, and README.md, its model card, beside it.
+
+    Args:
+        source: a training run's folder, or a file that `networks.weights.save_weights` wrote.
+        kind: a key of `ENDINGS`. "torch" is a dictionary {"info", "state_dict"} that `torch.load(weights_only=True)`
+            reads; not a `torch.export` program, which other versions of torch need not read. "timm" and "safetensors"
+            are the weights' own file: `timm.create_model` builds from it (see `integrations.timm`).
+        output: the file; None = beside the weights, named after them.
+
+    Raises:
+        UserError: the weights are not whole, a package is missing, or the file cannot be written.
+    """
+    weights = weights_file(source)
+    network, info = load_weights(weights)
+    target = weights.with_suffix(ENDINGS[kind]) if output is None else output
+    if target.resolve() == weights.resolve():
+        target = weights  # nothing to do but the card
+    elif kind == "onnx":
+        write_atomically(target, _onnx(network, info))
+    elif kind == "torch":
+        buffer = io.BytesIO()
+        torch.save({"info": asdict(info), "state_dict": network.state_dict()}, buffer)
+        write_atomically(target, buffer.getvalue())
+    else:
+        write_atomically(target, weights.read_bytes())
+    write_atomically(target.with_name("README.md"), model_card(weights, network, info, target.name, kind).encode())
+    return target
+
+
+def metadata(info: NetworkInfo) -> dict[str, str]:
+    """What who feeds the network must know, as ONNX's metadata holds it."""
+    preprocessing = {
+        "layout": "NCHW", "channels": "RGB" if info.image_channels == 3 else "grey", "size": info.image_size,
+        "range": "pixels / 255, then (x - mean) / std", "mean": info.mean, "std": info.std,
+    }  # fmt: skip
+    return {
+        "preprocessing": json.dumps(preprocessing),
+        "classes": json.dumps(info.classes),
+        "architecture": json.dumps({name: getattr(info, name) for name in ("space", "code", "width", "layers")}),
+        "producer": f"vaenas {vaenas.__version__}",
+    }
+
+
+def _onnx(network: Supernet, info: NetworkInfo) -> bytes:
+    """The model's bytes, after ONNX Runtime has given PyTorch's logits for random images of batches 1 and 3."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"-f onnx needs {error.name}: pip install 'vaenas[onnx]'") from None
+    shape = (info.image_channels, info.image_size, info.image_size)
+    example = torch.zeros(2, *shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter about itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            network, (example,), dynamo=True, input_names=["images"], output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    for name, value in metadata(info).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = name, value
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    rng = torch.Generator().manual_seed(0)
+    for batch in (1, 3):
+        images = torch.randn(batch, *shape, generator=rng)
+        (ours,) = session.run(None, {"images": images.numpy()})
+        with torch.no_grad():
+            difference = float((torch.from_numpy(ours) - network(images)).abs().max())
+        if not difference <= TOLERANCE:
+            raise UserError(f"ONNX Runtime's logits differ from PyTorch's by {difference:.2g}: nothing was written")
+    return content
+
+
+def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, kind: str) -> str:
+    """README.md in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
+    result, config = _of_run(weights.parent, "result.json", json.loads), _of_run(weights.parent, "config.yaml", _yaml)
+    space = IMAGE_SPACES[info.space]
+    costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
+    unknown = "not recorded beside the weights"
+
+    def known(values: dict[str, Any], key: str) -> str:
+        return str(values[key]) if values.get(key) is not None else unknown
+
+    accuracy = f"{100 * result['accuracy']:.2f} % top 1, {100 * result['top5']:.2f} % top 5" if result else unknown
+    images = result.get("images", {})
+    load = {
+        "onnx": f'onnxruntime.InferenceSession("{name}").run(None, {{"images": images}})',
+        "torch": f'torch.load("{name}", weights_only=True)  # info, state_dict',
+        "timm": f'import timm, vaenas.integrations.timm\ntimm.create_model("vaenas", weights="{name}")',
+        "safetensors": f'vaenas.networks.weights.load_weights("{name}")  # network, info',
+    }[kind]
+    rows = {
+        "Architecture": f"`{info.code}`, space {info.space}, width {info.width:g}, {info.layers} layers",
+        "Input": f"{info.image_channels} × {info.image_size} × {info.image_size}; pixels / 255, then mean "
+        f"{_numbers(info.mean)}, standard deviation {_numbers(info.std)}",
+        "Classes": f"{len(info.classes)}: {', '.join(info.classes[:20])}{', ...' if len(info.classes) > 20 else ''}",
+        "Parameters": f"{int(costs.params):,}",
+        "Multiply-adds": f"{int(costs.flops):,}",
+        "Data": f"{Path(known(config, 'data')).name}, {images.get('training', '?')} images, tested on "
+        f"{images.get('test', '?')}",
+        "Recipe": f"{known(config, 'recipe')}, {known(config, 'epochs')} epochs, batch {known(config, 'batch_size')}, "
+        f"learning rate {known(config, 'learning_rate')}",
+        "Accuracy": accuracy,
+        "Seed": known(config, "seed"),
+        "Licence": "not stated: the weights are yours to license; mind the licence of the images",
+    }
+    table = "\n".join(f"| {what} | {text} |" for what, text in rows.items())
+    title = f"{info.space} network found by vaenas {vaenas.__version__}"
+    return (
+        f"---\ntags: [image-classification, vaenas]\n---\n\n# {title}\n\n"
+        f"| | |\n| --- | --- |\n{table}\n\n```python\n{load}\n```\n"
+    )
+
+
+def _of_run(folder: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """A file of the training run, or nothing where it is not there."""
+    try:
+        content = parse((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,106 @@
+"""What is exported answers as the network does, wherever it is read; what cannot be is said in one line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import timm
+import torch
+
+import vaenas.integrations.timm  # noqa: F401  # registers the name
+from tests.runs.command import call
+from vaenas.errors import UserError
+from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
+
+INFOS = {
+    "shufflenet": NetworkInfo("shufflenet", "3-5-7x-3", 16, 1, 0.125, 5, ("a", "b", "c"), (0.3,), (0.2,)),
+    "nasnet": NetworkInfo(
+        "nasnet", "33-33n-3snn-s7nnn-mm-nns-mnsn-nmsd5", 17, 3, 2, 3, ("a", "b"), (0.1, 0.2, 0.3), (0.2, 0.2, 0.2)
+    ),
+}
+
+
+def trained(folder: Path, info: NetworkInfo) -> torch.nn.Module:
+    """A network with weights and statistics of its own, saved in `folder`."""
+    torch.manual_seed(0)
+    network = info.build()
+    for _ in range(3):
+        network(torch.randn(8, info.image_channels, info.image_size, info.image_size))
+    save_weights(folder / "weights.safetensors", network, info)
+    return network.eval()
+
+
+def images(info: NetworkInfo, n: int) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(n)
+    return torch.randn(n, info.image_channels, info.image_size, info.image_size, generator=rng)
+
+
+@pytest.mark.parametrize("space", INFOS)
+def test_onnx_runtime_gives_the_network_s_logits_at_any_batch(space: str, tmp_path: Path) -> None:
+    info = INFOS[space]
+    network = trained(tmp_path, info)
+    assert call("export", tmp_path, "-f", "onnx") == 0
+    session = onnxruntime.InferenceSession(tmp_path / "weights.onnx")
+    for n in (1, 2, 7):
+        (ours,) = session.run(["logits"], {"images": images(info, n).numpy()})
+        with torch.no_grad():
+            assert torch.allclose(torch.from_numpy(ours), network(images(info, n)), atol=1e-4)
+    facts = {entry.key: entry.value for entry in onnx.load(tmp_path / "weights.onnx").metadata_props}
+    assert json.loads(facts["classes"]) == list(info.classes)
+    preprocessing = json.loads(facts["preprocessing"])
+    assert (preprocessing["mean"], preprocessing["std"]) == (list(info.mean), list(info.std))
+    assert preprocessing["channels"] == ("grey" if info.image_channels == 1 else "RGB")
+
+
+@pytest.mark.parametrize("space", INFOS)
+def test_torch_timm_and_safetensors_give_the_same_network(space: str, tmp_path: Path) -> None:
+    info = INFOS[space]
+    network, x = trained(tmp_path, info), images(info, 3)
+    with torch.no_grad():
+        expected = network(x)
+        assert call("export", tmp_path, "-f", "torch", "-o", tmp_path / "n.pt") == 0
+        content = torch.load(tmp_path / "n.pt", weights_only=True)
+        again = NetworkInfo(**content["info"]).build().eval()
+        again.load_state_dict(content["state_dict"])
+        assert torch.equal(again(x), expected)
+        assert (
+            call("export", tmp_path / "weights.safetensors", "-f", "safetensors", "-o", tmp_path / "n.safetensors") == 0
+        )
+        assert torch.equal(load_weights(tmp_path / "n.safetensors")[0](x), expected)
+        assert call("export", tmp_path, "-f", "timm", "-o", tmp_path / "t.safetensors") == 0
+        named = timm.create_model("vaenas", weights=tmp_path / "t.safetensors", num_classes=len(info.classes)).eval()
+        assert torch.equal(named(x), expected)
+    config = timm.data.resolve_model_data_config(named)
+    assert (config["mean"], config["std"], config["input_size"]) == (info.mean, info.std, tuple(x.shape[1:]))
+    with pytest.raises(UserError, match=r"num_classes 7: the network in .* has"):
+        timm.create_model("vaenas", weights=tmp_path / "t.safetensors", num_classes=7)
+    card = (tmp_path / "README.md").read_text()
+    assert info.code in card
+    assert "not recorded beside the weights" in card  # no result.json, so no accuracy is made up
+
+
+def test_what_cannot_be_exported_is_one_line_and_nothing_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = INFOS["shufflenet"]
+    trained(tmp_path, info)
+    (tmp_path / "old.pt").write_bytes(b"old")
+    torch.manual_seed(1)
+    other = replace(info, code="5-5-55-5")
+    save_weights(tmp_path / "other.safetensors", other.build(), info)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "weights.safetensors").read_bytes()[:99])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for words, said in (
+        ([tmp_path, "-f", "tflite"], "--format tflite: choose onnx, torch, timm, safetensors"),
+        ([tmp_path / "other.safetensors", "-f", "torch", "-o", tmp_path / "old.pt"], "not those of architecture"),
+        ([tmp_path / "cut.safetensors", "-f", "torch", "-o", tmp_path / "old.pt"], "not a file of weights"),
+        ([tmp_path / "none", "-f", "torch"], "no weights at"),
+        ([tmp_path, "-f", "torch", "-o", tmp_path / "no" / "folder.pt"], "cannot write"),
+    ):
+        assert call("export", *words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
