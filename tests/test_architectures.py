@@ -83,7 +83,7 @@ def test_nasbench101_has_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
         (["show", "--genotype", DARTS_V2, "--space", "shufflenet"], "--genotype: space shufflenet has none"),
         (["show", CODES["nasnet"], "--width", "7"], "width 7"),
         (["show", CODES["shufflenet"], "--layers", "12"], "layers 12: space shufflenet takes multiples of 5"),
-        (["draw", "3-3p-s31", "-o", "cell.pdf"], "--output cell.pdf: must end in .svg or .png"),
+        (["draw", "3-3p-s31", "-o", "cell.pdf"], "cell.pdf: a picture must end in .svg or .png"),
         (["draw", "3-3p-s31", "-o", "no/folder/cell.svg"], "cannot write no/folder/cell.svg"),
         (["draw", "3-3p-s31"], "--output"),
     ],

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from matplotlib.figure import Figure
 
 from vaenas.errors import UserError
 from vaenas.files import write_atomically
@@ -193,12 +194,22 @@ def draw(
     """Draw an architecture: cells as graphs, sequences as blocks in stages."""
     from vaenas.report import draw_architecture
 
-    kind = output.suffix.lower().removeprefix(".")
-    if kind not in ("svg", "png"):
-        raise UserError(f"--output {output}: must end in .svg or .png")
+    check_picture(output)
     chosen = choose(code, space, genotype, layers, width, image_size, classes)
-    buffer = io.BytesIO()
-    figure = draw_architecture(chosen.drawing())
-    figure.savefig(buffer, format=kind, dpi=150, facecolor="white", metadata={"Date": None} if kind == "svg" else None)
-    write_atomically(output, buffer.getvalue())
+    write_figure(output, draw_architecture(chosen.drawing()))
     print(output)
+
+
+def check_picture(path: Path) -> str:
+    """How the path ends, "svg" or "png"; raises `UserError` if it ends otherwise."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("svg", "png"):
+        raise UserError(f"{path}: a picture must end in .svg or .png")
+    return kind
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Writes a figure atomically, on white."""
+    kind, buffer = check_picture(path), io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=150, facecolor="white", metadata={"Date": None} if kind == "svg" else None)
+    write_atomically(path, buffer.getvalue())

@@ -11,9 +11,9 @@ import vaenas
 from vaenas.architectures import draw, show
 from vaenas.bench.commands import app as bench
 from vaenas.errors import UserError
+from vaenas.network_commands import evaluate, export, train
 from vaenas.runs.command import INTERRUPTED, Interrupted, to_its_end, unchanged, with_settings
 from vaenas.runs.config import SearchConfig, make_config
-from vaenas.train_command import export, train
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -73,6 +73,7 @@ def search(
 with_settings(search, SearchConfig)
 app.command()(search)
 app.command()(train)
+app.command("eval")(evaluate)
 app.command()(export)
 app.command()(draw)
 app.command()(show)

@@ -106,6 +106,20 @@ def _onnx(network: Supernet, info: NetworkInfo) -> bytes:
     return content
 
 
+def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
+    """{"onnx": what runs the exported model}, or nothing where there is none or no ONNX Runtime."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return {}
+    if not path.is_file():
+        return {}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # the same for both
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return {"onnx": lambda images: session.run(None, {"images": images.numpy()})}
+
+
 def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, kind: str) -> str:
     """README.md in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
     result, config = _of_run(weights.parent, "result.json", json.loads), _of_run(weights.parent, "config.yaml", _yaml)

@@ -258,6 +258,26 @@ def draws(learned: Summary, uniform: Summary, points: tuple[Sequence[float], Seq
     return figure
 
 
+@rc_context(STYLE)
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Confusion matrix: one row per label, one column per guess, shares of the label's images; at most 30 are named."""
+    counts = np.array(matrix, dtype=float)
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(WIDTH, WIDTH * 0.8), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.grid(False)
+    axes.set(xlabel="Guess", ylabel="Label")
+    if len(classes) <= 30:
+        axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
+    if len(classes) <= 15:
+        for (row, column), share in np.ndenumerate(shares):
+            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=PAPER if share > 50 else INK)
+    figure.colorbar(image, ax=axes, label="Share of the label's images (%)", shrink=0.7)
+    return figure
+
+
 FLOOR = 1e-3  # nats: what is drawn of an entropy that is 0 on a logarithmic axis
 
 

@@ -1,0 +1,70 @@
+"""What a trained network is worth: accuracy, calibration, confusion, and its latency on this machine."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of n images and k classes; shares in [0, 1]."""
+
+    top1: float
+    top5: float  # of fewer than five classes: of all, so 1
+    per_class: list[float | None]  # top-1 of each class's images; None for a class without any
+    calibration_error: float  # expected: mean |accuracy - confidence| over bins, weighted by their images
+    confusion: list[list[int]]  # [label][guess]
+    images: int
+
+
+def quality(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Quality:
+    """The figures of a network's answers."""
+    n, k = logits.shape
+    confidence, guessed = logits.softmax(-1).max(-1)
+    right = guessed == labels
+    five = (logits.topk(min(5, k)).indices == labels[:, None]).any(-1)
+    confusion = torch.zeros(k, k, dtype=torch.int64)
+    confusion.index_put_((labels, guessed), torch.ones(n, dtype=torch.int64), accumulate=True)
+    per_class = [float(row[c] / row.sum()) if row.sum() else None for c, row in enumerate(confusion.double())]
+    bins = (confidence * BINS).long().clamp(max=BINS - 1)
+    gaps = [
+        abs(float(right[bins == b].double().mean() - confidence[bins == b].double().mean())) * int((bins == b).sum())
+        for b in bins.unique().tolist()
+    ]
+    return Quality(
+        int(right.sum()) / n, int(five.sum()) / n, per_class, sum(gaps) / n, confusion.tolist(), n
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one forward pass on this machine."""
+
+    batch: int
+    median: float
+    p95: float
+
+
+def latency(run: Callable[[Tensor], object], shape: tuple[int, int, int], batch: int, runs: int = 50) -> Latency:
+    """Times `run` on random images (batch, *shape), the first five passes left out."""
+    images, times = torch.randn(batch, *shape), []
+    for i in range(-5, runs):
+        start = time.perf_counter()
+        run(images)
+        if i >= 0:
+            times.append(1000 * (time.perf_counter() - start))
+    return Latency(batch, statistics.median(times), statistics.quantiles(times, n=20)[-1])
+
+
+@torch.inference_mode()
+def logits_of(network: nn.Module, batches: list[Tensor]) -> Float[Tensor, "n k"]:
+    """The network's answers to batches of normalised images, in evaluation mode."""
+    network.eval()
+    return torch.cat([network(images).float().cpu() for images in batches])

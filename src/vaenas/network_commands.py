@@ -1,0 +1,149 @@
+"""`vaenas train`, `vaenas eval` and `vaenas export`: what comes after a search."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from vaenas.architectures import check_picture, write_figure
+from vaenas.errors import UserError
+from vaenas.export.export import ENDINGS, onnx_runner, weights_file
+from vaenas.export.export import export as write_export
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks.weights import load_weights
+from vaenas.runs.command import to_its_end, unchanged, with_settings
+from vaenas.runs.directory import RunDirectory
+from vaenas.training.config import TrainConfig, make_train_config
+
+OF_SEARCH = ("space", "width", "layers", "data", "data_root", "skip_bad_images", "image_size")
+
+
+def train(
+    code_or_run: Annotated[
+        str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or the run that found one.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Run directory (default: a new one under runs/).")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; options given here come first.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this training.")] = None,
+    **options: Any,
+) -> None:
+    """Train one architecture from scratch; every setting may stand in the YAML file, too."""
+    from vaenas.progress import TrainProgress, print_trained
+    from vaenas.training.train_run import TrainRun
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is not None:
+        if code_or_run is not None or output not in (None, resume):
+            raise UserError(f"--resume {resume}: a resumed run keeps its architecture and folder; leave the others out")
+        settings, folder = unchanged(resume, given, config, make_train_config), resume
+    else:
+        if code_or_run is not None:
+            given = {**_chosen(code_or_run), **given}
+        settings = make_train_config(given, config)
+        names = ["train", *(f"train-{i}" for i in range(2, 1000))]
+        folder = output or next(p for p in (Path("runs", name) for name in names) if not p.exists())
+    to_its_end(
+        "train", lambda: TrainRun(settings, folder, resume is not None), TrainProgress, folder, resume is not None
+    )
+    print_trained(RunDirectory(folder))
+
+
+with_settings(train, TrainConfig)
+
+
+def _chosen(code_or_run: str) -> dict[str, Any]:
+    """The settings that an architecture, or the search that found it, decides."""
+    folder = Path(code_or_run)
+    if not folder.is_dir():
+        return {"code": code_or_run}
+    directory = RunDirectory(folder)
+    result = directory.result()
+    if result is None:
+        raise UserError(f"{folder}: no result.json: the search has not ended; resume it first")
+    try:
+        settings = yaml.safe_load(directory.config_file.read_text(encoding="utf-8"))
+        found = {name: settings[name] for name in OF_SEARCH if settings.get(name) is not None}
+        return {**found, "code": result["best"]["code"], "search": folder.resolve().name}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
+        raise UserError(f"{folder}: not the folder of a search that ended ({error!r})") from None
+
+
+def export(
+    source: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A training's folder, or a file of weights.")],
+    form: Annotated[str, typer.Option("-f", "--format", metavar="|".join(ENDINGS), help="What to write.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside the weights.")] = None,
+) -> None:
+    """Write a trained network for others, with a model card (README.md) beside it."""
+    if form not in ENDINGS:
+        raise UserError(f"--format {form}: choose {', '.join(ENDINGS)}")
+    print(write_export(source, form, output))
+
+
+def evaluate(
+    source: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A training's folder, or a file of weights.")],
+    data: Annotated[str, typer.Option(help="builtin, cifar10, or a folder with train/ and val/.")] = "builtin",
+    data_root: Annotated[Path | None, typer.Option(help="Where CIFAR-10 is.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, also the larger one of the latency.")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here: FILE.svg or .png.")] = None,
+) -> None:
+    """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
+    from vaenas.data import Augment, load
+    from vaenas.evaluation.final import latency, logits_of, quality
+    from vaenas.report.figures import confusion
+
+    if picture is not None:
+        check_picture(picture)
+    network, info = load_weights(weights_file(source))
+    folder = data not in ("builtin", "cifar10")
+    images = load(data, data_root, info.image_size if folder else None)
+    test = images.test
+    if test is None:
+        raise UserError(f"--data {data}: it has no test part (val/), so there is nothing to test on")
+    if tuple(test.classes) != info.classes:
+        named = next((c for c in (*info.classes, *test.classes) if c not in info.classes or c not in test.classes), "")
+        raise UserError(
+            f"--data {data}: its {len(test.classes)} classes are not the network's {len(info.classes)}"
+            + (f"; {named!r} is in one alone" if named else "; their order differs")
+        )
+    if (test.image_size, test.channels) != (info.image_size, info.image_channels):
+        raise UserError(
+            f"--data {data}: images of {test.channels} x {test.image_size} pixels; the network takes "
+            f"{info.image_channels} x {info.image_size}"
+        )
+    plain = Augment(info.mean, info.std).plain
+    parts = torch.arange(len(test)).split(batch_size)
+    logits = torch.cat([logits_of(network, [plain(test.batch(rows)[0])]) for rows in parts])
+    figures = asdict(quality(logits, test.labels))
+    space = IMAGE_SPACES[info.space]
+    costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
+    shape = (info.image_channels, info.image_size, info.image_size)
+    runners = {"torch": lambda x: logits_of(network, [x])} | onnx_runner(weights_file(source).with_suffix(".onnx"))
+    figures |= {"params": int(costs.params), "flops": int(costs.flops), "classes": list(info.classes)}
+    figures["latency_ms"] = {
+        name: [asdict(latency(run, shape, batch)) for batch in dict.fromkeys((1, batch_size))]
+        for name, run in runners.items()
+    }
+    if picture is not None:
+        write_figure(picture, confusion(figures["confusion"], info.classes))
+    if as_json:
+        print(json.dumps(figures))
+        return
+    table = Table(show_header=False)
+    table.add_row("images", f"{figures['images']:,}")
+    for name in ("top1", "top5", "calibration_error"):
+        table.add_row(name.replace("_", " "), f"{100 * figures[name]:.2f} %")
+    for name, share in zip(info.classes, figures["per_class"], strict=True):
+        table.add_row(f"  {name}", "no images" if share is None else f"{100 * share:.2f} %")
+    table.add_row("parameters", f"{figures['params']:,}")
+    table.add_row("multiply-adds", f"{figures['flops']:,}")
+    for name, rows in figures["latency_ms"].items():
+        for row in rows:
+            table.add_row(f"latency, {name}, batch {row['batch']}", f"{row['median']:.2f} ms, p95 {row['p95']:.2f} ms")
+    Console().print(table)
