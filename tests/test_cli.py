@@ -29,7 +29,8 @@ OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where t
     "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5, "label_smoothing": 0.2,
     "clip_norm": 2.0, "padding": 3, "cutout": 5, "vae": "literal", "vae_interval": 0.5, "ranking_size": 5,
     "keep_ratio": 0.125, "vae_iterations": 11, "kl_weight": 0.75, "free_bits": 0.375, "epsilon_inc": 0.01,
-    "epsilon_limit": 0.9, "ranking_images": 99, "recalibration_images": 77, "population": 12, "generations": 2,
+    "epsilon_limit": 0.9, "train_images": 50, "ranking_images": 99, "recalibration_images": 77,
+    "weights_learning_rate": 0.03, "weights_share": 0.25, "population": 12, "generations": 2,
     "top_k": 4, "mutation_prob": 0.3, "log_interval": 6, "checkpoint_seconds": 3.5,
 }  # fmt: skip
 
@@ -198,13 +199,13 @@ def test_the_test_set_stays_untouched(
     run: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same bits come out where there is no test set at all."""
-    load = search_run.load
+    load_data = search_run.load_data
 
     def without_test(*args: Any) -> ImageData:
-        data = load(*args)
+        data = load_data(*args)
         assert data.test is not None
         return dataclasses.replace(data, test=None)
 
-    monkeypatch.setattr(search_run, "load", without_test)
+    monkeypatch.setattr(search_run, "load_data", without_test)
     assert call("search", "--data", pictures, "--output", tmp_path / "run", *TINY) == 0
     assert_same_end(run, tmp_path / "run")

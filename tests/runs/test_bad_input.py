@@ -49,8 +49,11 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 
 
 BAD_OPTIONS = {
-    "space": (["--space", "nasnet"], "--space: 'nasnet' .* 'shufflenet'"),
-    "sampler": (["--sampler", "vea"], "--sampler: 'vea' .* 'vae', 'categorical', 'uniform' or 'fair'"),
+    "space": (["--space", "resnet"], "--space: 'resnet' .* 'shufflenet' or 'nasnet'"),
+    "sampler": (
+        ["--sampler", "vea"],
+        "--sampler: 'vea' .* 'vae', 'categorical', 'uniform', 'fair', 'multinomial' or 'full'",
+    ),
     "typo": (["--epoch", "3"], "--epoch"),
     "unknown option": (["--colour", "red"], "--colour"),
     "no value": (["--epochs"], "--epochs"),
