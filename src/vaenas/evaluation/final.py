@@ -1,13 +1,14 @@
 """What a trained network is worth: accuracy, calibration, confusion, and its latency on this machine."""
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+
+from vaenas.networks.latency import timed
 
 BINS = 15  # of confidence, for the calibration error (Guo et al. 2017)
 
@@ -54,12 +55,8 @@ class Latency:
 
 def latency(run: Callable[[Tensor], object], shape: tuple[int, int, int], batch: int, runs: int = 50) -> Latency:
     """Times `run` on random images (batch, *shape), the first five passes left out."""
-    images, times = torch.randn(batch, *shape), []
-    for i in range(-5, runs):
-        start = time.perf_counter()
-        run(images)
-        if i >= 0:
-            times.append(1000 * (time.perf_counter() - start))
+    images = torch.randn(batch, *shape)
+    times = timed(lambda: run(images), runs)
     return Latency(batch, statistics.median(times), statistics.quantiles(times, n=20)[-1])
 
 

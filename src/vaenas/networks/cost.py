@@ -27,16 +27,20 @@ class AdditiveCost:
     Exact where a slot's operation changes nobody else's shapes, as in the ShuffleNet-like and NASNet-like spaces.
     """
 
-    table: Int64[Tensor, "2 s k"]  # multiply-adds, parameters
-    constant: Int64[Tensor, "2"]  # stem, last convolution, classifier
+    table: Int64[Tensor, "m s k"]  # multiply-adds, parameters; perhaps nanoseconds (`networks/latency.py`)
+    constant: Int64[Tensor, "m"]  # stem, last convolution, classifier
+
+    def totals(self, population: Population) -> Int64[Tensor, "m n"]:
+        """All the costs of (n, s), in one gather."""
+        chosen = self.table[:, torch.arange(population.shape[1]), population]  # (m, n, s)
+        return chosen.sum(-1) + self.constant[:, None]
 
     def __call__(self, population: Population) -> Costs:
-        """Costs of (n, s), in one gather."""
-        chosen = self.table[:, torch.arange(population.shape[1]), population]  # (2, n, s)
-        return Costs(*(chosen.sum(-1) + self.constant[:, None]))
+        """Multiply-adds and parameters of (n, s)."""
+        return Costs(*self.totals(population)[:2])
 
     def cheapest(self, which: int) -> tuple[Int64[Tensor, "s"], int]:
-        """The architecture with the fewest multiply-adds (`which` = 0) or parameters (1), and that number."""
+        """The architecture with the fewest multiply-adds (`which` = 0), parameters (1), nanoseconds (2); the number."""
         values, architecture = self.table[which].min(-1)
         return architecture, int(values.sum() + self.constant[which])
 
@@ -51,6 +55,48 @@ def count(module: nn.Module, *inputs: Tensor) -> tuple[int, int]:
     return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())
 
 
+@dataclass(frozen=True)
+class Placed:
+    """What a supernet holds, each at its place; and one valid path through it."""
+
+    path: list[int]  # an operation for each slot
+    entries: list[tuple[int, int, nn.Module, Tensor]]  # slot, operation, its module, an input of its shape
+
+    def table(self, measure: Callable[[nn.Module, Tensor], Sequence[int]], rows: int) -> Int64[Tensor, "m s k"]:
+        """The `rows` numbers that `measure` gives for each operation; of layers that share a slot they add up."""
+        table = torch.full((rows, len(self.path), max(o for _, o, _, _ in self.entries) + 1), ABSENT)
+        known: dict[tuple[str, torch.Size], Tensor] = {}  # modules that print alike are alike: a cell's repeats, mostly
+        for slot, operation, _, _ in self.entries:
+            table[:, slot, operation] = 0
+        for slot, operation, module, x in self.entries:
+            key = str(module), x.shape
+            if key not in known:
+                known[key] = torch.tensor(measure(module, x))
+            table[:, slot, operation] += known[key]
+        return table
+
+
+def place(supernet: Supernet, image: Tensor, slots: Sequence[int] | None = None) -> Placed:
+    """Every operation of a supernet with the input that it gets from `image` (1, c, h, w).
+
+    Args:
+        slots: the slot of each layer, where layers share one. None: every layer is a slot.
+    """
+    layers = [layer for layer in supernet.layers if isinstance(layer, ChoiceLayer)]
+    slots = slots or range(len(layers))
+    path = [0] * (max(slots) + 1)
+    for slot, layer in zip(slots, layers, strict=True):
+        path[slot] = layer.held[-1]  # the first one may be "none", which would leave the layer out
+    inputs: list[Tensor] = []
+    hooks = [layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in layers]
+    with torch.no_grad():
+        supernet(image, torch.tensor(path))
+    for hook in hooks:
+        hook.remove()
+    placed = zip(slots, layers, inputs, strict=True)
+    return Placed(path, [(slot, o, layer.operations[str(o)], x) for slot, layer, x in placed for o in layer.held])
+
+
 def additive_cost(build: Callable[[], Supernet], slots: Sequence[int] | None = None) -> AdditiveCost:
     """The cost table of the supernet that `build` makes: every operation counted once, at its place.
 
@@ -62,32 +108,10 @@ def additive_cost(build: Callable[[], Supernet], slots: Sequence[int] | None = N
     with torch.device("meta"):
         supernet = build().eval()
         image = torch.empty(1, *supernet.input_shape)
-    layers = [layer for layer in supernet.layers if isinstance(layer, ChoiceLayer)]
-    slots = slots or range(len(layers))
-    path = [0] * (max(slots) + 1)
-    for slot, layer in zip(slots, layers, strict=True):
-        path[slot] = layer.held[-1]  # the first one may be "none", which would leave the layer out
-
-    inputs: list[Tensor] = []
-    hooks = [layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in layers]
-    total = count(supernet, image, torch.tensor(path))
-    for hook in hooks:
-        hook.remove()
-
-    table = torch.full((2, len(path), max(max(layer.held) for layer in layers) + 1), ABSENT)
-    for slot, layer in zip(slots, layers, strict=True):
-        table[:, slot, list(layer.held)] = 0
-    known: dict[tuple[str, torch.Size], Tensor] = {}  # modules that print alike are alike: a cell's repeats, mostly
-    for slot, layer, x in zip(slots, layers, inputs, strict=True):
-        for operation in layer.held:
-            module = layer.operations[str(operation)]
-            key = str(module), x.shape
-            if key not in known:
-                known[key] = torch.tensor(count(module, x))
-            table[:, slot, operation] += known[key]
-    on_path = table[:, torch.arange(len(path)), torch.tensor(path)].sum(-1)
-    everything_else = sum(p.numel() for p in supernet.parameters()) - sum(
-        p.numel() for x in layers for p in x.parameters()
-    )
-    constant = torch.tensor([total[0] - int(on_path[0]), everything_else])
+    placed = place(supernet, image, slots)
+    table = placed.table(count, 2)
+    path = torch.tensor(placed.path)
+    on_path = table[0, torch.arange(len(path)), path].sum()
+    parameters = [sum(p.numel() for p in module.parameters()) for module in (supernet, supernet.layers)]
+    constant = torch.tensor([count(supernet, image, path)[0] - int(on_path), parameters[0] - parameters[1]])
     return AdditiveCost(table, constant)

@@ -47,6 +47,7 @@ class ImageSpace:
         drawing: (geometry, architecture (s,)) -> what `report.draw_architecture` draws.
         width, layers: of a search on two CPU cores, the defaults.
         none: the operation that means "no edge"; a space with one has rules of validity.
+        slots: geometry -> the slot of each of the network's layers, where layers share one; else None.
     """
 
     geometry: Callable[[int, int, int, float, int], Any]
@@ -57,6 +58,7 @@ class ImageSpace:
     width: float
     layers: int
     none: int | None = None
+    slots: Callable[[Any], Sequence[int] | None] = lambda geometry: None
 
 
 def _nasnet_geometry(image_size: int, image_channels: int, classes: int, width: float, layers: int) -> NASNetGeometry:
@@ -84,5 +86,6 @@ IMAGE_SPACES = {
         width=8,
         layers=5,
         none=nasnet.NONE,
+        slots=lambda geometry: geometry.layer_slots,
     ),
 }

@@ -136,7 +136,7 @@ class NASNetCost(AdditiveCost):
     """`AdditiveCost` of the NASNet-like space, where "none" costs nothing and every node needs something else."""
 
     def cheapest(self, which: int) -> tuple[Int64[Tensor, "s"], int]:
-        """The valid architecture with the fewest multiply-adds (`which` = 0) or parameters (1), and that number."""
+        """The valid architecture with the least of cost `which`, as in `AdditiveCost`, and that number."""
         architecture = torch.full((SLOTS,), NONE)
         start = 0
         for length in nasnet_space().groups:
@@ -144,7 +144,7 @@ class NASNetCost(AdditiveCost):
             edge, operation = divmod(int(costs.argmin()), costs.shape[1])
             architecture[start + edge] = NONE + 1 + operation
             start += length
-        return architecture, int(self(architecture[None])[which])
+        return architecture, int(self.totals(architecture[None])[which])
 
 
 def nasnet_cost(geometry: NASNetGeometry) -> NASNetCost:

@@ -25,7 +25,19 @@ def parse_count(value: Any) -> Any:
         return value
 
 
+def parse_milliseconds(value: Any) -> Any:
+    """ "8ms", "500us", "0.1s" or 8 -> milliseconds; anything else is left for the validation to name."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*(us|ms|s|)\s*", value, re.IGNORECASE) if isinstance(value, str) else None
+    if match is None:
+        return value
+    try:
+        return float(match[1]) * {"us": 1e-3, "ms": 1.0, "": 1.0, "s": 1e3}[match[2].lower()]
+    except ValueError:
+        return value
+
+
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**63)]
+Milliseconds = Annotated[float, BeforeValidator(parse_milliseconds), Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 
@@ -61,6 +73,9 @@ class SearchConfig(BaseModel):
     )
     max_flops: Count | None = Field(None, description="limit on multiply-adds, such as 300M")
     max_params: Count | None = Field(None, description="limit on parameters, such as 3.5M")
+    max_latency: Milliseconds | None = Field(
+        None, description="limit on the time of one image on this device, such as 8ms"
+    )
 
     epochs: int = Field(8, ge=1, description="of supernet training")
     batch_size: int = Field(64, ge=2, description="images a step")

@@ -1,5 +1,6 @@
 """A search as a run: builds the rooms from the settings, iterates, writes down, resumes."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,9 +13,11 @@ from torch import Generator
 
 import vaenas
 from vaenas.data import Augment, ImageData, split
+from vaenas.data.cache import cache_dir
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, RunDirectory
 from vaenas.runs.images import Subset, check_device, fingerprint, load_data
@@ -61,7 +64,14 @@ class SearchRun:
             train.image_size, train.channels, len(train.classes), config.width, config.layers
         )
         self.space, self.cost = self.image_space.space(self.geometry), self.image_space.cost(self.geometry)
-        self.limits = Limits(self.cost, config.max_flops, config.max_params)
+        self.latency: LatencyTable | None = None
+        if config.max_latency is not None:
+            self.latency = self._latency(fabric.device, directory / "latency.json" if resume else None)
+            self.cost = self.latency.added_to(self.cost)
+        self.limits = Limits(
+            self.cost, config.max_flops, config.max_params,
+            None if config.max_latency is None else round(1e6 * config.max_latency),
+        )  # fmt: skip
         needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
         self.limits.check(self.space, uniform_proposals(self.space, config.seed), needed)
 
@@ -100,6 +110,8 @@ class SearchRun:
 
         self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
         self.directory.lock()
+        if self.latency is not None and not resume:
+            self.directory.write_json("latency.json", self.latency.to_json())
         if resume and (checkpoint := self.directory.load_checkpoint()) is not None:
             for name, value in checkpoint["config"].items():
                 if value != getattr(config, name):
@@ -115,6 +127,17 @@ class SearchRun:
             self.state.load_state_dict(checkpoint["search"])
             self._seconds_before = checkpoint["seconds"]
         self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, MEND)
+
+    def _latency(self, device: torch.device, saved: Path | None) -> LatencyTable:
+        """The table of this device; a resumed run keeps the one that it began with, to the bit."""
+        if saved is None:
+            return latency_table(self.config.space, self.geometry, device, cache_dir())
+        try:
+            return LatencyTable.from_json(json.loads(saved.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{saved}: cannot read the run's latencies ({error}): put it back, or begin a new run"
+            ) from None
 
     @property
     def seconds(self) -> float:
@@ -182,19 +205,20 @@ class SearchRun:
             new = state.archive.missing(state.compared.population)
             population = torch.cat([population, new])
             scores = torch.cat([scores, state.compared.lookup(new)])
-        costs = self.cost(population)
+        costs, totals = self.cost(population), self.cost.totals(population)
         order = costs.flops.argsort(stable=True)
         front = order[pareto_front(scores, costs.flops)[order]].tolist()
         codes = self.space.encode(population)
 
         def entry(i: int) -> dict[str, Any]:
-            return {
+            facts = {
                 "architecture": population[i].tolist(),
                 "code": codes[i],
                 "accuracy": float(scores[i]),
                 "flops": int(costs.flops[i]),
                 "params": int(costs.params[i]),
             }
+            return facts if self.latency is None else {**facts, "latency_ms": int(totals[2, i]) / 1e6}
 
         return {
             "space": config.space,
@@ -210,6 +234,7 @@ class SearchRun:
             "evaluated": len(scores),
             "evaluations": [{"accuracy": float(s), "flops": int(f)} for s, f in zip(scores, costs.flops, strict=True)],
             "draws": self._draws(),
+            "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
             "images": {"training": len(self.search.images), "skipped": list(self.data.skipped)},
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,

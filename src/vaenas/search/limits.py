@@ -22,6 +22,14 @@ def readable(count: int | float) -> str:
     return str(count)
 
 
+# What can be bounded, in the order of a cost's rows: option, unit, and how a number of it is written.
+BOUNDS: tuple[tuple[str, str, Callable[[int | float], str]], ...] = (
+    ("--max-flops", "multiply-adds", readable),
+    ("--max-params", "parameters", readable),
+    ("--max-latency", "latency", lambda nanoseconds: f"{nanoseconds / 1e6:.4g}ms"),
+)
+
+
 @dataclass(frozen=True)
 class Limits:
     """Upper bounds, each inclusive; None = no bound."""
@@ -29,41 +37,48 @@ class Limits:
     cost: AdditiveCost
     max_flops: int | None = None
     max_params: int | None = None
+    max_latency: int | None = None  # nanoseconds; needs a cost that knows them
+
+    @property
+    def bounds(self) -> tuple[int | None, ...]:
+        return self.max_flops, self.max_params, self.max_latency
 
     def accept(self, population: Population) -> Bool[Tensor, "n"]:
         """Which architectures keep all the bounds."""
-        costs = self.cost(population)
         good = torch.ones(len(population), dtype=torch.bool)
-        for value, bound in zip(costs, (self.max_flops, self.max_params), strict=True):
+        for values, bound in zip(self.cost.totals(population), self.bounds, strict=False):
             if bound is not None:
-                good &= value <= bound
+                good &= values <= bound
         return good
 
     def __str__(self) -> str:
-        bounds = {"--max-flops": self.max_flops, "--max-params": self.max_params}
-        return " and ".join(f"{name} {readable(bound)}" for name, bound in bounds.items() if bound is not None)
+        given = zip(BOUNDS, self.bounds, strict=True)
+        return " and ".join(f"{option} {text(bound)}" for (option, _, text), bound in given if bound is not None)
 
     def check(self, space: SearchSpace, propose: Callable[[int], Population], needed: int = 1) -> None:
         """Raises `UserError` if nothing of the space keeps the bounds, or too little to draw `needed` architectures."""
-        names = (("--max-flops", "multiply-adds", self.max_flops), ("--max-params", "parameters", self.max_params))
-        for which, (option, unit, bound) in enumerate(names):
+        for which, ((option, unit, text), bound) in enumerate(zip(BOUNDS, self.bounds, strict=True)):
+            if bound is None:
+                continue
             architecture, least = self.cost.cheapest(which)
-            if bound is not None and least > bound:
+            if least > bound:
                 code = space.encode(architecture[None])[0]
+                number = text(least) if unit == "latency" else f"{least:,}"
                 raise UserError(
-                    f"{option} {readable(bound)}: nothing in space {space.name} is that small; the cheapest "
-                    f"architecture, {code}, has {least:,} {unit}: raise {option} or lower --width"
+                    f"{option} {text(bound)}: nothing in space {space.name} is that small; the "
+                    f"cheapest architecture, {code}, has {number} {unit}: raise {option} or lower --width"
                 )
         try:
             draw_valid(propose, self.accept, needed, limits=str(self))
         except LimitTooTight as error:
-            least = [self.cost.cheapest(which)[1] for which in (0, 1)]
-            near = [torch.quantile(cost.float(), 0.001) for cost in self.cost(propose(20_000))]
-            raise UserError(
-                f"{error} (one in a thousand has at most {readable(float(near[0]))} multiply-adds, one in a thousand "
-                f"at most {readable(float(near[1]))} parameters; the cheapest {least[0]:,} and {least[1]:,}), "
-                f"or lower --width"
-            ) from None
+            near = self.cost.totals(propose(20_000)).float().quantile(0.001, dim=1)
+            rare = ", ".join(
+                f"one in a thousand has at most {text(float(near[i]))} {unit}, the cheapest "
+                f"{text(self.cost.cheapest(i)[1])}"
+                for i, (_, unit, text) in enumerate(BOUNDS)
+                if self.bounds[i] is not None
+            )
+            raise UserError(f"{error} ({rare}), or lower --width") from None
 
 
 def uniform_proposals(space: SearchSpace, seed: int) -> Callable[[int], Population]:

@@ -1,0 +1,137 @@
+"""Latency of whole populations: every operation timed once on this device, added up (as in ProxylessNAS and FBNet)."""
+
+import hashlib
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Generator, Tensor
+
+from vaenas.files import write_atomically, writing
+from vaenas.networks.cost import ABSENT, AdditiveCost, place
+from vaenas.networks.image_spaces import IMAGE_SPACES
+
+ROUNDS = 4  # how often everything is timed; the fastest counts, since what else the machine does only slows it down
+CALLS = 5  # of each timing, whose median counts
+FITTED, TESTED = 6, 12  # networks timed whole: to fit the sum to, and to say its error by
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Nanoseconds of one image's forward pass: a constant plus one entry per slot and operation."""
+
+    table: Int64[Tensor, "s k"]
+    constant: int
+    error: float  # median relative error on random networks that were timed whole and not fitted
+    device: str  # where it was measured, in words
+
+    def added_to(self, cost: AdditiveCost) -> AdditiveCost:
+        """The same costs with latency as the third."""
+        constant = torch.cat([cost.constant[:2], torch.tensor([self.constant])])
+        return replace(cost, table=torch.cat([cost.table[:2], self.table[None]]), constant=constant)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "table": self.table.tolist()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "LatencyTable":
+        """Raises KeyError, TypeError or ValueError for what is none."""
+        table = torch.tensor(content["table"], dtype=torch.int64)
+        return cls(table, int(content["constant"]), float(content["error"]), str(content["device"]))
+
+
+def describe_device(device: torch.device) -> str:
+    """The processor and what else decides how fast it is here."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0] if models else name
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def latency_table(space: str, geometry: Any, device: torch.device, cache: Path) -> LatencyTable:
+    """The table of a space's networks on this device, measured once and kept in `cache`.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    key = [space, *map(str, astuple(geometry)), describe_device(device)]
+    file = cache / "latency" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+    try:
+        return LatencyTable.from_json(json.loads(file.read_text()))
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: measured again
+        found = measure(space, geometry, device)
+    with writing(file, "make room or set VAENAS_CACHE to another folder"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(found.to_json()).encode())
+    return found
+
+
+@torch.inference_mode()
+def measure(space: str, geometry: Any, device: torch.device) -> LatencyTable:
+    """Times each different operation at its place, then fits scale and constant to networks timed whole."""
+    image_space = IMAGE_SPACES[space]
+    supernet = image_space.network(geometry, None).eval().to(device)
+    image = torch.randn(1, *supernet.input_shape, device=device)
+    placed = place(supernet, image, image_space.slots(geometry))
+    rounds = torch.stack(
+        [placed.table(lambda module, x: [_nanoseconds(partial(module, x))], 1)[0] for _ in range(ROUNDS)]
+    )
+    table = rounds.amin(0)  # (s, k)
+    if image_space.none is not None:
+        table[:, image_space.none] = 0  # never computed
+
+    search_space, rng = image_space.space(geometry), Generator().manual_seed(0)
+    sums = AdditiveCost(table[None], torch.zeros(1, dtype=torch.int64))
+    random = search_space.uniform(200, rng)
+    order = sums.totals(random)[0].argsort()
+    # the fastest and slowest of many tell the scale, random ones the middle
+    fitted = torch.cat([random[order[:2]], random[order[-2:]], search_space.uniform(FITTED - 4, rng)])
+    tested = search_space.uniform(TESTED, rng)
+    networks = [
+        image_space.network(geometry, [[o] for o in architecture.tolist()]).eval().to(device)
+        for architecture in torch.cat([fitted, tested])
+    ]
+    whole = np.min([[_nanoseconds(partial(network, image)) for network in networks] for _ in range(ROUNDS)], axis=0)
+    scale, constant = _fit(sums.totals(fitted)[0].double().numpy(), whole[:FITTED])
+    table = torch.where(table < ABSENT, (table.double() * scale).round().long(), table)
+    predicted = AdditiveCost(table[None], torch.tensor([constant])).totals(tested)[0].numpy()
+    error = statistics.median(abs(predicted - whole[FITTED:]) / whole[FITTED:])
+    return LatencyTable(table, constant, float(error), describe_device(device))
+
+
+def _fit(sums: np.ndarray, whole: np.ndarray) -> tuple[float, int]:
+    """Scale and constant, neither negative, with the least squared relative error."""
+    scale, constant = np.linalg.lstsq(np.stack([sums, np.ones_like(sums)], 1) / whole[:, None], np.ones_like(whole))[0]
+    if scale <= 0 or constant < 0:  # noise: then by one of them alone
+        return float((sums / whole).sum() / ((sums / whole) ** 2).sum()), 0
+    return float(scale), round(constant)
+
+
+def timed(call: Callable[[], object], runs: int, warmup: int = 5) -> list[float]:
+    """Milliseconds of each of `runs` calls, the device's work included, after `warmup` calls that do not count."""
+    times = []
+    for i in range(-warmup, runs):
+        start = time.perf_counter()
+        call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if i >= 0:
+            times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def _nanoseconds(call: Callable[[], object]) -> int:
+    return round(1e6 * statistics.median(timed(call, CALLS, warmup=2)))
