@@ -12,6 +12,7 @@ from vaenas.architectures import draw, show
 from vaenas.bench.commands import app as bench
 from vaenas.errors import UserError
 from vaenas.network_commands import evaluate, export, train
+from vaenas.parallel import LostProcess, is_main
 from vaenas.runs.command import INTERRUPTED, Interrupted, to_its_end, unchanged, with_settings
 from vaenas.runs.config import SearchConfig, make_config
 
@@ -30,7 +31,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
-        code = _fail(str(error))
+        code = _fail(str(error), is_main() or isinstance(error, LostProcess))  # what all find wrong is said once
     except ClickException as error:
         code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
     except Interrupted as interrupted:
@@ -40,8 +41,9 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _fail(message: str) -> int:
-    print("vaenas: " + " ".join(message.split()), file=sys.stderr)
+def _fail(message: str, speak: bool = True) -> int:
+    if speak:
+        print("vaenas: " + " ".join(message.split()), file=sys.stderr)
     return 2
 
 
@@ -93,7 +95,8 @@ def _run(settings: SearchConfig, directory: Path, resumes: bool) -> None:
     from vaenas.runs.search_run import SearchRun
 
     to_its_end("search", lambda: SearchRun(settings, directory, resumes), SearchProgress, directory, resumes)
-    print_result(RunDirectory(directory), write_report(directory))
+    if is_main():
+        print_result(RunDirectory(directory), write_report(directory))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from vaenas.export.export import ENDINGS, onnx_runner, weights_file
 from vaenas.export.export import export as write_export
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
+from vaenas.parallel import is_main
 from vaenas.runs.command import to_its_end, unchanged, with_settings
 from vaenas.runs.directory import RunDirectory
 from vaenas.training.config import TrainConfig, make_train_config
@@ -51,7 +52,8 @@ def train(
     to_its_end(
         "train", lambda: TrainRun(settings, folder, resume is not None), TrainProgress, folder, resume is not None
     )
-    print_trained(RunDirectory(folder))
+    if is_main():
+        print_trained(RunDirectory(folder))
 
 
 with_settings(train, TrainConfig)

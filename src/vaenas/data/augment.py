@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
+from vaenas.parallel import mine, world_size
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -37,26 +39,28 @@ class Augment:
 
         `rng` is a CPU generator, whatever the device of `images`, so that every device sees the same numbers.
         Drawn in this order, each only where it is on: the crops' top-left corners (2, b) in [0, 2 padding], the
-        flips (b,) in {0, 1}, the cutouts' centres: rows (b, 1) in [0, h), columns (b, 1) in [0, w).
+        flips (b,) in {0, 1}, the cutouts' centres: rows (b, 1) in [0, h), columns (b, 1) in [0, w). Where several
+        processes share a batch, all draw for the whole of it.
         """
         b, c, h, w = images.shape
+        n = b * world_size()
         device = images.device
         x = self.plain(images)
         rows = torch.arange(h, device=device).expand(b, h)
         columns = torch.arange(w, device=device).expand(b, w)
         if self.padding:
             x = pad(x, [self.padding] * 4)  # b c h+2p w+2p
-            top, left = torch.randint(2 * self.padding + 1, (2, b), generator=rng).to(device)
+            top, left = mine(torch.randint(2 * self.padding + 1, (2, n), generator=rng), dim=1).to(device)
             rows, columns = rows + top[:, None], columns + left[:, None]
         if self.flip:
-            flipped = torch.randint(2, (b,), generator=rng).to(device).bool()
+            flipped = mine(torch.randint(2, (n,), generator=rng)).to(device).bool()
             columns = torch.where(flipped[:, None], columns.flip(1), columns)
         if self.padding or self.flip:
             image, channel = torch.arange(b, device=device), torch.arange(c, device=device)
             x = x[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
         if self.cutout:
-            blank_rows = _around(torch.randint(h, (b, 1), generator=rng).to(device), h, self.cutout)
-            blank_columns = _around(torch.randint(w, (b, 1), generator=rng).to(device), w, self.cutout)
+            blank_rows = _around(mine(torch.randint(h, (n, 1), generator=rng)).to(device), h, self.cutout)
+            blank_columns = _around(mine(torch.randint(w, (n, 1), generator=rng)).to(device), w, self.cutout)
             x = x.masked_fill((blank_rows[:, :, None] & blank_columns[:, None, :])[:, None], 0.0)
         return x
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vaenas.networks.ops import conv_bn
+from vaenas.parallel import mine, world_size
 from vaenas.spaces.nasnet import OPERATIONS
 
 
@@ -22,7 +23,8 @@ class DropPath(nn.Module):
         if not self.training or self.probability == 0:
             return x
         kept = 1 - self.probability
-        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(kept).div_(kept)
+        whole = x.new_empty(world_size() * len(x), 1, 1, 1).bernoulli_(kept)  # of a batch that processes share
+        return x * mine(whole).div_(kept)
 
 
 class FactorizedReduce(nn.Module):

@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin, runtime_checkable
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_ori
 import typer
 from pydantic import BaseModel
 
+from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.runs.config import option, read_yaml
 from vaenas.runs.directory import RunDirectory
@@ -87,31 +89,41 @@ def to_its_end(
 ) -> None:
     """Makes a run and shows it to its end, unless it has ended already; a signal saves it and exits."""
     running, stopped_by = False, 0
+    again = f"vaenas {command} --resume {shlex.quote(str(directory))}"
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped_by
         if stopped_by or not running:  # asked twice, or nothing to save yet: at once
             raise Interrupted(number)
         stopped_by = number
-        print("stopping and saving; once more to stop at once", file=sys.stderr)
+        if parallel.is_main():
+            print("stopping and saving; once more to stop at once", file=sys.stderr)
 
     previous = {number: signal.signal(number, stop) for number in INTERRUPTED}
     try:
         if resumes and RunDirectory.open(directory).result() is not None:
             return
         run = make()
-        with progress(run) as shown:
+        with progress(run) if parallel.is_main() else nullcontext() as shown:
             running = True
             for record in run.records():
-                shown.show(record)
+                if shown is not None:
+                    shown.show(record)
+                stopped_by = parallel.highest(stopped_by)  # all processes stop at one record
                 if stopped_by:
                     run.save()
                     break
         running = False
         if stopped_by and run.directory.result() is None:
-            again = f"vaenas {command} --resume {shlex.quote(str(directory))}"
-            print(f"stopped and saved; go on with: {again}", file=sys.stderr)
+            if parallel.is_main():
+                print(f"stopped and saved; go on with: {again}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED[stopped_by])
+    except RuntimeError as error:
+        if not parallel.is_loss(error):
+            raise
+        raise parallel.LostProcess(
+            f"another process of this job has ended, so this one can't go on; resume with: {again}"
+        ) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -16,12 +16,16 @@ from pydantic import BaseModel
 import vaenas
 from vaenas.errors import UserError
 from vaenas.files import write_atomically, writing
+from vaenas.parallel import is_main
 
 MEND = "make room or choose another --output"
 
 
 class RunDirectory:
-    """`config.yaml`, `metrics.jsonl`, `checkpoint`, `result.json`, and what else a run writes of its own."""
+    """`config.yaml`, `metrics.jsonl`, `checkpoint`, `result.json`, and what else a run writes of its own.
+
+    Of several processes only the first writes and locks; the others read the checkpoint.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,6 +38,8 @@ class RunDirectory:
     def create(cls, path: Path, config: BaseModel) -> "RunDirectory":
         """A new run; raises `UserError` if the folder holds anything already."""
         directory = cls(path)
+        if not is_main():
+            return directory
         with writing(path, MEND):
             path.mkdir(parents=True, exist_ok=True)
             if directory.config_file.exists():
@@ -61,6 +67,8 @@ class RunDirectory:
                 f"--resume {path}: begun by vaenas {version}, this is {vaenas.__version__}: install that version, "
                 f"or begin anew with --config {directory.config_file}"
             )
+        if not is_main():
+            return directory
         with writing(path, MEND):
             for left_by_a_kill in path.glob(".*.tmp"):
                 left_by_a_kill.unlink()
@@ -72,6 +80,8 @@ class RunDirectory:
         Raises:
             UserError: another one is at it.
         """
+        if not is_main():
+            return
         descriptor = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, descriptor)
         try:
@@ -98,7 +108,8 @@ class RunDirectory:
             UserError: the file is cut short or altered.
         """
         if not self.checkpoint_file.exists():
-            self.metrics_file.unlink(missing_ok=True)
+            if is_main():
+                self.metrics_file.unlink(missing_ok=True)
             return None
         damaged = (
             f"{self.checkpoint_file} is damaged: it cannot be resumed; remove it to begin the run again, "
@@ -115,7 +126,7 @@ class RunDirectory:
             raise UserError(f"cannot read {self.checkpoint_file}: {error.strerror}") from None
         except Exception:  # what torch raises for a broken file is of no one class
             raise UserError(damaged) from None
-        if self.metrics_file.exists():
+        if is_main() and self.metrics_file.exists():
             with writing(self.metrics_file, MEND), self.metrics_file.open("r+b") as file:
                 # Whole lines only: a power cut may have lost some that the checkpoint counts.
                 file.truncate(file.read(state["metrics_bytes"]).rfind(b"\n") + 1)
@@ -123,6 +134,8 @@ class RunDirectory:
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Writes `name` atomically."""
+        if not is_main():
+            return
         write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
 
     def result(self) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ import torch
 
 from vaenas.data import ImageData, load
 from vaenas.data.images import ImageSet
-from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch
 
 EVALUATION_BATCH = 256
@@ -60,9 +59,3 @@ def fingerprint(data: ImageData) -> str:
     """Changes with the images that were found, their order, their classes and their colours."""
     facts = [data.train.classes, data.train.image_size, data.mean, data.std]
     return hashlib.sha256(json.dumps(facts).encode() + data.train.labels.numpy().tobytes()).hexdigest()
-
-
-def check_device(device: str) -> None:
-    """Raises `UserError` for a device that is not there."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine has no CUDA device that PyTorch can use; choose --device cpu")

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Generator
 
 import vaenas
+from vaenas import parallel
 from vaenas.data import Augment, ImageData, split
 from vaenas.data.cache import cache_dir
 from vaenas.errors import UserError
@@ -20,7 +21,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, RunDirectory
-from vaenas.runs.images import Subset, check_device, fingerprint, load_data
+from vaenas.runs.images import Subset, fingerprint, load_data
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import linear_epsilon
@@ -48,10 +49,8 @@ class SearchRun:
         """
         self.config = config
         self._began, self._seconds_before = time.monotonic(), 0.0
-        check_device(config.device)
-        fabric = Fabric(
-            accelerator="auto" if config.device == "auto" else config.device, devices=1, precision=config.precision
-        )
+        fabric = parallel.make_fabric(config.device, config.precision)
+        parallel.check_batch_size(config.batch_size)
         torch.manual_seed(config.seed)
         rng = Generator().manual_seed(config.seed)
 
@@ -66,7 +65,7 @@ class SearchRun:
         self.space, self.cost = self.image_space.space(self.geometry), self.image_space.cost(self.geometry)
         self.latency: LatencyTable | None = None
         if config.max_latency is not None:
-            self.latency = self._latency(fabric.device, directory / "latency.json" if resume else None)
+            self.latency = self._latency(fabric, directory / "latency.json" if resume else None)
             self.cost = self.latency.added_to(self.cost)
         self.limits = Limits(
             self.cost, config.max_flops, config.max_params,
@@ -78,6 +77,7 @@ class SearchRun:
         images = _split(config, self.data, rng)
         self.steps_per_epoch = len(images.training) // config.batch_size
         network = self.image_space.network(self.geometry, None)
+        parallel.share(network)
         network, optimizer = fabric.setup(network, _optimizer(config, network))
         augment = Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout)
         evaluate = SupernetEvaluator(
@@ -126,12 +126,17 @@ class SearchRun:
                 )
             self.state.load_state_dict(checkpoint["search"])
             self._seconds_before = checkpoint["seconds"]
-        self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, MEND)
+        fabric.barrier()  # before the first writes a checkpoint again
+        if parallel.is_main():
+            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, MEND)
 
-    def _latency(self, device: torch.device, saved: Path | None) -> LatencyTable:
+    def _latency(self, fabric: Fabric, saved: Path | None) -> LatencyTable:
         """The table of this device; a resumed run keeps the one that it began with, to the bit."""
         if saved is None:
-            return latency_table(self.config.space, self.geometry, device, cache_dir())
+            arguments = self.config.space, self.geometry, fabric.device, cache_dir()
+            table = fabric.broadcast(latency_table(*arguments) if parallel.is_main() else None)
+            assert table is not None
+            return table
         try:
             return LatencyTable.from_json(json.loads(saved.read_text()))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -145,7 +150,9 @@ class SearchRun:
         return self._seconds_before + time.monotonic() - self._began
 
     def save(self) -> None:
-        """Writes the checkpoint."""
+        """Writes the checkpoint; of several processes the first does."""
+        if not parallel.is_main():
+            return
         self.directory.save_checkpoint(
             {
                 "search": self.state.state_dict(),
@@ -160,6 +167,9 @@ class SearchRun:
         self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()
         for record in self._iterator:
+            if not parallel.is_main():
+                yield record
+                continue
             self._log(record)
             # The end of a phase is dear: save it at once.
             if (
@@ -169,6 +179,8 @@ class SearchRun:
                 self.save()
                 last_save = time.monotonic()
             yield record
+        if not parallel.is_main():
+            return
         self.save()
         result = self._result()
         best = torch.tensor(result["best"]["architecture"])

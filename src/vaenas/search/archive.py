@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, Num
 from torch import Tensor
 
+from vaenas import parallel
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.spaces.space import Population, Scores, rows_in
 
@@ -52,14 +53,18 @@ class Archive:
 
 
 def score(population: Population, archive: Archive, evaluate: Evaluate) -> Iterator[tuple[int, int]]:
-    """Evaluates what the archive does not know, one by one; yields (done, total) after each.
+    """Evaluates what the archive does not know, one by one (each process one); yields (done, total) after each.
 
     Whoever stops in between goes on with the rest: what is done stands in the archive.
     """
-    todo = archive.missing(population)
-    for i, architecture in enumerate(todo):
-        archive.add(architecture[None], evaluate(architecture[None]))
-        yield i + 1, len(todo)
+    todo, done = archive.missing(population), 0
+    for part in todo.split(parallel.world_size()):
+        scores = torch.zeros(len(part))
+        if parallel.rank() < len(part):
+            scores[parallel.rank()] = evaluate(part[parallel.rank()][None])[0]
+        archive.add(part, parallel.summed(scores))
+        done += len(part)
+        yield done, len(todo)
 
 
 def pareto_front(scores: Float[Tensor, "n"], costs: Num[Tensor, "n"]) -> Bool[Tensor, "n"]:

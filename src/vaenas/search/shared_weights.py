@@ -1,5 +1,6 @@
 """What Algorithms 2 and 3 share: a step of the weights, ranking, Algorithm 1, and the state that these change."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 
+from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch, Evaluate
 from vaenas.samplers.sampler import LearnedSampler, Sampler
@@ -140,7 +142,7 @@ def train_step(
     """One step of SGD on W_α. Weights off the path have no gradient, so nothing moves them."""
     settings, network, optimizer, fabric = search.settings, state.network, state.optimizer, search.fabric
     rows, state.order = next_rows(state.order, search.images, settings.batch_size, state.rng)
-    images, labels = search.images.batch(rows)
+    images, labels = search.images.batch(parallel.mine(rows))
     inputs = search.augment(images.to(fabric.device), state.rng)
     targets = labels.to(fabric.device)
 
@@ -150,9 +152,11 @@ def train_step(
     logits = network(inputs, architecture) if gates is None else network(inputs, architecture, gates)  # (b, classes)
     loss = nn.functional.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
     fabric.backward(loss)
+    parallel.reduce_gradients(network)
     norm = fabric.clip_gradients(network, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
-    value = float(loss.detach())
-    if not (torch.isfinite(loss) and norm is not None and torch.isfinite(norm)):
+    right = (logits.detach().argmax(-1) == targets).float().mean()
+    value, accuracy = parallel.averaged(torch.stack([loss.detach().float(), right])).tolist()
+    if not (math.isfinite(value) and norm is not None and torch.isfinite(norm)):
         optimizer.zero_grad(set_to_none=True)
         raise UserError(
             f"step {state.step + 1}: the loss is {value:g} and the gradient's norm {float(norm or 0):g}: training "
@@ -161,7 +165,6 @@ def train_step(
         )
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)  # None, not 0: SGD then skips the path's weights when it is not sampled
-    accuracy = float((logits.argmax(-1) == targets).float().mean())
     return {"loss": value, "accuracy": accuracy, "lr": rate}
 
 

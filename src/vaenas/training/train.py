@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
+from vaenas import parallel
 from vaenas.data import Augment
 from vaenas.errors import UserError
 from vaenas.networks.nasnet import NASNet
@@ -128,7 +129,7 @@ class Training:
             sums += self._step(state, inputs, targets)
             state.step, done = state.step + 1, done + 1
             if state.step % self.log_interval == 0 or state.step % self.steps_per_epoch == 0:
-                loss, accuracy = (sums / done).tolist()
+                loss, accuracy = (parallel.averaged(sums) / done).tolist()
                 if not math.isfinite(loss):
                     raise UserError(
                         f"step {state.step}: the loss is {loss:g}: training diverged at learning rate "
@@ -158,7 +159,7 @@ class Training:
         rows, state.order = state.order[: self.recipe.batch_size], state.order[self.recipe.batch_size :]
         if state.step % self.steps_per_epoch == self.steps_per_epoch - 1:
             state.order = state.order[:0]  # an epoch ends where its steps end, with what does not fill a batch left out
-        images, labels = self.images.batch(rows)
+        images, labels = self.images.batch(parallel.mine(rows))
         device = self.fabric.device
         inputs, targets = self.augment(images.to(device), state.rng), labels.to(device)
         mixers = [
@@ -185,6 +186,7 @@ class Training:
                 tower, targets, label_smoothing=recipe.label_smoothing
             )
         self.fabric.backward(loss)
+        parallel.reduce_gradients(network)
         if recipe.clip_norm > 0:
             self.fabric.clip_gradients(network, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
         optimizer.step()

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Generator, nn
 
 import vaenas
+from vaenas import parallel
 from vaenas.data import Augment, split
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import RunDirectory
-from vaenas.runs.images import Subset, check_device, fingerprint, load_data
+from vaenas.runs.images import Subset, fingerprint, load_data
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
 from vaenas.training.train import Trained, Training, TrainState, augmentation, average_of, final_network
@@ -33,10 +33,8 @@ class TrainRun:
         """
         self.config = config
         self._began, self._seconds_before = time.monotonic(), 0.0
-        check_device(config.device)
-        fabric = Fabric(
-            accelerator="auto" if config.device == "auto" else config.device, devices=1, precision=config.precision
-        )
+        fabric = parallel.make_fabric(config.device, config.precision)
+        parallel.check_batch_size(config.batch_size)
         torch.manual_seed(config.seed)
         rng = Generator().manual_seed(config.seed)
         self.data = load_data(config)
@@ -61,6 +59,7 @@ class TrainRun:
             NASNet(geometry, allowed, auxiliary=config.auxiliary > 0) if config.space == "nasnet" else self.info.build()
         )
         trained = Trained(network, config)
+        parallel.share(trained)
         optimizer = torch.optim.SGD(
             trained.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay,
             nesterov=config.nesterov,
@@ -73,13 +72,14 @@ class TrainRun:
         def evaluate(network: nn.Module) -> tuple[float, float]:
             was_training, right, among_five = network.training, 0, 0
             network.eval()
-            for start in batches:
+            for start in batches[parallel.rank() :: parallel.world_size()]:
                 pixels, labels = test.batch(torch.arange(start, min(start + 256, len(test))))
                 logits = network(plain.plain(pixels.to(fabric.device))).cpu()
                 best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
                 right, among_five = right + int(best[:, 0].sum()), among_five + int(best.sum())
             network.train(was_training)
-            return right / len(test), among_five / len(test)
+            both = parallel.summed(torch.tensor([right, among_five], device=fabric.device))
+            return int(both[0]) / len(test), int(both[1]) / len(test)
 
         self.training = Training(
             config, fabric, images, augmentation(config, self.data.mean, self.data.std, train.image_size), evaluate,
@@ -109,7 +109,9 @@ class TrainRun:
         return self._seconds_before + time.monotonic() - self._began
 
     def save(self) -> None:
-        """Writes the checkpoint."""
+        """Writes the checkpoint; of several processes the first does."""
+        if not parallel.is_main():
+            return
         self.directory.save_checkpoint(
             {
                 "training": self.state.state_dict(),
@@ -124,19 +126,25 @@ class TrainRun:
         self.save()
         last_save = time.monotonic()
         for record in self.training.run(self.state):
-            epoch = round(self.state.step / self.training.steps_per_epoch, 4)
-            line = {"kind": record.kind, "step": self.state.step, "epoch": epoch, "seconds": round(self.seconds, 3)}
-            self.directory.append_metrics({**line, **record.values})
-            if time.monotonic() - last_save >= self.config.checkpoint_seconds:
-                self.save()
-                last_save = time.monotonic()
+            if parallel.is_main():
+                self._log(record)
+                if time.monotonic() - last_save >= self.config.checkpoint_seconds:
+                    self.save()
+                    last_save = time.monotonic()
             yield record
+        if not parallel.is_main():
+            return
         self.save()
         final = self.info.build()
         kept = final_network(self.state).state_dict()
         final.load_state_dict({name: kept[name] for name in final.state_dict()})  # without the auxiliary tower
         save_weights(self.directory.path / "weights.safetensors", final, self.info)
         self.directory.write_json("result.json", self._result())
+
+    def _log(self, record: Record) -> None:
+        epoch = round(self.state.step / self.training.steps_per_epoch, 4)
+        line = {"kind": record.kind, "step": self.state.step, "epoch": epoch, "seconds": round(self.seconds, 3)}
+        self.directory.append_metrics({**line, **record.values})
 
     def _split(self, rng: Generator) -> tuple[Subset, Subset]:
         """Training and test images; where the source has no test part, a stratified share of the training images."""
