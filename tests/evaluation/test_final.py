@@ -56,13 +56,13 @@ def test_the_command_prints_them(
     weights: tuple[Path, NetworkInfo], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "confusion.svg"
-    assert call("eval", weights[0], "--json", "--batch-size", "128", "--picture", picture) == 0
+    assert call("eval", weights[0], "--json", "--batch-size", "16", "--picture", picture) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["images"] == sum(map(sum, found["confusion"])) == len(load("builtin").test)  # type: ignore[arg-type]
     assert found["top1"] <= found["top5"]
     assert found["classes"] == list(weights[1].classes)
     assert found["params"] == sum(p.numel() for p in weights[1].build().parameters())
-    assert [row["batch"] for row in found["latency_ms"]["torch"]] == [1, 128]
+    assert [row["batch"] for row in found["latency_ms"]["torch"]] == [1, 16]
     assert "onnx" not in found["latency_ms"]  # nothing was exported
     assert picture.read_bytes().startswith(b"<?xml")
     assert call("eval", weights[0]) == 0

@@ -326,7 +326,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("size", [4096, 12_288, 200_000])
+@pytest.mark.parametrize("size", [4096, 200_000])
 def test_a_disk_that_is_full_from_the_start(
     size: int, small_disk: Callable[[int], Path], pictures: Path, cache: Path
 ) -> None:

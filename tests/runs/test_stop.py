@@ -117,9 +117,7 @@ def test_stopped_at_the_last_record(finished: Path, pictures: Path, tmp_path: Pa
     assert_same_end(tmp_path / "run", finished)
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "kind"), [(signal.SIGINT, 130, "train"), (signal.SIGTERM, 143, "generation")]
-)
+@pytest.mark.parametrize(("number", "code", "kind"), [(signal.SIGINT, 130, "train")])
 def test_stopped_by_a_signal(
     number: signal.Signals, code: int, kind: str, pictures: Path, finished: Path, tmp_path: Path, cache: Path
 ) -> None:

@@ -73,7 +73,7 @@ def test_the_file_is_the_network_that_was_tested(tmp_path: Path) -> None:
 
 
 def test_a_network_learns_real_images(cifar10_archive: Path, tmp_path: Path) -> None:
-    settings = {**SHUFFLENET, "data": "cifar10", "data_root": str(cifar10_archive), "train_images": "2000"}
+    settings = {**SHUFFLENET, "data": "cifar10", "data_root": str(cifar10_archive), "train_images": "1500"}
     run = TrainRun(make_train_config({**settings, "epochs": "4", "batch_size": "32"}), tmp_path / "run")
     list(run.records())
     epochs = [line for line in metrics(tmp_path / "run") if line["kind"] == "epoch"]

@@ -17,7 +17,6 @@ from vaenas import parallel
 from vaenas.data import Augment
 from vaenas.errors import UserError
 from vaenas.networks.nasnet import NASNet
-from vaenas.networks.supernet import Supernet
 from vaenas.search.record import Record
 from vaenas.search.shared_weights import TrainingImages
 from vaenas.training.recipes import Recipe
@@ -26,7 +25,7 @@ from vaenas.training.recipes import Recipe
 class Trained(nn.Module):
     """A final network with what training adds: its auxiliary tower's logits beside its own, dropout, drop path."""
 
-    def __init__(self, network: Supernet, recipe: Recipe) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.network = network
         self.auxiliary = isinstance(network, NASNet) and network.auxiliary is not None
@@ -40,6 +39,17 @@ class Trained(nn.Module):
             assert isinstance(self.network, NASNet)
             return self.network.with_auxiliary(images)
         return self.network(images), None
+
+
+def trained(network: nn.Module, recipe: Recipe) -> tuple[Trained, torch.optim.Optimizer]:
+    """The network as it is trained, ready for several processes, and the recipe's SGD on it."""
+    module = Trained(network, recipe)
+    parallel.share(module)
+    optimizer = torch.optim.SGD(
+        module.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )  # fmt: skip
+    return module, optimizer
 
 
 @dataclass
@@ -207,7 +217,7 @@ class Training:
         return Record("epoch", values)
 
 
-def _plain(trained: nn.Module) -> Supernet:
+def _plain(trained: nn.Module) -> nn.Module:
     """The network inside Fabric's wrapper and ours."""
     inner = getattr(trained, "module", trained)
     assert isinstance(inner, Trained)
@@ -219,7 +229,7 @@ def final_network(state: TrainState) -> nn.Module:
     return _plain(state.trained) if state.average is None else state.average.module
 
 
-def average_of(network: Supernet, recipe: Recipe) -> AveragedModel | None:
+def average_of(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
     """Exponential moving average of weights and batch norm statistics, decay `recipe.ema`; None if 0."""
     if recipe.ema == 0:
         return None

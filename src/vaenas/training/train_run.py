@@ -19,7 +19,7 @@ from vaenas.runs.directory import RunDirectory
 from vaenas.runs.images import Subset, fingerprint, load_data
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
-from vaenas.training.train import Trained, Training, TrainState, augmentation, average_of, final_network
+from vaenas.training.train import Training, TrainState, augmentation, average_of, final_network, trained
 
 
 class TrainRun:
@@ -58,13 +58,7 @@ class TrainRun:
         network = (
             NASNet(geometry, allowed, auxiliary=config.auxiliary > 0) if config.space == "nasnet" else self.info.build()
         )
-        trained = Trained(network, config)
-        parallel.share(trained)
-        optimizer = torch.optim.SGD(
-            trained.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay,
-            nesterov=config.nesterov,
-        )  # fmt: skip
-        wrapped, optimizer = fabric.setup(trained, optimizer)
+        wrapped, optimizer = fabric.setup(*trained(network, config))
         plain = Augment(self.data.mean, self.data.std)
         batches = range(0, len(test), 256)
 
