@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,13 @@ import vaenas
 from vaenas.architectures import draw, show
 from vaenas.bench.commands import app as bench
 from vaenas.errors import UserError
+from vaenas.export.export import ENDINGS
 from vaenas.network_commands import evaluate, export, train
+from vaenas.one_command import Plan, finish, fitted, read_plan, write_plan
 from vaenas.parallel import LostProcess, is_main
-from vaenas.runs.command import INTERRUPTED, Interrupted, to_its_end, unchanged, with_settings
+from vaenas.runs.command import INTERRUPTED, Interrupted, resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import SearchConfig, make_config
+from vaenas.training.recipes import RECIPES
 
 app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -72,8 +76,40 @@ def search(
         _run(settings, output or _free_folder(settings), resumes=False)
 
 
+def run(
+    output: Annotated[Path | None, typer.Option(help="Folder (default: a new one under runs/).")] = None,
+    recipe: Annotated[str, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained.")] = "quick",
+    train_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of that training (the recipe's).")] = None,
+    formats: Annotated[str, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}.")] = "onnx",
+    config: Annotated[Path | None, typer.Option(help="YAML file of the search's settings.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this one.")] = None,
+    **options: Any,
+) -> None:
+    """Search, train, test, export, report: from images to a network in use.
+
+    Without --width, the widest network of which half the space keeps the limits on multiply-adds and parameters.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is not None:
+        if output not in (None, resume):
+            raise UserError(f"--output {output}: a resumed run stays in its folder, {resume}; leave --output out")
+        plan = read_plan(resume)
+        settings, folder = unchanged(resume / "search", given, config, make_config), resume
+    else:
+        plan = Plan(recipe, train_epochs, formats)
+        settings = fitted(make_config(given, config), given)
+        folder = output or _free_folder(settings, "run-")
+    # All that can be wrong is said before anything is begun.
+    plan.check(settings)
+    begun = None if resume else lambda: write_plan(plan, folder)
+    _run(settings, folder / "search", resume is not None, resume_command("run", folder), begun)
+    finish(plan, folder, resume_command("run", folder))
+
+
 with_settings(search, SearchConfig)
 app.command()(search)
+with_settings(run, SearchConfig)
+app.command()(run)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(export)
@@ -81,20 +117,29 @@ app.command()(draw)
 app.command()(show)
 
 
-def _free_folder(settings: SearchConfig) -> Path:
+def _free_folder(settings: SearchConfig, prefix: str = "") -> Path:
     method = "" if settings.method == "one-shot" else f"-{settings.method}"
-    name = f"{settings.space}{method}-{settings.sampler}-{Path(settings.data).name}-seed{settings.seed}"
+    name = f"{prefix}{settings.space}{method}-{settings.sampler}-{Path(settings.data).name}-seed{settings.seed}"
     candidates = [Path("runs", name), *(Path("runs", f"{name}-{i}") for i in range(2, 1000))]
     return next(path for path in candidates if not path.exists())
 
 
-def _run(settings: SearchConfig, directory: Path, resumes: bool) -> None:
+def _run(
+    settings: SearchConfig, directory: Path, resumes: bool, again: str = "", begun: Callable[[], None] | None = None
+) -> None:
+    """Searches; `again` is what to call to go on after a stop, `begun` is called once the directory is there."""
     from vaenas.progress import SearchProgress, print_result
     from vaenas.report import write_report
     from vaenas.runs.directory import RunDirectory
     from vaenas.runs.search_run import SearchRun
 
-    to_its_end("search", lambda: SearchRun(settings, directory, resumes), SearchProgress, directory, resumes)
+    def make() -> SearchRun:
+        made = SearchRun(settings, directory, resumes)
+        if begun is not None and is_main():
+            begun()
+        return made
+
+    to_its_end(again or resume_command("search", directory), make, SearchProgress, directory, resumes)
     if is_main():
         print_result(RunDirectory(directory), write_report(directory))
 

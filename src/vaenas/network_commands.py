@@ -18,8 +18,9 @@ from vaenas.export.export import export as write_export
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main
-from vaenas.runs.command import to_its_end, unchanged, with_settings
+from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.directory import RunDirectory
+from vaenas.runs.images import train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
 
 OF_SEARCH = ("space", "width", "layers", "data", "data_root", "skip_bad_images", "image_size")
@@ -35,8 +36,7 @@ def train(
     **options: Any,
 ) -> None:
     """Train one architecture from scratch; every setting may stand in the YAML file, too."""
-    from vaenas.progress import TrainProgress, print_trained
-    from vaenas.training.train_run import TrainRun
+    from vaenas.progress import print_trained
 
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None:
@@ -45,21 +45,27 @@ def train(
         settings, folder = unchanged(resume, given, config, make_train_config), resume
     else:
         if code_or_run is not None:
-            given = {**_chosen(code_or_run), **given}
+            given = {**found_by(code_or_run), **given}
         settings = make_train_config(given, config)
         names = ["train", *(f"train-{i}" for i in range(2, 1000))]
         folder = output or next(p for p in (Path("runs", name) for name in names) if not p.exists())
-    to_its_end(
-        "train", lambda: TrainRun(settings, folder, resume is not None), TrainProgress, folder, resume is not None
-    )
+    train_to_its_end(settings, folder, resume is not None, resume_command("train", folder))
     if is_main():
         print_trained(RunDirectory(folder))
+
+
+def train_to_its_end(settings: TrainConfig, folder: Path, resumes: bool, again: str) -> None:
+    """Trains; `again` is what to call to go on after a stop."""
+    from vaenas.progress import TrainProgress
+    from vaenas.training.train_run import TrainRun
+
+    to_its_end(again, lambda: TrainRun(settings, folder, resumes), TrainProgress, folder, resumes)
 
 
 with_settings(train, TrainConfig)
 
 
-def _chosen(code_or_run: str) -> dict[str, Any]:
+def found_by(code_or_run: str) -> dict[str, Any]:
     """The settings that an architecture, or the search that found it, decides."""
     folder = Path(code_or_run)
     if not folder.is_dir():
@@ -96,33 +102,50 @@ def evaluate(
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here: FILE.svg or .png.")] = None,
 ) -> None:
     """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
+    if picture is not None:
+        check_picture(picture)
+    figures = evaluation_of(source, data, data_root, batch_size, picture)
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        print_evaluation(figures)
+
+
+def evaluation_of(
+    source: Path, data: str, data_root: Path | None, batch_size: int, picture: Path | None = None
+) -> dict[str, Any]:
+    """All figures of a trained network on its test images; `picture` is drawn of the confusion matrix.
+
+    Raises:
+        UserError: images or classes that are not the network's.
+    """
     from vaenas.data import Augment, load
     from vaenas.evaluation.final import latency, logits_of, quality
     from vaenas.report.figures import confusion
 
-    if picture is not None:
-        check_picture(picture)
     network, info = load_weights(weights_file(source))
     folder = data not in ("builtin", "cifar10")
     images = load(data, data_root, info.image_size if folder else None)
-    test = images.test
-    if test is None:
-        raise UserError(f"--data {data}: it has no test part (val/), so there is nothing to test on")
-    if tuple(test.classes) != info.classes:
-        named = next((c for c in (*info.classes, *test.classes) if c not in info.classes or c not in test.classes), "")
+    _, test, test_split = train_and_test(images)
+    kind = images.train
+    if len(test) == 0:
+        raise UserError(f"--data {data}: too few images to hold one out for testing; add some, or val/")
+    if tuple(kind.classes) != info.classes:
+        named = next((c for c in (*info.classes, *kind.classes) if c not in info.classes or c not in kind.classes), "")
         raise UserError(
-            f"--data {data}: its {len(test.classes)} classes are not the network's {len(info.classes)}"
+            f"--data {data}: its {len(kind.classes)} classes are not the network's {len(info.classes)}"
             + (f"; {named!r} is in one alone" if named else "; their order differs")
         )
-    if (test.image_size, test.channels) != (info.image_size, info.image_channels):
+    if (kind.image_size, kind.channels) != (info.image_size, info.image_channels):
         raise UserError(
-            f"--data {data}: images of {test.channels} x {test.image_size} pixels; the network takes "
+            f"--data {data}: images of {kind.channels} x {kind.image_size} pixels; the network takes "
             f"{info.image_channels} x {info.image_size}"
         )
     plain = Augment(info.mean, info.std).plain
     parts = torch.arange(len(test)).split(batch_size)
     logits = torch.cat([logits_of(network, [plain(test.batch(rows)[0])]) for rows in parts])
     figures = asdict(quality(logits, test.labels))
+    figures["test_split"] = test_split
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
     shape = (info.image_channels, info.image_size, info.image_size)
@@ -134,14 +157,15 @@ def evaluate(
     }
     if picture is not None:
         write_figure(picture, confusion(figures["confusion"], info.classes))
-    if as_json:
-        print(json.dumps(figures))
-        return
+    return figures
+
+
+def print_evaluation(figures: dict[str, Any]) -> None:
     table = Table(show_header=False)
     table.add_row("images", f"{figures['images']:,}")
     for name in ("top1", "top5", "calibration_error"):
         table.add_row(name.replace("_", " "), f"{100 * figures[name]:.2f} %")
-    for name, share in zip(info.classes, figures["per_class"], strict=True):
+    for name, share in zip(figures["classes"], figures["per_class"], strict=True):
         table.add_row(f"  {name}", "no images" if share is None else f"{100 * share:.2f} %")
     table.add_row("parameters", f"{figures['params']:,}")
     table.add_row("multiply-adds", f"{figures['flops']:,}")

@@ -84,12 +84,19 @@ def unchanged(
     return settings
 
 
+def resume_command(command: str, directory: Path) -> str:
+    return f"vaenas {command} --resume {shlex.quote(str(directory))}"
+
+
 def to_its_end(
-    command: str, make: Callable[[], Run], progress: Callable[[Any], Progress], directory: Path, resumes: bool
+    again: str, make: Callable[[], Run], progress: Callable[[Any], Progress], directory: Path, resumes: bool
 ) -> None:
-    """Makes a run and shows it to its end, unless it has ended already; a signal saves it and exits."""
+    """Makes a run and shows it to its end, unless it has ended already; a signal saves it and exits.
+
+    Args:
+        again: what to call to go on, for the message.
+    """
     running, stopped_by = False, 0
-    again = f"vaenas {command} --resume {shlex.quote(str(directory))}"
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped_by

@@ -4,15 +4,17 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Generator
 
-from vaenas.data import ImageData, load
+from vaenas.data import ImageData, load, split
 from vaenas.data.images import ImageSet
 from vaenas.evaluation.supernet import Batch
 
 EVALUATION_BATCH = 256
+TEST_SHARE, TEST_SEED = 0.1, 0  # of the training images, where a source has no test part
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        return self.data.labels[self.rows]
 
     def batch(self, indices: torch.Tensor) -> Batch:
         return self.data.batch(self.rows[indices])
@@ -53,6 +59,24 @@ def load_data(config: DataSettings) -> ImageData:
     """The images that the settings name."""
     root = Path(config.data_root) if config.data_root else None
     return load(config.data, root, config.image_size, config.download, config.skip_bad_images)
+
+
+def train_and_test(data: ImageData) -> tuple[Subset, Subset, dict[str, Any] | None]:
+    """What may train or rank, what tests alone, and how they were split where the source has no test part.
+
+    Then a stratified tenth of the training images is the test part, the same for every search, training and
+    evaluation of these images; the record tells it from another.
+    """
+    everything = torch.arange(len(data.train))
+    if data.test is not None:
+        return Subset(data.train, everything), Subset(data.test, torch.arange(len(data.test))), None
+    labels = data.train.labels
+    n = min(max(1, round(TEST_SHARE * len(labels))), len(labels) - len(labels.unique()))
+    rows, held_out = split(labels, n, Generator().manual_seed(TEST_SEED))
+    digest = hashlib.sha256(held_out.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
+    per_class = labels[held_out].bincount(minlength=len(data.train.classes)).tolist()
+    record = {"share": TEST_SHARE, "seed": TEST_SEED, "images": n, "per_class": per_class, "sha256": digest}
+    return Subset(data.train, rows), Subset(data.train, held_out), record
 
 
 def fingerprint(data: ImageData) -> str:

@@ -21,7 +21,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data
+from vaenas.runs.images import Subset, fingerprint, load_data, train_and_test
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import linear_epsilon
@@ -247,7 +247,11 @@ class SearchRun:
             "evaluations": [{"accuracy": float(s), "flops": int(f)} for s, f in zip(scores, costs.flops, strict=True)],
             "draws": self._draws(),
             "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
-            "images": {"training": len(self.search.images), "skipped": list(self.data.skipped)},
+            "images": {
+                "training": len(self.search.images),
+                "test_split": train_and_test(self.data)[2],
+                "skipped": list(self.data.skipped),
+            },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,
         }
@@ -274,7 +278,9 @@ class Images:
 
 
 def _split(config: SearchConfig, data: ImageData, rng: Generator) -> Images:
-    training, ranking = (Subset(data.train, rows) for rows in split(data.train.labels, config.ranking_images, rng))
+    usable, _, _ = train_and_test(data)
+    parts = split(usable.labels, config.ranking_images, rng)
+    training, ranking = (Subset(data.train, usable.rows[rows]) for rows in parts)
     # split sorts; what is taken from the front, for batch norm, must be a random sample
     rows = training.rows[torch.randperm(len(training), generator=rng)]
     if config.train_images is not None and config.train_images > len(rows):

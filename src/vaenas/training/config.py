@@ -29,9 +29,6 @@ class TrainConfig(Recipe):
     skip_bad_images: bool = Field(False, description="leave out images that cannot be read")
     image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
-    test_share: float = Field(
-        0.1, gt=0, lt=1, description="share of the training images to test on where there is no test part"
-    )
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network is trained")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")

@@ -10,13 +10,13 @@ from torch import Generator, nn
 
 import vaenas
 from vaenas import parallel
-from vaenas.data import Augment, split
+from vaenas.data import Augment
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data
+from vaenas.runs.images import Subset, fingerprint, load_data, train_and_test
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
 from vaenas.training.train import Training, TrainState, augmentation, average_of, final_network, trained
@@ -51,7 +51,10 @@ class TrainRun:
             raise UserError(f"architecture {config.code}: not valid in space {config.space}, so it has no network")
         self.costs = IMAGE_SPACES[config.space].cost(geometry)(self.architecture[None])
 
-        images, test = self._split(rng)
+        images, test, self.test_split = train_and_test(self.data)
+        if len(test) == 0:
+            raise UserError(f"--data {config.data}: too few images to hold one out for testing; add some, or val/")
+        images = self._chosen(images, rng)
         if len(images) < config.batch_size:
             raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
         allowed = [[operation] for operation in self.architecture.tolist()]
@@ -140,21 +143,14 @@ class TrainRun:
         line = {"kind": record.kind, "step": self.state.step, "epoch": epoch, "seconds": round(self.seconds, 3)}
         self.directory.append_metrics({**line, **record.values})
 
-    def _split(self, rng: Generator) -> tuple[Subset, Subset]:
-        """Training and test images; where the source has no test part, a stratified share of the training images."""
-        config, data = self.config, self.data
-        train, rows = data.train, torch.arange(len(data.train))
-        test = None if data.test is None else Subset(data.test, torch.arange(len(data.test)))
-        if test is None:
-            rows, held_out = split(train.labels, max(1, round(config.test_share * len(train))), rng)
-            test = Subset(train, held_out)
-        if config.train_images is not None:
-            if config.train_images > len(rows):
-                raise UserError(
-                    f"--train-images {config.train_images}: there are only {len(rows)}; leave it out for all"
-                )
-            rows = rows[torch.randperm(len(rows), generator=rng)[: config.train_images]]
-        return Subset(train, rows), test
+    def _chosen(self, images: Subset, rng: Generator) -> Subset:
+        """As many of the training images as are asked for."""
+        n = self.config.train_images
+        if n is None:
+            return images
+        if n > len(images):
+            raise UserError(f"--train-images {n}: there are only {len(images)}; leave it out for all")
+        return Subset(images.data, images.rows[torch.randperm(len(images), generator=rng)[:n]])
 
     def _result(self) -> dict[str, Any]:
         """`result.json`."""
@@ -180,7 +176,7 @@ class TrainRun:
             "images": {
                 "training": len(self.training.images),
                 "test": self.test_images,
-                "held_out": 0.0 if self.data.test is not None else config.test_share,  # of the training images
+                "test_split": self.test_split,
                 "skipped": list(self.data.skipped),
             },
             "seconds": round(self.seconds, 3),
