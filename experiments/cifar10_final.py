@@ -35,6 +35,7 @@ from vaenas.files import write_atomically
 from vaenas.networks.cost import count
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import make_fabric
+from vaenas.runs.images import Subset
 from vaenas.training.recipes import QUICK
 from vaenas.training.train import Training, TrainState, augmentation, final_network, trained
 
@@ -107,8 +108,9 @@ def train(name: str, seed: int, root: Path, epochs: int) -> dict:
         return found.top1, found.top5
 
     wrapped, optimizer = fabric.setup(*trained(network, recipe))
-    augment = augmentation(recipe, data.mean, data.std, 32)
-    training = Training(recipe, fabric, data.train, augment, evaluate, 10, log_interval=100, evaluate_every=epochs)
+    augment = augmentation(recipe, data.mean, data.std, None)
+    images = Subset(data.train, torch.arange(len(data.train)))
+    training = Training(recipe, fabric, images, augment, evaluate, 10, log_interval=100, evaluate_every=epochs)
     state = TrainState(wrapped, optimizer, None, rng)
     for record in training.run(state):
         print(name, seed, state.step, record.kind, record.values, flush=True)

@@ -20,10 +20,10 @@ from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main
 from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.directory import RunDirectory
-from vaenas.runs.images import train_and_test
+from vaenas.runs.images import skipped, train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
 
-OF_SEARCH = ("space", "width", "layers", "data", "data_root", "skip_bad_images", "image_size")
+OF_SEARCH = ("space", "width", "layers", "data", "data_root", "skip_bad_images", "image_size", "workers")
 
 
 def train(
@@ -98,13 +98,15 @@ def evaluate(
     data: Annotated[str, typer.Option(help="builtin, cifar10, or a folder with train/ and val/.")] = "builtin",
     data_root: Annotated[Path | None, typer.Option(help="Where CIFAR-10 is.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, also the larger one of the latency.")] = 64,
+    workers: Annotated[int, typer.Option(min=0, help="As in training.")] = 0,
+    skip_bad_images: Annotated[bool, typer.Option(help="Leave out images that cannot be read.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here: FILE.svg or .png.")] = None,
 ) -> None:
     """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
     if picture is not None:
         check_picture(picture)
-    figures = evaluation_of(source, data, data_root, batch_size, picture)
+    figures = evaluation_of(source, data, data_root, batch_size, workers, skip_bad_images, picture)
     if as_json:
         print(json.dumps(figures))
     else:
@@ -112,7 +114,13 @@ def evaluate(
 
 
 def evaluation_of(
-    source: Path, data: str, data_root: Path | None, batch_size: int, picture: Path | None = None
+    source: Path,
+    data: str,
+    data_root: Path | None,
+    batch_size: int,
+    workers: int,
+    skip_bad_images: bool,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
     """All figures of a trained network on its test images; `picture` is drawn of the confusion matrix.
 
@@ -125,7 +133,9 @@ def evaluation_of(
 
     network, info = load_weights(weights_file(source))
     folder = data not in ("builtin", "cifar10")
-    images = load(data, data_root, info.image_size if folder else None)
+    images = load(
+        data, data_root, info.image_size if folder else None, skip_bad_images=skip_bad_images, workers=workers
+    )
     _, test, test_split = train_and_test(images)
     kind = images.train
     if len(test) == 0:
@@ -143,9 +153,9 @@ def evaluation_of(
         )
     plain = Augment(info.mean, info.std).plain
     parts = torch.arange(len(test)).split(batch_size)
-    logits = torch.cat([logits_of(network, [plain(test.batch(rows)[0])]) for rows in parts])
-    figures = asdict(quality(logits, test.labels))
-    figures["test_split"] = test_split
+    answers = [(logits_of(network, [plain(pixels)]), labels) for pixels, labels in map(test.batch, parts)]
+    figures = asdict(quality(*map(torch.cat, zip(*answers, strict=True))))
+    figures |= {"test_split": test_split, "skipped": skipped(images)}
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
     shape = (info.image_channels, info.image_size, info.image_size)

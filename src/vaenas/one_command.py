@@ -87,7 +87,9 @@ def finish(plan: Plan, folder: Path, again: str) -> None:
     if not is_main():
         return
     root = None if settings.data_root is None else Path(settings.data_root)
-    figures = evaluation_of(training, settings.data, root, 64, folder / "confusion.png")
+    figures = evaluation_of(
+        training, settings.data, root, 64, settings.workers, settings.skip_bad_images, folder / "confusion.png"
+    )
     write_atomically(folder / "evaluation.json", (json.dumps(figures, indent=1) + "\n").encode())
     print_evaluation(figures)
     for kind in plan.kinds:

@@ -147,3 +147,34 @@ def test_a_weights_file_of_another_network_is_refused(tmp_path: Path) -> None:
         load_weights(tmp_path / "none.safetensors")
     shutil.copy(file, tmp_path / "copy.safetensors")
     assert load_weights(tmp_path / "copy.safetensors")[1] == info
+
+
+def test_decoded_in_workers_at_full_size(imagenet_mini: Path, tmp_path: Path) -> None:
+    """Inception crops of real JPEGs; stopped within an epoch it ends in the same bits."""
+    settings = {**SHUFFLENET, "recipe": "imagenet-shufflenet", "data": str(imagenet_mini / "imagenet-mini")}
+    settings |= {
+        "image_size": "32",
+        "workers": "1",
+        "epochs": "2",
+        "batch_size": "20",
+        "log_interval": "1",
+        "train_images": "66",
+    }
+    config = make_train_config(settings)
+    list(TrainRun(config, tmp_path / "whole").records())
+    run = TrainRun(config, tmp_path / "stopped")
+    for record in run.records():
+        if record.kind == "train" and run.state.step == 2:
+            run.save()
+            break
+    del run
+    list(TrainRun(config, tmp_path / "stopped", resume=True).records())
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "stopped"))
+    assert one.pop("seconds")
+    assert two.pop("seconds")
+    assert one == two
+    assert (one["images"]["training"], one["images"]["test"]) == (66, 200)
+    weights = weights_of(tmp_path / "stopped")
+    assert all(torch.equal(value, weights[name]) for name, value in weights_of(tmp_path / "whole").items())
+    shares = [line["loader_share"] for line in metrics(tmp_path / "whole") if line["kind"] == "train"]
+    assert all(0 < share < 1 for share in shares)

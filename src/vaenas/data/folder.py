@@ -24,6 +24,8 @@ MAX_SIZE = 1024
 _DECODING = "1"  # part of the cache's key: raise it when the same files give other pixels
 _CHUNK = 128  # images decoded before they are written
 
+Listed = list[tuple[Path, int]]  # a file and its label
+
 
 def load_folder(root: Path, image_size: int, skip_bad_images: bool, cache: Path) -> ImageData:
     """RGB images of `root/train/<class>/`, and as the test set those of `root/val/<class>/` where there are any.
@@ -35,17 +37,8 @@ def load_folder(root: Path, image_size: int, skip_bad_images: bool, cache: Path)
     Raises `UserError` for an unreadable image (else), a folder that is not laid out so, fewer than two classes, an
     empty class, other classes in `val` than in `train`, a full disk.
     """
-    if not 1 <= image_size <= MAX_SIZE:
-        raise UserError(f"image size {image_size}: choose from 1 to {MAX_SIZE} pixels")
-    root = root.expanduser().resolve()
-    classes, train = _list_images(root / "train")
-    files = {"train": train}
-    if (root / "val").is_dir():
-        val_classes, files["val"] = _list_images(root / "val")
-        if val_classes != classes:
-            extra, missing = sorted(set(val_classes) - set(classes)), sorted(set(classes) - set(val_classes))
-            message = f"{root / 'val'}: its classes differ from those of train: "
-            raise UserError(message + f"extra {extra}, missing {missing}; make them the same, or remove val")
+    root, classes, files = list_folder(root, image_size)
+    train = files["train"]
     key = _key(root, files, image_size, skip_bad_images)
     target = cache / "folders" / key
     if not target.is_dir():
@@ -67,7 +60,26 @@ def load_folder(root: Path, image_size: int, skip_bad_images: bool, cache: Path)
     return _from_cache(target, root.name, classes, tuple(files))
 
 
-def _list_images(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+def list_folder(root: Path, image_size: int) -> tuple[Path, tuple[str, ...], dict[str, Listed]]:
+    """The folder, its classes, and the files of "train" and, where there is one, of "val".
+
+    Raises what `load_folder` raises before it opens an image.
+    """
+    if not 1 <= image_size <= MAX_SIZE:
+        raise UserError(f"image size {image_size}: choose from 1 to {MAX_SIZE} pixels")
+    root = root.expanduser().resolve()
+    classes, train = _list_images(root / "train")
+    files = {"train": train}
+    if (root / "val").is_dir():
+        val_classes, files["val"] = _list_images(root / "val")
+        if val_classes != classes:
+            extra, missing = sorted(set(val_classes) - set(classes)), sorted(set(classes) - set(val_classes))
+            message = f"{root / 'val'}: its classes differ from those of train: "
+            raise UserError(message + f"extra {extra}, missing {missing}; make them the same, or remove val")
+    return root, classes, files
+
+
+def _list_images(folder: Path) -> tuple[tuple[str, ...], Listed]:
     """The classes, sorted, and each image's path and label, class by class."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put the images into {folder}/<class>/")
@@ -90,7 +102,7 @@ def _raise_if_empty(folder: Path, classes: list[str] | tuple[str, ...], labels: 
             raise UserError(f"{folder / name}: {why}; add some, or remove the class")
 
 
-def _key(root: Path, files: dict[str, list[tuple[Path, int]]], image_size: int, skip_bad_images: bool) -> str:
+def _key(root: Path, files: dict[str, Listed], image_size: int, skip_bad_images: bool) -> str:
     """A name for the decoded images that changes with whatever can change them."""
     digest = hashlib.sha256(json.dumps([_DECODING, str(root), image_size, skip_bad_images]).encode())
     for path, _ in itertools.chain(*files.values()):
@@ -108,7 +120,7 @@ def _decode_all(
     part: str,
     root: Path,
     classes: tuple[str, ...],
-    files: list[tuple[Path, int]],
+    files: Listed,
     image_size: int,
     skip_bad_images: bool,
 ) -> list[str]:
@@ -133,27 +145,39 @@ def _decode_all(
                 elif skip_bad_images:
                     skipped.append(str(path.relative_to(root)))
                 else:
-                    reason = str(image) or type(image).__name__
-                    raise UserError(f"{path}: cannot read the image: {reason}; mend it, or use --skip-bad-images")
+                    raise unreadable(path, image)
     _raise_if_empty(root / part, classes, set(labels), "none of its images can be read")
     np.save(folder / f"{part}-labels.npy", np.array(labels, np.int64), allow_pickle=False)
     return skipped
 
 
+def unreadable(path: Path, error: Exception) -> UserError:
+    """What is said of an image that cannot be decoded."""
+    reason = str(error) or type(error).__name__
+    return UserError(f"{path}: cannot read the image: {reason}; mend it, or use --skip-bad-images")
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """The whole image, turned as its EXIF data say; raises nearly anything where there is none."""
+    with Image.open(path) as image:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise ValueError(f"{image.width}×{image.height} is more than {limit} pixels")
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def centre(image: Image.Image, size: int) -> Image.Image:
+    """Its largest centred square, resized."""
+    # Crops before it resizes: a long thin image does not become a huge one on the way.
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+
 def _decode(path: Path, size: int) -> bytes | Exception:
     """The pixels (3, size, size), or why there are none."""
     try:
-        with Image.open(path) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                raise ValueError(f"{image.width}×{image.height} is more than {limit} pixels")
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
-            # Crops before it resizes: a long thin image does not become a huge one on the way.
-            square = ImageOps.fit(
-                ImageOps.exif_transpose(image).convert("RGB"), (size, size), Image.Resampling.BILINEAR
-            )
-        return np.asarray(square).transpose(2, 0, 1).tobytes()
+        return np.asarray(centre(open_rgb(path), size)).transpose(2, 0, 1).tobytes()
     except Exception as error:  # decoders raise nearly everything: OSError, SyntaxError, struct.error, ...
         return error
 

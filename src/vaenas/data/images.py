@@ -1,6 +1,7 @@
 """What a data set is: labelled uint8 images in one or more parts, and how to split its rows."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -57,6 +58,22 @@ class ImageSet:
         return images, self.labels[indices]
 
 
+@runtime_checkable
+class Images(Protocol):
+    """Labelled square images, in memory (`ImageSet`) or in files (`FileSet`)."""
+
+    @property
+    def labels(self) -> Int64[Tensor, " n"]: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    def __len__(self) -> int: ...
+    def batch(self, indices: Int64[Tensor, " b"]) -> tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, " _"]]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """A data set as it was loaded.
@@ -68,8 +85,8 @@ class ImageData:
     """
 
     name: str
-    train: ImageSet
-    test: ImageSet | None
+    train: Images
+    test: Images | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     skipped: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaenas.data import builtin, cifar10, folder
+from vaenas.data import builtin, cifar10, files, folder
 from vaenas.data.cache import cache_dir
 from vaenas.data.images import ImageData
 from vaenas.errors import UserError
@@ -15,6 +15,7 @@ def load(
     download: bool = False,
     skip_bad_images: bool = False,
     cache: Path | None = None,
+    workers: int = 0,
 ) -> ImageData:
     """Load "builtin", "cifar10", or the folder of images that `source` names (see `load_folder`).
 
@@ -23,6 +24,7 @@ def load(
     `download`: fetch CIFAR-10 where it is missing.
     `skip_bad_images`: leave out unreadable images of a folder, and list them in `ImageData.skipped`.
     `cache`: the cache folder; None = `cache_dir()`.
+    `workers`: of a folder: 0 = decoded once into the cache; else decoded again for each batch by so many workers.
 
     Raises `UserError` where one of these does not fit the source, and what the sources raise.
     """
@@ -38,5 +40,7 @@ def load(
         return cifar10.load_cifar10(root.expanduser() if root else None, download, cache)
     if source and Path(source).expanduser().is_dir():
         size = folder.SIZE if image_size is None else image_size
+        if workers > 0:
+            return files.load_files(Path(source), size, skip_bad_images, workers)
         return folder.load_folder(Path(source), size, skip_bad_images, cache)
     raise UserError(f"data source {source!r}: choose builtin, cifar10, or a folder with train/<class>/<image>")

@@ -60,6 +60,9 @@ class SearchConfig(BaseModel):
     data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
     download: bool = Field(False, description="fetch CIFAR-10 if it is missing")
     skip_bad_images: bool = Field(False, description="leave out images that cannot be read")
+    workers: int = Field(
+        0, ge=0, le=256, description="of a folder: decode each batch anew in so many; 0 = once, into a cache"
+    )
     image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the supernet runs")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,7 +11,8 @@ import torch
 from torch import Generator
 
 from vaenas.data import ImageData, load, split
-from vaenas.data.images import ImageSet
+from vaenas.data.files import FileSet, Transform
+from vaenas.data.images import Images
 from vaenas.evaluation.supernet import Batch
 
 EVALUATION_BATCH = 256
@@ -21,7 +23,7 @@ TEST_SHARE, TEST_SEED = 0.1, 0  # of the training images, where a source has no 
 class Subset:
     """The rows of an image set that one purpose may use."""
 
-    data: ImageSet
+    data: Images
     rows: torch.Tensor
 
     def __len__(self) -> int:
@@ -33,6 +35,13 @@ class Subset:
 
     def batch(self, indices: torch.Tensor) -> Batch:
         return self.data.batch(self.rows[indices])
+
+    def stream(self, chunks: Sequence[torch.Tensor], transform: Transform | None, seed: int) -> Iterator[Batch]:
+        """One batch for each of `chunks`; files are decoded ahead, by `transform` with `seed` for them alone."""
+        rows = [self.rows[chunk] for chunk in chunks]
+        if isinstance(self.data, FileSet):
+            return self.data.stream(rows, transform, seed)
+        return map(self.data.batch, rows)
 
     def batches(self, n: int, size: int = EVALUATION_BATCH) -> list[Batch]:
         """The first n rows in batches of nearly equal size, at most `size`."""
@@ -53,12 +62,14 @@ class DataSettings(Protocol):
     def download(self) -> bool: ...
     @property
     def skip_bad_images(self) -> bool: ...
+    @property
+    def workers(self) -> int: ...
 
 
 def load_data(config: DataSettings) -> ImageData:
     """The images that the settings name."""
     root = Path(config.data_root) if config.data_root else None
-    return load(config.data, root, config.image_size, config.download, config.skip_bad_images)
+    return load(config.data, root, config.image_size, config.download, config.skip_bad_images, None, config.workers)
 
 
 def train_and_test(data: ImageData) -> tuple[Subset, Subset, dict[str, Any] | None]:
@@ -77,6 +88,12 @@ def train_and_test(data: ImageData) -> tuple[Subset, Subset, dict[str, Any] | No
     per_class = labels[held_out].bincount(minlength=len(data.train.classes)).tolist()
     record = {"share": TEST_SHARE, "seed": TEST_SEED, "images": n, "per_class": per_class, "sha256": digest}
     return Subset(data.train, rows), Subset(data.train, held_out), record
+
+
+def skipped(data: ImageData) -> list[str]:
+    """Files that could not be read, so far."""
+    met = [part.skipped for part in (data.train, data.test) if isinstance(part, FileSet)]
+    return [*data.skipped, *sorted(set().union(*met))]
 
 
 def fingerprint(data: ImageData) -> str:

@@ -21,7 +21,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data, train_and_test
+from vaenas.runs.images import Subset, fingerprint, load_data, skipped, train_and_test
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import linear_epsilon
@@ -250,7 +250,7 @@ class SearchRun:
             "images": {
                 "training": len(self.search.images),
                 "test_split": train_and_test(self.data)[2],
-                "skipped": list(self.data.skipped),
+                "skipped": skipped(self.data),
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,

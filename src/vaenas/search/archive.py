@@ -58,7 +58,8 @@ def score(population: Population, archive: Archive, evaluate: Evaluate) -> Itera
     Whoever stops in between goes on with the rest: what is done stands in the archive.
     """
     todo, done = archive.missing(population), 0
-    for part in todo.split(parallel.world_size()):
+    while done < len(todo):
+        part = todo[done : done + parallel.world_size()]
         scores = torch.zeros(len(part))
         if parallel.rank() < len(part):
             scores[parallel.rank()] = evaluate(part[parallel.rank()][None])[0]

@@ -27,6 +27,9 @@ class TrainConfig(Recipe):
     data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
     download: bool = Field(False, description="fetch CIFAR-10 if it is missing")
     skip_bad_images: bool = Field(False, description="leave out images that cannot be read")
+    workers: int = Field(
+        0, ge=0, le=256, description="of a folder: decode each batch anew in so many; 0 = once, into a cache"
+    )
     image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")

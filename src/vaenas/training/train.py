@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -15,11 +15,20 @@ from torchvision.transforms import v2
 
 from vaenas import parallel
 from vaenas.data import Augment
+from vaenas.data.files import Transform
 from vaenas.errors import UserError
+from vaenas.evaluation.supernet import Batch
 from vaenas.networks.nasnet import NASNet
 from vaenas.search.record import Record
-from vaenas.search.shared_weights import TrainingImages
 from vaenas.training.recipes import Recipe
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """Images that come in batches, one for each chunk of rows."""
+
+    def __len__(self) -> int: ...
+    def stream(self, chunks: Sequence[Tensor], transform: Transform | None, seed: int) -> Iterator[Batch]: ...
 
 
 class Trained(nn.Module):
@@ -104,16 +113,20 @@ class Training:
         evaluate: a network -> (top-1, top-5) on images that training does not see, in [0, 1].
         log_interval: steps between "train" records; only then does the device's loss come to the host.
         evaluate_every: epochs between evaluations; the last epoch always has one.
+        transform: of images that are in files, by the workers that decode them.
+        seed: of its random numbers, with the epoch and the image.
     """
 
     recipe: Recipe
     fabric: Fabric
-    images: TrainingImages
+    images: Streamed
     augment: Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
     evaluate: Callable[[nn.Module], tuple[float, float]]
     classes: int
     log_interval: int = 10
     evaluate_every: int = 5
+    transform: Transform | None = None
+    seed: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,14 +140,17 @@ class Training:
         """Trains from `state` on. At each record the state is whole: save it or stop as you like."""
         sums = torch.zeros(2, device=self.fabric.device)  # loss and correct answers since the last record
         waited, began, done = 0.0, time.perf_counter(), 0
+        ahead: Iterator[Batch] | None = None  # this epoch's batches
         while state.step < self.steps or state.evaluated < state.step:
             at_end = state.step > 0 and state.step % self.steps_per_epoch == 0
             if at_end and state.evaluated < state.step:
+                ahead = None
                 yield self._end_of_epoch(state)
                 began = time.perf_counter()
                 continue
             started = time.perf_counter()
-            inputs, targets = self._batch(state)
+            ahead = ahead or self._ahead(state)
+            inputs, targets = self._prepared(state, *next(ahead))
             waited += time.perf_counter() - started
             sums += self._step(state, inputs, targets)
             state.step, done = state.step + 1, done + 1
@@ -162,14 +178,20 @@ class Training:
         left = 1 - (step - warmup) / max(1.0, self.steps - warmup)  # 1 to 0
         return recipe.learning_rate * (left if recipe.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
 
-    def _batch(self, state: TrainState) -> tuple[Float32[Tensor, "b c h w"], Tensor]:
-        """Augmented images and their targets: class indices, or mixed shares of classes (b, classes)."""
-        if len(state.order) < self.recipe.batch_size:
+    def _ahead(self, state: TrainState) -> Iterator[Batch]:
+        """The batches that are left of this epoch, this process's part of each."""
+        size = self.recipe.batch_size
+        if len(state.order) < size:
             state.order = torch.randperm(len(self.images), generator=state.rng)
-        rows, state.order = state.order[: self.recipe.batch_size], state.order[self.recipe.batch_size :]
+        epoch, done = divmod(state.step, self.steps_per_epoch)
+        chunks = [parallel.mine(chunk) for chunk in state.order.split(size)[: self.steps_per_epoch - done]]
+        return self.images.stream(chunks, self.transform, 2**20 * self.seed + epoch)
+
+    def _prepared(self, state: TrainState, images: Tensor, labels: Tensor) -> tuple[Float32[Tensor, "b c h w"], Tensor]:
+        """Augmented images and their targets: class indices, or mixed shares of classes (b, classes)."""
+        state.order = state.order[self.recipe.batch_size :]
         if state.step % self.steps_per_epoch == self.steps_per_epoch - 1:
             state.order = state.order[:0]  # an epoch ends where its steps end, with what does not fill a batch left out
-        images, labels = self.images.batch(parallel.mine(rows))
         device = self.fabric.device
         inputs, targets = self.augment(images.to(device), state.rng), labels.to(device)
         mixers = [
@@ -236,18 +258,24 @@ def average_of(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
 
 
-def augmentation(
-    recipe: Recipe, mean: tuple[float, ...], std: tuple[float, ...], size: int
-) -> Callable[[UInt8[Tensor, "b c h w"], Generator], Float32[Tensor, "b c h w"]]:
-    """Training images to the network's inputs, by torchvision where the search's own augmentation does not have it."""
-    ours = Augment(mean, std, recipe.padding, flip=True, cutout=recipe.cutout)
+def random_transform(recipe: Recipe, size: int) -> Transform | None:
+    """What torchvision does to one image, of any size if it is a PIL image; None where the recipe has nothing of it."""
     each: list[nn.Module] = []
     if recipe.inception:
         each += [v2.RandomResizedCrop(size, antialias=True), v2.ColorJitter(0.4, 0.4, 0.4)]
+    elif recipe.rand_augment:
+        each += [v2.Resize(size, antialias=True), v2.CenterCrop(size)]
     if recipe.rand_augment:
         each.append(v2.RandAugment(2, recipe.rand_augment))
-    if not each:
+    return v2.Compose(each) if each else None
+
+
+def augmentation(
+    recipe: Recipe, mean: tuple[float, ...], std: tuple[float, ...], transform: Transform | None
+) -> Callable[[UInt8[Tensor, "b c h w"], Generator], Float32[Tensor, "b c h w"]]:
+    """Training images to the network's inputs; `transform` is None where those who decode have done it already."""
+    ours = Augment(mean, std, recipe.padding, flip=True, cutout=recipe.cutout)
+    if transform is None:
         return ours
-    transform = v2.Compose(each)
     # torchvision draws one set of numbers a call: a call for each image
     return lambda images, rng: ours(torch.stack([transform(image) for image in images]), rng)

@@ -11,15 +11,24 @@ from torch import Generator, nn
 import vaenas
 from vaenas import parallel
 from vaenas.data import Augment
+from vaenas.data.files import FileSet
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data, train_and_test
+from vaenas.runs.images import Subset, fingerprint, load_data, skipped, train_and_test
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
-from vaenas.training.train import Training, TrainState, augmentation, average_of, final_network, trained
+from vaenas.training.train import (
+    Training,
+    TrainState,
+    augmentation,
+    average_of,
+    final_network,
+    random_transform,
+    trained,
+)
 
 
 class TrainRun:
@@ -67,21 +76,31 @@ class TrainRun:
 
         @torch.no_grad()
         def evaluate(network: nn.Module) -> tuple[float, float]:
-            was_training, right, among_five = network.training, 0, 0
+            was_training, right, among_five, seen = network.training, 0, 0, 0
             network.eval()
             for start in batches[parallel.rank() :: parallel.world_size()]:
                 pixels, labels = test.batch(torch.arange(start, min(start + 256, len(test))))
                 logits = network(plain.plain(pixels.to(fabric.device))).cpu()
                 best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
                 right, among_five = right + int(best[:, 0].sum()), among_five + int(best.sum())
+                seen += len(labels)  # bad images are left out
             network.train(was_training)
-            both = parallel.summed(torch.tensor([right, among_five], device=fabric.device))
-            return int(both[0]) / len(test), int(both[1]) / len(test)
+            all_right, all_five, all_seen = parallel.summed(torch.tensor([right, among_five, seen])).tolist()
+            return all_right / all_seen, all_five / all_seen
 
+        transform, in_files = random_transform(config, train.image_size), isinstance(train, FileSet)
         self.training = Training(
-            config, fabric, images, augmentation(config, self.data.mean, self.data.std, train.image_size), evaluate,
-            len(train.classes), config.log_interval, config.evaluate_every,
-        )  # fmt: skip
+            config,
+            fabric,
+            images,
+            augmentation(config, self.data.mean, self.data.std, None if in_files else transform),
+            evaluate,
+            len(train.classes),
+            config.log_interval,
+            config.evaluate_every,
+            transform if in_files else None,
+            config.seed,
+        )
         self.state = TrainState(wrapped, optimizer, average_of(network, config), rng)
         self.test_images = len(test)
 
@@ -177,7 +196,7 @@ class TrainRun:
                 "training": len(self.training.images),
                 "test": self.test_images,
                 "test_split": self.test_split,
-                "skipped": list(self.data.skipped),
+                "skipped": skipped(self.data),
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,
