@@ -9,7 +9,7 @@ deep as one evaluates is better. What each found is trained alone, 5 cells of 4 
 recipe "quick" (10 epochs of 5,000 images), and tested on the test set. A seed takes about an hour on two quiet cores.
 
 Runs live in `--runs` (default ~/.cache/vaenas/experiments/cifar10_nasnet), two at a time, one thread each; started
-again, the script goes on where it was. table.json and diversity.png go to experiments/results/cifar10_nasnet/.
+again, the script goes on where it was. table.json and diversity.png (of seed 0) go to results/cifar10_nasnet/.
 """
 
 import argparse
@@ -20,6 +20,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from vaenas.report.figures import diversity
+from vaenas.report.run_data import read_run
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_nasnet"
 SEARCH = {
@@ -95,6 +98,10 @@ def summarise(runs: Path) -> None:
             }
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "table.json").write_text(json.dumps({"search": SEARCH, "train": TRAIN, "rows": rows}, indent=1) + "\n")
+    gradient = {name: run_of(name, 0, runs) for name, how in SEARCHES.items() if how["method"] == "gradient"}
+    read = {name: read_run(run) for name, run in gradient.items() if (run / "result.json").exists()}
+    if read:
+        diversity({name: (run.weights, run.updates) for name, run in read.items()}).savefig(RESULTS / "diversity.png")
     for name, row in rows.items():
         spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
         print(

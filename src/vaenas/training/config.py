@@ -32,6 +32,8 @@ class TrainConfig(Recipe):
     )
     image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
+    teacher: str | None = Field(None, description="timm's name of a model to learn from, such as resnet18")
+    teacher_weights: str | None = Field(None, description="its weights: a .safetensors file, or torch's plain ones")
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network is trained")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")
@@ -60,6 +62,9 @@ class TrainConfig(Recipe):
         if self.space != "nasnet" and (self.auxiliary or self.drop_path):
             name = "auxiliary" if self.auxiliary else "drop_path"
             raise ValueError(f"{name}: {getattr(self, name)} is for space nasnet alone, not for {self.space}; give 0")
+        if (self.teacher is None) != (self.teacher_weights is None):
+            one, other = ("teacher", "teacher_weights") if self.teacher is None else ("teacher_weights", "teacher")
+            raise ValueError(f"{other}: needs {one.replace('_', '-')}, too; give both, or neither")
         if self.data_root is not None and self.data != "cifar10":
             raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
         return self

@@ -36,6 +36,11 @@ class Recipe(BaseModel):
     rand_augment: int = Field(default=0, ge=0, le=30, description="magnitude of RandAugment (Cubuk et al. 2020)")
     mixup: float = Field(default=0, ge=0, description="alpha of mixup (Zhang et al. 2018)")
     cutmix: float = Field(default=0, ge=0, description="alpha of CutMix (Yun et al. 2019); with both, either")
+    distillation: Share = Field(
+        default=0.5,
+        description="share of a teacher's answers in the loss (Hinton et al. 2015), where there is a teacher",
+    )
+    temperature: float = Field(default=1, gt=0, description="that softens the teacher's and the network's answers")
     ema: Share = Field(default=0, description="decay a step of the averaged weights that are kept; 0 = none")
 
 

@@ -115,6 +115,7 @@ class Training:
         evaluate_every: epochs between evaluations; the last epoch always has one.
         transform: of images that are in files, by the workers that decode them.
         seed: of its random numbers, with the epoch and the image.
+        teacher: a network on the same device whose answers are learned, too.
     """
 
     recipe: Recipe
@@ -127,6 +128,7 @@ class Training:
     evaluate_every: int = 5
     transform: Transform | None = None
     seed: int = 0
+    teacher: nn.Module | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -217,6 +219,8 @@ class Training:
             loss = loss + recipe.auxiliary * nn.functional.cross_entropy(
                 tower, targets, label_smoothing=recipe.label_smoothing
             )
+        if self.teacher is not None:
+            loss = (1 - recipe.distillation) * loss + recipe.distillation * self._divergence(inputs, logits)
         self.fabric.backward(loss)
         parallel.reduce_gradients(network)
         if recipe.clip_norm > 0:
@@ -227,6 +231,15 @@ class Training:
             state.average.update_parameters(plain)
         hard = targets if targets.ndim == 1 else targets.argmax(-1)
         return torch.stack([loss.detach(), (logits.detach().argmax(-1) == hard).float().mean()])
+
+    def _divergence(self, inputs: Tensor, logits: Tensor) -> Float[Tensor, ""]:
+        """From the teacher's answers to the network's, KL in nats; T^2 keeps the gradient's size."""
+        assert self.teacher is not None
+        heat = self.recipe.temperature
+        with torch.no_grad(), self.fabric.autocast():
+            wanted = (self.teacher(inputs).float() / heat).log_softmax(-1)
+        found = (logits.float() / heat).log_softmax(-1)
+        return heat**2 * nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
     def _end_of_epoch(self, state: TrainState) -> Record:
         epoch = state.step // self.steps_per_epoch

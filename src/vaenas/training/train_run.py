@@ -20,6 +20,7 @@ from vaenas.runs.directory import RunDirectory
 from vaenas.runs.images import Subset, fingerprint, load_data, skipped, train_and_test
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
+from vaenas.training.teacher import load_teacher
 from vaenas.training.train import (
     Training,
     TrainState,
@@ -70,6 +71,10 @@ class TrainRun:
         network = (
             NASNet(geometry, allowed, auxiliary=config.auxiliary > 0) if config.space == "nasnet" else self.info.build()
         )
+        teacher = None
+        if config.teacher is not None and config.teacher_weights is not None:
+            weights = Path(config.teacher_weights)
+            teacher = load_teacher(config.teacher, weights, train.channels, len(train.classes)).to(fabric.device)
         wrapped, optimizer = fabric.setup(*trained(network, config))
         plain = Augment(self.data.mean, self.data.std)
         batches = range(0, len(test), 256)
@@ -100,6 +105,7 @@ class TrainRun:
             config.evaluate_every,
             transform if in_files else None,
             config.seed,
+            teacher,
         )
         self.state = TrainState(wrapped, optimizer, average_of(network, config), rng)
         self.test_images = len(test)
