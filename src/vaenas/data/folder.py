@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: cannot read the image: {reason}; mend it, or use --skip-bad-images")
 
 
-def open_rgb(path: Path) -> Image.Image:
+def open_rgb(path: Path | BytesIO) -> Image.Image:
     """The whole image, turned as its EXIF data say; raises nearly anything where there is none."""
     with Image.open(path) as image:
         limit = Image.MAX_IMAGE_PIXELS

@@ -147,7 +147,7 @@ class SearchConfig(BaseModel):
 
 def resolved(values: dict[str, Any]) -> dict[str, Any]:
     """The same settings with absolute paths to the data: saved ones must hold from any folder."""
-    for name in ("data", "data_root", "teacher_weights"):
+    for name in ("data", "data_root", "teacher_weights", "shards"):
         if isinstance(values.get(name), str) and values[name] not in ("", "builtin", "cifar10"):
             values[name] = str(Path(values[name]).expanduser().resolve())
     return values

@@ -30,6 +30,9 @@ class TrainConfig(Recipe):
     workers: int = Field(
         0, ge=0, le=256, description="of a folder: decode each batch anew in so many; 0 = once, into a cache"
     )
+    shards: str | None = Field(
+        None, description="index of WebDataset shards to train on; --data then only gives classes and test images"
+    )
     image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
     teacher: str | None = Field(None, description="timm's name of a model to learn from, such as resnet18")
@@ -65,6 +68,8 @@ class TrainConfig(Recipe):
         if (self.teacher is None) != (self.teacher_weights is None):
             one, other = ("teacher", "teacher_weights") if self.teacher is None else ("teacher_weights", "teacher")
             raise ValueError(f"{other}: needs {one.replace('_', '-')}, too; give both, or neither")
+        if self.shards is not None and self.train_images is not None:
+            raise ValueError(f"train_images: {self.train_images} does not go with shards, which are read as a stream")
         if self.data_root is not None and self.data != "cifar10":
             raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
         return self

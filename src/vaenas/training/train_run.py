@@ -12,6 +12,7 @@ import vaenas
 from vaenas import parallel
 from vaenas.data import Augment
 from vaenas.data.files import FileSet
+from vaenas.data.shards import open_shards
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
@@ -65,6 +66,8 @@ class TrainRun:
         if len(test) == 0:
             raise UserError(f"--data {config.data}: too few images to hold one out for testing; add some, or val/")
         images = self._chosen(images, rng)
+        if config.shards is not None:
+            images = open_shards(Path(config.shards), tuple(train.classes), train.image_size, config.workers)
         if len(images) < config.batch_size:
             raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
         allowed = [[operation] for operation in self.architecture.tolist()]
@@ -93,7 +96,10 @@ class TrainRun:
             all_right, all_five, all_seen = parallel.summed(torch.tensor([right, among_five, seen])).tolist()
             return all_right / all_seen, all_five / all_seen
 
-        transform, in_files = random_transform(config, train.image_size), isinstance(train, FileSet)
+        transform, in_files = (
+            random_transform(config, train.image_size),
+            isinstance(train, FileSet) or config.shards is not None,
+        )
         self.training = Training(
             config,
             fabric,
