@@ -66,7 +66,7 @@ def test_from_a_folder_to_a_network_in_use(pictures: Path, tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--formats", "onnx,tflite"], "--formats tflite: choose onnx, torch, timm, safetensors"),
+        (["--formats", "onnx,tflite"], "--format tflite: choose onnx, torch, timm, safetensors"),
         (["--recipe", "quickly"], "--recipe: 'quickly' is not allowed"),
         (["--train-epochs", "0"], "--train-epochs"),
         (["--resume", "nowhere"], "--resume nowhere: no run of `vaenas run` is in it"),

@@ -88,8 +88,6 @@ def export(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside the weights.")] = None,
 ) -> None:
     """Write a trained network for others, with a model card (README.md) beside it."""
-    if form not in ENDINGS:
-        raise UserError(f"--format {form}: choose {', '.join(ENDINGS)}")
     print(write_export(source, form, output))
 
 

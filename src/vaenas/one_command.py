@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from vaenas.errors import UserError
-from vaenas.export.export import ENDINGS, export
+from vaenas.export.export import ENDINGS, check_format, export
 from vaenas.files import write_atomically
 from vaenas.network_commands import evaluation_of, found_by, print_evaluation, train_to_its_end
 from vaenas.networks.image_spaces import IMAGE_SPACES
@@ -43,8 +43,7 @@ class Plan:
     def check(self, settings: SearchConfig) -> None:
         """Raises `UserError` for what would stop the run after its search."""
         for kind in self.kinds:
-            if kind not in ENDINGS:
-                raise UserError(f"--formats {kind}: choose {', '.join(ENDINGS)}")
+            check_format(kind)  # also whether its packages are there: not after hours of search
         self.training({"code": "-", "space": settings.space, "width": settings.width, "layers": settings.layers})
 
 

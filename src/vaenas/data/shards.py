@@ -58,7 +58,8 @@ class ShardSet:
         random.Random(seed).shuffle(urls)
         mine = urls[rank() :: world_size()] or urls  # fewer shards than processes: they share them
         stages = WebDataset(mine, shardshuffle=False, nodesplitter=None, empty_check=False, seed=seed)
-        stages = stages.shuffle(BUFFER, seed=seed).map(_Decode(self.classes, self.image_size, transform, seed)).repeat()
+        stages = stages.shuffle(BUFFER, seed=seed).map(_Decode(self.classes, self.image_size, transform, seed))
+        stages = stages.repeat()  # pyright: ignore[reportAttributeAccessIssue]  # the pipeline's own
         workers = min(self.workers, len(mine))  # one without a shard would wait for ever
         loader = DataLoader(stages, size, num_workers=workers, collate_fn=list, generator=torch.Generator())
         for samples in itertools.islice(loader, done, done + len(chunks)):

@@ -1,5 +1,6 @@
 """A trained network for others: ONNX, a plain state dict, timm, safetensors, each with a model card."""
 
+import importlib.util
 import io
 import json
 import logging
@@ -27,6 +28,15 @@ def weights_file(source: Path) -> Path:
     return source / "weights.safetensors" if source.is_dir() else source
 
 
+def check_format(kind: str) -> None:
+    """Raises `UserError` for a form that there is not, or whose packages are missing."""
+    if kind not in ENDINGS:
+        raise UserError(f"--format {kind}: choose {', '.join(ENDINGS)}")
+    for package in ("onnx", "onnxruntime", "onnxscript") if kind == "onnx" else ():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"--format onnx: needs {package}: pip install 'vaenas[onnx]'")
+
+
 def export(source: Path, kind: str, output: Path | None = None) -> Path:
     """Writes the network in another form, and README.md, its model card, beside it.
 
@@ -40,6 +50,7 @@ def export(source: Path, kind: str, output: Path | None = None) -> Path:
     Raises:
         UserError: the weights are not whole, a package is missing, or the file cannot be written.
     """
+    check_format(kind)
     weights = weights_file(source)
     network, info = load_weights(weights)
     target = weights.with_suffix(ENDINGS[kind]) if output is None else output
@@ -73,12 +84,8 @@ def metadata(info: NetworkInfo) -> dict[str, str]:
 
 def _onnx(network: Supernet, info: NetworkInfo) -> bytes:
     """The model's bytes, after ONNX Runtime has given PyTorch's logits for random images of batches 1 and 3."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"-f onnx needs {error.name}: pip install 'vaenas[onnx]'") from None
+    import onnxruntime
+
     shape = (info.image_channels, info.image_size, info.image_size)
     example = torch.zeros(2, *shape)
     with warnings.catch_warnings():
