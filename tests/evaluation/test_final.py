@@ -65,7 +65,7 @@ def test_the_command_prints_them(
     assert [row["batch"] for row in found["latency_ms"]["torch"]] == [1, 16]
     assert "onnx" not in found["latency_ms"]  # nothing was exported
     assert picture.read_bytes().startswith(b"<?xml")
-    assert call("eval", weights[0]) == 0
+    assert call("eval", weights[0], "--batch-size", "8") == 0
     assert "calibration error" in capsys.readouterr().out
 
 

@@ -6,12 +6,18 @@ import torch
 from torch import nn
 
 from vaenas import parallel
+from vaenas.errors import UserError
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.spaces.nasnet import NASNetGeometry
 from vaenas.spaces.shufflenet import ShuffleNetGeometry
 
 parallel.make_fabric("cpu", "32-true")
+try:
+    parallel.check_batch_size(21)
+    assert parallel.world_size() == 1
+except UserError as error:
+    assert str(error) == "--batch-size 21: 2 processes need a multiple of 2"
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(0)
 nasnet = NASNet(NASNetGeometry(16, 3, 3, 4, 3), [[4]] * 28, auxiliary=True, drop_path=0.2)
