@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 from torch import nn
 
@@ -13,11 +14,11 @@ from vaenas.spaces.nasnet import NASNetGeometry
 from vaenas.spaces.shufflenet import ShuffleNetGeometry
 
 parallel.make_fabric("cpu", "32-true")
-try:
+if parallel.world_size() == 1:
     parallel.check_batch_size(21)
-    assert parallel.world_size() == 1
-except UserError as error:
-    assert str(error) == "--batch-size 21: 2 processes need a multiple of 2"
+else:
+    with pytest.raises(UserError, match="--batch-size 21: 2 processes need a multiple of 2"):
+        parallel.check_batch_size(21)
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(0)
 nasnet = NASNet(NASNetGeometry(16, 3, 3, 4, 3), [[4]] * 28, auxiliary=True, drop_path=0.2)
