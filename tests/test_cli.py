@@ -164,7 +164,8 @@ def test_one_seed_one_result(run: Path, tmp_path: Path, pictures: Path) -> None:
     """`config.yaml` alone repeats a run to the bit; another seed gives another."""
     assert call("search", "--config", run / "config.yaml", "--output", tmp_path / "again") == 0
     assert_same_end(run, tmp_path / "again")
-    assert call("search", "--config", run / "config.yaml", "--output", tmp_path / "other", "--seed", 1) == 0
+    short = ["--epochs", 2, "--generations", 1]
+    assert call("search", "--config", run / "config.yaml", "--output", tmp_path / "other", "--seed", 1, *short) == 0
     assert metrics(run)[0]["loss"] != metrics(tmp_path / "other")[0]["loss"]
     assert result(run)["evaluations"] != result(tmp_path / "other")["evaluations"]
 

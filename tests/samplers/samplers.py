@@ -16,7 +16,7 @@ from vaenas.spaces.space import SearchSpace
 Make = Callable[[SearchSpace, Generator], Sampler]
 
 # With fewer iterations, which change nothing here but the time.
-LITERAL = replace(PAPER_LITERAL, iterations=40)
+LITERAL = replace(PAPER_LITERAL, iterations=20)
 
 LEARNED: dict[str, Make] = {
     "categorical": lambda space, rng: CategoricalSampler(space),
