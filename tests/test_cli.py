@@ -16,7 +16,8 @@ from vaenas.networks.cost import additive_cost, count
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.runs import search_run
 from vaenas.runs.config import SearchConfig, make_config, option, read_yaml
-from vaenas.runs.search_run import SearchRun, Subset
+from vaenas.runs.images import Subset
+from vaenas.runs.search_run import SearchRun
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 
 GEOMETRY = ShuffleNetGeometry(16, 3, 3, width=0.25, layers=5)  # of TINY on the pictures

@@ -10,7 +10,7 @@ import yaml
 from tests.runs.command import TINY, call, make_pictures, metrics
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
-from vaenas.one_command import fitted
+from vaenas.one_command import with_widest_fit
 from vaenas.runs.config import make_config
 
 SHORT = [*TINY, "--epochs", "2", "--vae-interval", "1", "--generations", "1", "--train-epochs", "1"]
@@ -88,7 +88,7 @@ def test_the_widest_network_that_fits(pictures: Path) -> None:
     base = {"data": str(pictures), "image_size": 32, "layers": 5}
     for limit in ("2M", "900M"):
         settings = make_config({**base, "max_flops": limit})
-        width = fitted(settings, {}).width
+        width = with_widest_fit(settings, {}).width
         assert width is not None
         shares = []
         for w in (width, width + 0.125):
@@ -98,4 +98,4 @@ def test_the_widest_network_that_fits(pictures: Path) -> None:
             shares.append(float((space.cost(geometry)(population).flops <= settings.max_flops).float().mean()))
         assert shares[0] > 0.45
         assert width == 1 or shares[1] < 0.55
-    assert fitted(make_config({**base, "max_flops": "1M"}), {"width": 0.25}).width == 0.25
+    assert with_widest_fit(make_config({**base, "max_flops": "1M"}), {"width": 0.25}).width == 0.25

@@ -14,7 +14,7 @@ from vaenas.bench.commands import app as bench
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS
 from vaenas.network_commands import evaluate, export, train
-from vaenas.one_command import Plan, finish, fitted, read_plan, write_plan
+from vaenas.one_command import Plan, finish, read_plan, with_widest_fit, write_plan
 from vaenas.parallel import LostProcess, is_main
 from vaenas.runs.command import INTERRUPTED, Interrupted, resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import SearchConfig, make_config
@@ -97,7 +97,7 @@ def run(
         settings, folder = unchanged(resume / "search", given, config, make_config), resume
     else:
         plan = Plan(recipe, train_epochs, formats)
-        settings = fitted(make_config(given, config), given)
+        settings = with_widest_fit(make_config(given, config), given)
         folder = output or _free_folder(settings, "run-")
     # All that can be wrong is said before anything is begun.
     plan.check(settings)

@@ -44,6 +44,7 @@ class Plan:
         """Raises `UserError` for what would stop the run after its search."""
         for kind in self.kinds:
             check_format(kind)  # also whether its packages are there: not after hours of search
+        # Any code will do: the found one is not known yet, and only the training itself reads it.
         self.training({"code": "-", "space": settings.space, "width": settings.width, "layers": settings.layers})
 
 
@@ -59,16 +60,16 @@ def read_plan(folder: Path) -> Plan:
         raise UserError(f"--resume {folder}: no run of `vaenas run` is in it ({PLAN} cannot be read)") from None
 
 
-def fitted(settings: SearchConfig, given: dict[str, Any]) -> SearchConfig:
+def with_widest_fit(settings: SearchConfig, given: dict[str, Any]) -> SearchConfig:
     """The settings with the widest network of which half the space keeps the limits, where no width is given."""
     if "width" in given or (settings.max_flops is None and settings.max_params is None):
         return settings
-    image_space, train = IMAGE_SPACES[settings.space], load_data(settings).train
-    assert settings.layers is not None
+    image_space, train, layers = IMAGE_SPACES[settings.space], load_data(settings).train, settings.layers
+    assert layers is not None
     sizes = train.image_size, train.channels, len(train.classes)
 
     def fits(width: float) -> bool:
-        geometry = image_space.geometry(*sizes, width, settings.layers or 0)
+        geometry = image_space.geometry(*sizes, width, layers)
         limits = Limits(image_space.cost(geometry), settings.max_flops, settings.max_params)
         keeping = limits.accept(uniform_proposals(image_space.space(geometry), settings.seed)(500))
         return float(keeping.float().mean()) >= 0.5

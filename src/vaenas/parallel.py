@@ -6,7 +6,7 @@ works on its own part of a batch, or of a population that is ranked, and the par
 
 import os
 import re
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -42,11 +42,8 @@ class _Processes(DDPStrategy):
         return module
 
 
-def make_fabric(device: str, precision: str) -> Fabric:
+def make_fabric(device: Literal["auto", "cpu", "cuda"], precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
     """The device of this process, and the others where `torchrun` has started some.
-
-    Args:
-        device: "auto", "cpu" or "cuda".
 
     Raises:
         UserError: a device that is not there.
@@ -55,11 +52,11 @@ def make_fabric(device: str, precision: str) -> Fabric:
         raise UserError("--device cuda: this machine has no CUDA device that PyTorch can use; choose --device cpu")
     processes, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if processes == 1:
-        return Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]  # its literals
+        return Fabric(accelerator=device, devices=1, precision=precision)
     # Scores and counts are on the CPU, gradients on the device.
     strategy = _Processes(process_group_backend="cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     nodes = processes // here
-    fabric = Fabric(accelerator=device, devices=here, num_nodes=nodes, strategy=strategy, precision=precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=device, devices=here, num_nodes=nodes, strategy=strategy, precision=precision)
     fabric.launch()
     return fabric
 
@@ -70,7 +67,7 @@ def check_batch_size(size: int) -> None:
         raise UserError(f"--batch-size {size}: {world_size()} processes need a multiple of {world_size()}")
 
 
-def mine(x: Shaped[Tensor, "..."], dim: int = 0) -> Shaped[Tensor, "..."]:
+def local_chunk(x: Shaped[Tensor, "..."], dim: int = 0) -> Shaped[Tensor, "..."]:
     """This process's part of what all have, along `dim`."""
     return x.chunk(world_size(), dim)[rank()]
 
@@ -80,17 +77,17 @@ def reduce_gradients(module: nn.Module) -> None:
     if world_size() == 1:
         return
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    mean = averaged(torch.cat([g.flatten() for g in gradients]))
+    mean = all_reduce_mean(torch.cat([g.flatten() for g in gradients]))
     for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 
 
-def averaged(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def all_reduce_mean(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The mean over processes."""
-    return summed(x) / world_size()
+    return all_reduce_sum(x) / world_size()
 
 
-def summed(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+def all_reduce_sum(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     """The sum over processes."""
     if world_size() == 1:
         return x
@@ -99,7 +96,7 @@ def summed(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
     return x
 
 
-def highest(number: int) -> int:
+def all_reduce_max(number: int) -> int:
     """The highest of the processes' numbers."""
     if world_size() == 1:
         return number
@@ -113,11 +110,11 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return summed(x)
+        return all_reduce_sum(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return summed(gradient)
+        return all_reduce_sum(gradient)
 
 
 class _SyncBatchNorm2d(nn.BatchNorm2d):
@@ -153,10 +150,10 @@ class _SharedDropout(nn.Dropout):
             return input
         kept = 1 - self.p
         whole = input.new_empty(world_size() * len(input), *input.shape[1:]).bernoulli_(kept)
-        return input * mine(whole).div_(kept)
+        return input * local_chunk(whole).div_(kept)
 
 
-def share(network: nn.Module) -> nn.Module:
+def synchronize(network: nn.Module) -> nn.Module:
     """The network as several processes need it; its weights and their names stay."""
     if world_size() == 1:
         return network
@@ -172,6 +169,6 @@ class LostProcess(UserError):
     """What the others say when one process of a job has ended."""
 
 
-def is_loss(error: RuntimeError) -> bool:
+def is_lost_process(error: RuntimeError) -> bool:
     """Whether torch's error means that another process has ended."""
     return world_size() > 1 and LOST.search(str(error)) is not None

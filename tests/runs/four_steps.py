@@ -25,10 +25,10 @@ nasnet = NASNet(NASNetGeometry(16, 3, 3, 4, 3), [[4]] * 28, auxiliary=True, drop
 shufflenet = ShuffleNet(ShuffleNetGeometry(16, 3, 3, width=0.25, layers=5), [[2]] * 5)
 images, labels = torch.randn(20, 3, 16, 16), torch.randint(3, (20,))
 for network in (nasnet, shufflenet):
-    parallel.share(network)
+    parallel.synchronize(network)
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
     for _ in range(4):
-        x, y = parallel.mine(images), parallel.mine(labels)
+        x, y = parallel.local_chunk(images), parallel.local_chunk(labels)
         outputs = network.with_auxiliary(x) if isinstance(network, NASNet) else (network(x),)
         sum(nn.functional.cross_entropy(logits, y) for logits in outputs).backward()
         parallel.reduce_gradients(network)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from vaenas.parallel import mine, world_size
+from vaenas.parallel import local_chunk, world_size
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class Augment:
         columns = torch.arange(w, device=device).expand(b, w)
         if self.padding:
             x = pad(x, [self.padding] * 4)  # b c h+2p w+2p
-            top, left = mine(torch.randint(2 * self.padding + 1, (2, n), generator=rng), dim=1).to(device)
+            top, left = local_chunk(torch.randint(2 * self.padding + 1, (2, n), generator=rng), dim=1).to(device)
             rows, columns = rows + top[:, None], columns + left[:, None]
         if self.flip:
-            flipped = mine(torch.randint(2, (n,), generator=rng)).to(device).bool()
+            flipped = local_chunk(torch.randint(2, (n,), generator=rng)).to(device).bool()
             columns = torch.where(flipped[:, None], columns.flip(1), columns)
         if self.padding or self.flip:
             image, channel = torch.arange(b, device=device), torch.arange(c, device=device)
             x = x[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
         if self.cutout:
-            blank_rows = _around(mine(torch.randint(h, (n, 1), generator=rng)).to(device), h, self.cutout)
-            blank_columns = _around(mine(torch.randint(w, (n, 1), generator=rng)).to(device), w, self.cutout)
+            blank_rows = _around(local_chunk(torch.randint(h, (n, 1), generator=rng)).to(device), h, self.cutout)
+            blank_columns = _around(local_chunk(torch.randint(w, (n, 1), generator=rng)).to(device), w, self.cutout)
             x = x.masked_fill((blank_rows[:, :, None] & blank_columns[:, None, :])[:, None], 0.0)
         return x
 

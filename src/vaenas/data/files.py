@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +105,25 @@ class _Decoded(Dataset):
 
     def __getitem__(self, row: int) -> Item:
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module="PIL")  # odd metadata
-                image = open_rgb(self.images.paths[row])
-            if self.transform is None:
-                return row, pil_to_tensor(centre(image, self.images.image_size)), ""
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(hash((self.seed, row)))
-                return row, pil_to_tensor(self.transform(image)), ""
+            seed = hash((self.seed, row))
+            return row, decoded(self.images.paths[row], self.images.image_size, self.transform, seed), ""
         except Exception as error:  # decoders raise nearly everything
             return row, None, str(error) or type(error).__name__
+
+
+def decoded(source: Path | BytesIO, size: int, transform: Transform | None, seed: int) -> UInt8[Tensor, "c h w"]:
+    """One image by `transform`, with random numbers from `seed`; without one its largest centred square.
+
+    Raises nearly anything where there is no image.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # odd metadata
+        image = open_rgb(source)
+    if transform is None:
+        return pil_to_tensor(centre(image, size))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return pil_to_tensor(transform(image))
 
 
 def load_files(root: Path, image_size: int, skip_bad_images: bool, workers: int) -> ImageData:

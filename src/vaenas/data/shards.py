@@ -13,11 +13,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from vaenas.data.files import Transform
-from vaenas.data.folder import centre, open_rgb
-from vaenas.errors import UserError
+from vaenas.data.files import Transform, decoded
+from vaenas.errors import UserError, require
 from vaenas.parallel import rank, world_size
 
 BUFFER = 500  # images among which the next is drawn, beside the order of the shards
@@ -89,14 +87,10 @@ class _Decode:
         except (KeyError, ValueError, AssertionError):
             return f"{name}: no .cls from 0 to {len(self.classes) - 1} beside the image"
         try:
-            image = open_rgb(io.BytesIO(found or b""))
+            seed = hash((self.seed, *sample["__key__"].encode()))
+            return decoded(io.BytesIO(found or b""), self.image_size, self.transform, seed), label
         except Exception as error:  # decoders raise nearly everything
             return f"{name}: cannot read the image: {error}; mend it, or leave it out"
-        if self.transform is None:
-            return pil_to_tensor(centre(image, self.image_size)), label
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.seed, *sample["__key__"].encode())))
-            return pil_to_tensor(self.transform(image)), label
 
 
 def open_shards(index: Path, classes: tuple[str, ...], image_size: int, workers: int) -> ShardSet:
@@ -107,10 +101,7 @@ def open_shards(index: Path, classes: tuple[str, ...], image_size: int, workers:
     Raises:
         UserError: webdataset is missing, or the index is none.
     """
-    try:
-        import webdataset  # noqa: F401
-    except ImportError:
-        raise UserError(f"--shards {index}: needs webdataset: pip install 'vaenas[shards]'") from None
+    require("webdataset", "shards", f"--shards {index}")
     try:
         listed = json.loads(index.read_text(encoding="utf-8"))["shardlist"]
         urls = [str(shard["url"]) for shard in listed]

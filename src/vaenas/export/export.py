@@ -1,6 +1,5 @@
 """A trained network for others: ONNX, a plain state dict, timm, safetensors, each with a model card."""
 
-import importlib.util
 import io
 import json
 import logging
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 import vaenas
-from vaenas.errors import UserError
+from vaenas.errors import UserError, require
 from vaenas.files import write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
@@ -33,8 +32,7 @@ def check_format(kind: str) -> None:
     if kind not in ENDINGS:
         raise UserError(f"--format {kind}: choose {', '.join(ENDINGS)}")
     for package in ("onnx", "onnxruntime", "onnxscript") if kind == "onnx" else ():
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"--format onnx: needs {package}: pip install 'vaenas[onnx]'")
+        require(package, "onnx", "--format onnx")
 
 
 def export(source: Path, kind: str, output: Path | None = None) -> Path:

@@ -37,5 +37,5 @@ def vaenas(pretrained: bool = False, *, weights: str | Path, **kwargs: Any) -> S
         "fixed_input_size": False, "interpolation": "bilinear", "crop_pct": 1.0, "mean": info.mean, "std": info.std,
         "num_classes": len(info.classes), "label_names": info.classes, "classifier": "classifier",
     }  # fmt: skip
-    network.num_classes = len(info.classes)  # type: ignore[assignment]
+    network.num_classes = len(info.classes)  # type: ignore[assignment]  # likewise
     return network

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from vaenas.networks.ops import conv_bn
-from vaenas.parallel import mine, world_size
+from vaenas.parallel import local_chunk, world_size
 from vaenas.spaces.nasnet import OPERATIONS
 
 
@@ -24,7 +24,7 @@ class DropPath(nn.Module):
             return x
         kept = 1 - self.probability
         whole = x.new_empty(world_size() * len(x), 1, 1, 1).bernoulli_(kept)  # of a batch that processes share
-        return x * mine(whole).div_(kept)
+        return x * local_chunk(whole).div_(kept)
 
 
 class FactorizedReduce(nn.Module):

@@ -86,8 +86,8 @@ def sampler(updates: Records) -> Figure:
         ("reconstruction", "Reconstruction (%)"),
     ]
     shown = [(key, title) for key, title in panels if any(u.get(key) is not None for u in updates)]
-    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr]
+    figure = Figure(figsize=(WIDTH, 2.5))
+    figure.set_layout_engine("constrained", wspace=0.06)
     numbers = range(1, len(updates) + 1)
     for i, (key, title) in enumerate(shown):
         axes = figure.add_subplot(1, len(shown), i + 1)
@@ -289,8 +289,8 @@ def diversity(runs: Mapping[str, tuple[Records, Records]]) -> Figure:
         runs: for each name "weights" and "update" records. The sampler of updates has an entropy of its own, drawn as
             a solid line; that of softmax(w) is dashed where there is another, its range over edges a band.
     """
-    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.05)  # type: ignore[union-attr]
+    figure = Figure(figsize=(WIDTH, 2.9))
+    figure.set_layout_engine("constrained", wspace=0.05)
     axes = [figure.add_subplot(1, 4, i + 1) for i in range(4)]
     titles = ("Entropy per edge (nats)", "Architectures trained", "Parameter-free (%)", "Parameters (M)")
     for panel, title in zip(axes, titles, strict=True):

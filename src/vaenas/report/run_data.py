@@ -185,8 +185,16 @@ SEQUENCE: dict[str, Check] = {
         "objects with name, output and slots (slot and operation each)",
     ),
 }
-_is_node = lambda x: _object({"text": TEXT})(x) or _object(SLOT)(x)  # noqa: E731
-_is_edge = lambda x: isinstance(x, list) and len(x) == 2 and all(map(_is_count, x))  # noqa: E731
+
+
+def _is_node(x: Any) -> bool:
+    return _object({"text": TEXT})(x) or _object(SLOT)(x)
+
+
+def _is_edge(x: Any) -> bool:
+    return isinstance(x, list) and len(x) == 2 and all(map(_is_count, x))
+
+
 CELLS: dict[str, Check] = {
     "title": TEXT,
     "operations": OPERATION_NAMES,

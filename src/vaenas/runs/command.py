@@ -116,7 +116,7 @@ def to_its_end(
             for record in run.records():
                 if shown is not None:
                     shown.show(record)
-                stopped_by = parallel.highest(stopped_by)  # all processes stop at one record
+                stopped_by = parallel.all_reduce_max(stopped_by)  # all processes stop at one record
                 if stopped_by:
                     run.save()
                     break
@@ -126,7 +126,7 @@ def to_its_end(
                 print(f"stopped and saved; go on with: {again}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED[stopped_by])
     except RuntimeError as error:
-        if not parallel.is_loss(error):
+        if not parallel.is_lost_process(error):
             raise
         raise parallel.LostProcess(
             f"another process of this job has ended, so this one can't go on; resume with: {again}"

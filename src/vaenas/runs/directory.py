@@ -132,6 +132,31 @@ class RunDirectory:
                 file.truncate(file.read(state["metrics_bytes"]).rfind(b"\n") + 1)
         return state
 
+    def load_checkpoint_of(self, config: BaseModel, data: str, fingerprint: str) -> dict[str, Any] | None:
+        """`load_checkpoint`, if it is of a run with these settings on these images.
+
+        Args:
+            data: what the images are called; `fingerprint` changes with them.
+
+        Raises:
+            UserError: it is of another, or damaged.
+        """
+        checkpoint = self.load_checkpoint()
+        if checkpoint is None:
+            return None
+        for name, value in checkpoint["config"].items():
+            if value != getattr(config, name):
+                raise UserError(
+                    f"{self.config_file}, {name}: {getattr(config, name)} is not what the run was begun with, {value}: "
+                    f"put it back, or begin a new run"
+                )
+        if checkpoint["data"] != fingerprint:
+            raise UserError(
+                f"--resume {self.path}: the images of {data} are not those that the run was begun with: put them back, "
+                f"or begin a new run"
+            )
+        return checkpoint
+
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Writes `name` atomically."""
         if not is_main():

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Generator
 
 import vaenas
 from vaenas import parallel
-from vaenas.data import Augment, ImageData, split
+from vaenas.data import Augment
 from vaenas.data.cache import cache_dir
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
@@ -21,21 +20,21 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data, skipped, train_and_test
+from vaenas.runs.images import fingerprint, load_data, skipped, train_and_test
+from vaenas.runs.search_parts import (
+    count_steps,
+    gradient_settings,
+    make_optimizer,
+    make_sampler,
+    one_shot_settings,
+    split_images,
+)
 from vaenas.runs.tensorboard import TensorBoard
-from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
-from vaenas.samplers.mixture import linear_epsilon
-from vaenas.samplers.multinomial import MultinomialSampler
-from vaenas.samplers.sampler import Sampler
-from vaenas.samplers.uniform import FairSampler, UniformSampler
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
 from vaenas.search.archive import pareto_front
-from vaenas.search.evolution import EvolutionSettings
-from vaenas.search.gradient import GradientSearch, GradientSettings, GradientState, Update, architecture_weights
+from vaenas.search.gradient import GradientSearch, GradientState, architecture_weights
 from vaenas.search.limits import Limits, uniform_proposals
-from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
+from vaenas.search.one_shot import OneShot, OneShotState
 from vaenas.search.record import Record
-from vaenas.spaces.space import SearchSpace
 
 
 class SearchRun:
@@ -74,11 +73,11 @@ class SearchRun:
         needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
         self.limits.check(self.space, uniform_proposals(self.space, config.seed), needed)
 
-        images = _split(config, self.data, rng)
+        images = split_images(config, self.data, rng)
         self.steps_per_epoch = len(images.training) // config.batch_size
         network = self.image_space.network(self.geometry, None)
-        parallel.share(network)
-        network, optimizer = fabric.setup(network, _optimizer(config, network))
+        parallel.synchronize(network)
+        network, optimizer = fabric.setup(network, make_optimizer(config, network))
         augment = Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout)
         evaluate = SupernetEvaluator(
             network,
@@ -86,19 +85,19 @@ class SearchRun:
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
         )
-        steps = _steps(config, self.steps_per_epoch)
+        steps = count_steps(config, self.steps_per_epoch)
         limits = self.limits.accept, str(self.limits)
         if images.validation is None:
             search = OneShot(
-                self.space, _one_shot(config, steps), fabric, images.training, augment, evaluate, *limits
+                self.space, one_shot_settings(config, steps), fabric, images.training, augment, evaluate, *limits
             )  # fmt: skip
             state = OneShotState(network, optimizer, make_sampler(config, self.space, rng), rng)
             self._iterator = search.run(state)
         else:
             weights = torch.nn.Parameter(architecture_weights(self.space).to(fabric.device))
             search = GradientSearch(
-                self.space, _gradient(config, steps), fabric, images.training, images.validation, augment, evaluate,
-                *limits,
+                self.space, gradient_settings(config, steps), fabric, images.training, images.validation, augment,
+                evaluate, *limits,
             )  # fmt: skip
             state = GradientState(
                 network, optimizer, make_sampler(config, self.space, rng, weights), rng, weights,
@@ -112,18 +111,8 @@ class SearchRun:
         self.directory.lock()
         if self.latency is not None and not resume:
             self.directory.write_json("latency.json", self.latency.to_json())
-        if resume and (checkpoint := self.directory.load_checkpoint()) is not None:
-            for name, value in checkpoint["config"].items():
-                if value != getattr(config, name):
-                    raise UserError(
-                        f"{self.directory.config_file}, {name}: {getattr(config, name)} is not what the run was begun "
-                        f"with, {value}: put it back, or begin a new run"
-                    )
-            if checkpoint["data"] != fingerprint(self.data):
-                raise UserError(
-                    f"--resume {directory}: the images of {config.data} are not those that the run was begun with: put "
-                    f"them back, or begin a new run"
-                )
+        checkpoint = self.directory.load_checkpoint_of(config, config.data, fingerprint(self.data)) if resume else None
+        if checkpoint is not None:
             self.state.load_state_dict(checkpoint["search"])
             self._seconds_before = checkpoint["seconds"]
         fabric.barrier()  # before the first writes a checkpoint again
@@ -266,115 +255,3 @@ class SearchRun:
             "uniform": state.compared.lookup(state.uniform),
         }
         return {k: {"mean": float(v.mean()), "std": float(v.std()), "n": len(v)} for k, v in both.items()}
-
-
-@dataclass(frozen=True)
-class Images:
-    """The training set in disjoint parts; the test set stays untouched."""
-
-    training: Subset
-    ranking: Subset
-    validation: Subset | None  # for the architecture weights of Algorithm 3
-
-
-def _split(config: SearchConfig, data: ImageData, rng: Generator) -> Images:
-    usable, _, _ = train_and_test(data)
-    parts = split(usable.labels, config.ranking_images, rng)
-    training, ranking = (Subset(data.train, usable.rows[rows]) for rows in parts)
-    # split sorts; what is taken from the front, for batch norm, must be a random sample
-    rows = training.rows[torch.randperm(len(training), generator=rng)]
-    if config.train_images is not None and config.train_images > len(rows):
-        raise UserError(
-            f"--train-images {config.train_images}: there are only {len(rows)} after {config.ranking_images} for "
-            f"ranking; lower it, or leave it out for all"
-        )
-    training = replace(training, rows=rows[: config.train_images])
-    validation, left = None, f"are left to train on after {config.ranking_images} for ranking"
-    if config.method == "gradient":
-        ours = len(training) - round(config.weights_share * len(training))
-        training, validation = (replace(training, rows=rows) for rows in (training.rows[:ours], training.rows[ours:]))
-        left = f"{left}, beside {len(validation)} for the architecture weights (--weights-share)"
-    fewest = min(len(part) for part in (training, validation) if part is not None)
-    if fewest < config.batch_size:
-        raise UserError(
-            f"--batch-size {config.batch_size}: only {len(training)} images {left}; lower --batch-size or "
-            f"--ranking-images"
-        )
-    if len(training) < config.recalibration_images:
-        raise UserError(
-            f"--recalibration-images {config.recalibration_images}: there are only {len(training)} to train on"
-        )
-    return Images(training, ranking, validation)
-
-
-def _optimizer(config: SearchConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        network.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
-    )
-
-
-def _steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
-    """Epochs to iterations: of the search, and between updates of the sampler."""
-    steps = config.epochs * steps_per_epoch
-    interval = max(1, round(config.vae_interval * steps_per_epoch))
-    if config.sampler in ("vae", "categorical") and interval > steps:
-        raise UserError(
-            f"--vae-interval {config.vae_interval:g}: the sampler would never learn in {config.epochs} epochs; lower "
-            f"it, or raise --epochs"
-        )
-    return steps, interval
-
-
-def _one_shot(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
-    increment = config.epsilon_limit / steps[0] if config.epsilon_inc is None else config.epsilon_inc
-    return OneShotSettings(
-        *steps,
-        ranking_size=config.ranking_size,
-        epsilon=linear_epsilon(increment, config.epsilon_limit),
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        label_smoothing=config.label_smoothing,
-        clip_norm=config.clip_norm,
-        evolution=EvolutionSettings(config.population, config.generations, config.top_k, config.mutation_prob),
-    )
-
-
-UPDATES: dict[str, Update] = {"multinomial": "two-path", "full": "mixture"}  # of other samplers: the path alone
-
-
-def _gradient(config: SearchConfig, steps: tuple[int, int]) -> GradientSettings:
-    return GradientSettings(
-        *steps,
-        ranking_size=config.ranking_size,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        label_smoothing=config.label_smoothing,
-        clip_norm=config.clip_norm,
-        draws=config.population,
-        update=UPDATES.get(config.sampler, "path"),
-    )
-
-
-def make_sampler(
-    config: SearchConfig, space: SearchSpace, rng: Generator, weights: torch.Tensor | None = None
-) -> Sampler:
-    """The sampler that the settings name; `weights` (s, k) are those of Algorithm 3."""
-    match config.sampler:
-        case "multinomial" | "full":
-            assert weights is not None
-            return MultinomialSampler(space, weights)
-        case "uniform":
-            return UniformSampler(space)
-        case "fair":
-            return FairSampler(space)
-        case "categorical":
-            return CategoricalSampler(space, replace(CategoricalSettings(), keep_ratio=config.keep_ratio))
-        case "vae":
-            settings = replace(
-                PAPER_LITERAL if config.vae == "literal" else RECOMMENDED,
-                keep_ratio=config.keep_ratio,
-                iterations=config.vae_iterations,
-                kl_weight=config.kl_weight,
-                free_bits=config.free_bits,
-            )
-            return VAESampler(space, rng, settings)

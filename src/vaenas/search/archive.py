@@ -63,7 +63,7 @@ def score(population: Population, archive: Archive, evaluate: Evaluate) -> Itera
         scores = torch.zeros(len(part))
         if parallel.rank() < len(part):
             scores[parallel.rank()] = evaluate(part[parallel.rank()][None])[0]
-        archive.add(part, parallel.summed(scores))
+        archive.add(part, parallel.all_reduce_sum(scores))
         done += len(part)
         yield done, len(todo)
 

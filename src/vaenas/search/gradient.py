@@ -178,7 +178,7 @@ class GradientSearch:
         rows, state.validation_order = shared_weights.next_rows(
             state.validation_order, self.validation, self.settings.batch_size, state.rng
         )
-        images, labels = self.validation.batch(parallel.mine(rows))
+        images, labels = self.validation.batch(parallel.local_chunk(rows))
         inputs = self.augment(images.to(self.fabric.device), state.rng)
         with torch.no_grad():
             before = state.weights.clone()
@@ -206,12 +206,12 @@ class GradientSearch:
             parameter.requires_grad_(True)
         assert state.weights.grad is not None
         state.weights.grad.nan_to_num_(0.0)  # of operations that are not on offer
-        state.weights.grad.copy_(parallel.averaged(state.weights.grad))
+        state.weights.grad.copy_(parallel.all_reduce_mean(state.weights.grad))
         state.weights_optimizer.step()
         state.weights_optimizer.zero_grad(set_to_none=True)
         if self.settings.update == "two-path":
             self._keep_total(state, before, operations)
-        return float(parallel.averaged(loss.detach()))
+        return float(parallel.all_reduce_mean(loss.detach()))
 
     def _two(self, state: GradientState) -> Int64[Tensor, "s 2"]:
         """Two different operations of each slot, drawn from softmax(w) (Gumbel top-2)."""

@@ -142,7 +142,7 @@ def train_step(
     """One step of SGD on W_α. Weights off the path have no gradient, so nothing moves them."""
     settings, network, optimizer, fabric = search.settings, state.network, state.optimizer, search.fabric
     rows, state.order = next_rows(state.order, search.images, settings.batch_size, state.rng)
-    images, labels = search.images.batch(parallel.mine(rows))
+    images, labels = search.images.batch(parallel.local_chunk(rows))
     inputs = search.augment(images.to(fabric.device), state.rng)
     targets = labels.to(fabric.device)
 
@@ -155,7 +155,7 @@ def train_step(
     parallel.reduce_gradients(network)
     norm = fabric.clip_gradients(network, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
     right = (logits.detach().argmax(-1) == targets).float().mean()
-    value, accuracy = parallel.averaged(torch.stack([loss.detach().float(), right])).tolist()
+    value, accuracy = parallel.all_reduce_mean(torch.stack([loss.detach().float(), right])).tolist()
     if not (math.isfinite(value) and norm is not None and torch.isfinite(norm)):
         optimizer.zero_grad(set_to_none=True)
         raise UserError(

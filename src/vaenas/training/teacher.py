@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from vaenas.errors import UserError
+from vaenas.errors import UserError, require
 
 
 def load_teacher(name: str, weights: Path, channels: int, classes: int) -> nn.Module:
@@ -21,10 +21,9 @@ def load_teacher(name: str, weights: Path, channels: int, classes: int) -> nn.Mo
     Raises:
         UserError: timm is missing, there is no such model, or the weights are not its own for so many classes.
     """
-    try:
-        import timm
-    except ImportError:
-        raise UserError(f"--teacher {name}: needs timm: pip install 'vaenas[timm]'") from None
+    require("timm", "timm", f"--teacher {name}")
+    import timm
+
     if not timm.is_model(name):
         raise UserError(f"--teacher {name}: timm {timm.__version__} has no such model; see timm.list_models()")
     teacher = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels)

@@ -53,7 +53,7 @@ class Trained(nn.Module):
 def trained(network: nn.Module, recipe: Recipe) -> tuple[Trained, torch.optim.Optimizer]:
     """The network as it is trained, ready for several processes, and the recipe's SGD on it."""
     module = Trained(network, recipe)
-    parallel.share(module)
+    parallel.synchronize(module)
     optimizer = torch.optim.SGD(
         module.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
@@ -157,7 +157,7 @@ class Training:
             sums += self._step(state, inputs, targets)
             state.step, done = state.step + 1, done + 1
             if state.step % self.log_interval == 0 or state.step % self.steps_per_epoch == 0:
-                loss, accuracy = (parallel.averaged(sums) / done).tolist()
+                loss, accuracy = (parallel.all_reduce_mean(sums) / done).tolist()
                 if not math.isfinite(loss):
                     raise UserError(
                         f"step {state.step}: the loss is {loss:g}: training diverged at learning rate "
@@ -186,7 +186,7 @@ class Training:
         if len(state.order) < size:
             state.order = torch.randperm(len(self.images), generator=state.rng)
         epoch, done = divmod(state.step, self.steps_per_epoch)
-        chunks = [parallel.mine(chunk) for chunk in state.order.split(size)[: self.steps_per_epoch - done]]
+        chunks = [parallel.local_chunk(chunk) for chunk in state.order.split(size)[: self.steps_per_epoch - done]]
         return self.images.stream(chunks, self.transform, 2**20 * self.seed + epoch)
 
     def _prepared(self, state: TrainState, images: Tensor, labels: Tensor) -> tuple[Float32[Tensor, "b c h w"], Tensor]:

@@ -93,7 +93,7 @@ class TrainRun:
                 right, among_five = right + int(best[:, 0].sum()), among_five + int(best.sum())
                 seen += len(labels)  # bad images are left out
             network.train(was_training)
-            all_right, all_five, all_seen = parallel.summed(torch.tensor([right, among_five, seen])).tolist()
+            all_right, all_five, all_seen = parallel.all_reduce_sum(torch.tensor([right, among_five, seen])).tolist()
             return all_right / all_seen, all_five / all_seen
 
         transform, in_files = (
@@ -118,18 +118,11 @@ class TrainRun:
 
         self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
         self.directory.lock()
-        if resume and (checkpoint := self.directory.load_checkpoint()) is not None:
-            if checkpoint["config"] != config.model_dump():
-                raise UserError(
-                    f"{self.directory.config_file} is not what the run was begun with: put it back, or begin a new run"
-                )
-            if checkpoint["data"] != fingerprint(self.data):
-                raise UserError(
-                    f"--resume {directory}: the images of {config.data} are not those that the run was begun with: put "
-                    f"them back, or begin a new run"
-                )
+        checkpoint = self.directory.load_checkpoint_of(config, config.data, fingerprint(self.data)) if resume else None
+        if checkpoint is not None:
             self.state.load_state_dict(checkpoint["training"])
             self._seconds_before = checkpoint["seconds"]
+        fabric.barrier()  # before the first writes a checkpoint again
 
     @property
     def seconds(self) -> float:
