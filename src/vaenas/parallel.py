@@ -68,8 +68,8 @@ def check_batch_size(size: int) -> None:
 
 
 def local_chunk(x: Shaped[Tensor, "..."], dim: int = 0) -> Shaped[Tensor, "..."]:
-    """This process's part of what all have, along `dim`."""
-    return x.chunk(world_size(), dim)[rank()]
+    """This process's part of what all have, along `dim`: equal shares, or nearly."""
+    return x.tensor_split(world_size(), dim)[rank()]
 
 
 def reduce_gradients(module: nn.Module) -> None:

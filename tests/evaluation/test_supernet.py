@@ -1,13 +1,15 @@
 """Scores by shared weights: recalibrated for each architecture, leaving no trace in the supernet."""
 
-import copy
+import dataclasses
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
 from tests.shared_fixtures import Problem, tiny_problem
-from vaenas.evaluation.supernet import SupernetEvaluator, recalibrate
+from vaenas.evaluation.supernet import SupernetEvaluator, _Node, _walk
+from vaenas.networks.supernet import Step
 from vaenas.spaces.shufflenet import shufflenet_space
 
 
@@ -16,22 +18,10 @@ def problem() -> Problem:
     return tiny_problem()
 
 
-def test_recalibration_is_the_mean_over_batches_of_the_batch_statistics(problem: Problem) -> None:
-    network = copy.deepcopy(problem.network)
-    images = [problem.prepare(batch) for batch, _ in problem.recalibration]
-    architecture = torch.zeros(5, dtype=torch.int64)
-    recalibrate(network, architecture, images)
-    stem = [network.stem[0](x) for x in images]
-    expected = torch.stack([x.mean((0, 2, 3)) for x in stem]).mean(0)
-    assert torch.allclose(network.stem[1].running_mean, expected, atol=1e-4)
-    assert not any(module.training for module in network.modules())
-
-
-def test_scores_are_those_of_the_final_network_with_its_own_statistics(problem: Problem) -> None:
-    """The built network, its batch norm computed another way, classifies the same images right."""
-    population = shufflenet_space(5).uniform(3, torch.Generator().manual_seed(0))
-    scores = problem.evaluate(population)
-    for architecture, score in zip(population, scores, strict=True):
+def scores_of_final_networks(problem: Problem, population: torch.Tensor) -> torch.Tensor:
+    """Each network built and run alone, its batch norm computed another way."""
+    scores = []
+    for architecture in population:
         final = problem.network.subnet(architecture)
         for norm in final.modules():
             if isinstance(norm, nn.BatchNorm2d):
@@ -40,25 +30,73 @@ def test_scores_are_those_of_the_final_network_with_its_own_statistics(problem: 
         final.train()
         final.classifier.eval()
         with torch.no_grad():
-            for images, _ in problem.recalibration:
+            for images, _ in problem.evaluate.recalibration:
                 final(problem.prepare(images))
-            final.eval()
+            if problem.evaluate.recalibration:
+                final.eval()
             right = [final(problem.prepare(images)).argmax(-1) == labels for images, labels in problem.ranking]
-        assert float(score) == pytest.approx(float(torch.cat(right).float().mean()), abs=1e-6)
+        scores.append(torch.cat(right).float().mean())
+    return torch.stack(scores)
+
+
+@pytest.mark.parametrize("batches", [2, 1, 0])
+def test_scores_are_those_of_the_final_network_with_its_own_statistics(problem: Problem, batches: int) -> None:
+    """Without recalibration every ranking batch has its own statistics."""
+    evaluate = SupernetEvaluator(problem.network, problem.recalibration[:batches], problem.ranking, problem.prepare)
+    population = shufflenet_space(5).uniform(8, torch.Generator().manual_seed(0))
+    population[4:, :3] = population[:4, :3]  # equal beginnings
+    expected = scores_of_final_networks(dataclasses.replace(problem, evaluate=evaluate), population)
+    assert torch.allclose(evaluate(population), expected, atol=1e-5)
+
+
+def test_equal_beginnings_are_computed_once(problem: Problem) -> None:
+    """For each batch as many operations as the population has different beginnings of each length."""
+    population = shufflenet_space(5).uniform(12, torch.Generator().manual_seed(3))
+    population = torch.cat([population, population[:6]])
+    population[6:12, :4] = population[:6, :4]
+    beginnings = sum(len(population[:, :length].unique(dim=0)) for length in range(1, 6))
+    computed = []
+    hooks = [
+        module.register_forward_hook(lambda *_: computed.append(1))
+        for layer in problem.network.layers
+        for module in layer.operations.values()
+    ]
+    scores = problem.evaluate(population)
+    for hook in hooks:
+        hook.remove()
+    assert len(computed) == beginnings * (len(problem.recalibration) + len(problem.ranking))
+    assert torch.equal(scores[:6], scores[12:])
+
+
+def test_an_activation_is_kept_only_while_a_branch_is_open() -> None:
+    """What one chain of steps is given is gone when its second step runs."""
+    alive: list[weakref.ref] = []
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        assert sum(ref() is not None for ref in alive) <= 1
+        y = x + 1
+        alive.append(weakref.ref(y))
+        return y
+
+    nodes: dict = {}
+    for i in range(6):
+        nodes = {i: _Node(Step(i, run, []), [], nodes, [] if nodes else [0])}
+    ((row, x),) = _walk(nodes.values(), torch.zeros(1))
+    assert (row, float(x)) == (0, 6)
 
 
 def test_scores_depend_on_the_architecture_alone_and_leave_the_supernet_as_it_was(problem: Problem) -> None:
     """No statistics leak from one architecture to the next, or into training."""
     network, population = problem.network, shufflenet_space(5).uniform(4, torch.Generator().manual_seed(1))
     network.train()
-    weights = {name: p.clone() for name, p in network.named_parameters()}
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
     together = problem.evaluate(population)
     apart = torch.cat([problem.evaluate(row[None]) for row in population.flip(0)]).flip(0)
     assert torch.equal(together, apart)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(module.training for module in network.modules())
-    assert all(torch.equal(p, weights[name]) for name, p in network.named_parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(m.momentum == 0.1 for m in network.modules() if isinstance(m, nn.BatchNorm2d))
     assert ((together >= 0) & (together <= 1)).all()
 

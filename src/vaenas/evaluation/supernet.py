@@ -1,11 +1,15 @@
 """Scores of architectures by the weights that they share (Sec. 4.1)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from vaenas.networks.supernet import Step, Supernet
 from vaenas.spaces.space import Population, Scores
 
 Evaluate = Callable[[Population], Scores]
@@ -14,60 +18,130 @@ Evaluate = Callable[[Population], Scores]
 Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
 
 
-def recalibrate(
-    network: nn.Module, architecture: Int64[Tensor, "s"], batches: Iterable[Float32[Tensor, "..."]]
-) -> None:
-    """Batch norm statistics of this one architecture: the mean over `batches` (Guo et al. 2019, Sec. 3.4).
+@dataclass(eq=False)
+class _Node:
+    """A step that architectures with equal steps before it share, and its batch norm's statistics after those."""
 
-    The statistics that training gathers mix all architectures and fit none. Only batch norm is put in
-    training mode, so dropout stays off; the network is left in evaluation mode.
+    step: Step
+    statistics: list[tuple[nn.BatchNorm2d, dict[str, Tensor]]]
+    after: "dict[Hashable, _Node]" = field(default_factory=dict)
+    rows: list[int] = field(default_factory=list)  # the architectures that end here
+
+    @classmethod
+    def of(cls, step: Step) -> "_Node":
+        norms = [norm for part in step.parts for norm in part.modules() if isinstance(norm, nn.BatchNorm2d)]
+        fresh: list[tuple[nn.BatchNorm2d, dict[str, Tensor]]] = []
+        for norm in norms:
+            mean, count = norm.running_mean, norm.num_batches_tracked
+            assert mean is not None
+            assert count is not None
+            start = torch.zeros_like(mean), torch.ones_like(mean), torch.zeros_like(count)
+            fresh.append((norm, dict(zip(("running_mean", "running_var", "num_batches_tracked"), start, strict=True))))
+        return cls(step, fresh)
+
+    def run(self, x: Any) -> Any:
+        for norm, buffers in self.statistics:
+            norm._buffers.update(buffers)
+        return self.step.run(x)
+
+
+Trie = dict[Hashable, _Node]
+
+
+def _trie(network: Supernet, population: Population) -> Trie:
+    """The steps of all architectures, those that are equal from the beginning on only once."""
+    roots: Trie = {}
+    for row, architecture in enumerate(population):
+        nodes, node = roots, None
+        for step in network.steps(network.path(architecture)):
+            node = nodes.get(step.key) or nodes.setdefault(step.key, _Node.of(step))
+            nodes = node.after
+        assert node is not None
+        node.rows.append(row)
+    return roots
+
+
+def _walk(nodes: Collection[_Node], x: Any) -> Iterator[tuple[int, Tensor]]:
+    """Runs every step once; yields each architecture's row and its logits.
+
+    An activation is kept only while another branch still needs it, so no more are held than branches are open.
     """
+    while nodes:
+        *others, last = nodes
+        for node in others:
+            yield from _walk([node], x)
+        x = last.run(x)
+        for row in last.rows:
+            yield row, x
+        nodes = last.after.values()
+
+
+@contextmanager
+def _only_batch_norm_changes(network: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
+    """Evaluation mode, and the batch norms in training mode with plain means; afterwards all is as it was."""
+    was_training = network.training
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    before = [(norm.momentum, dict(norm._buffers)) for norm in norms]
     network.eval()
     for norm in norms:
-        norm.reset_running_stats()
         norm.momentum = None  # the plain mean over batches
         norm.train()
-    for images in batches:
-        network(images, architecture)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.eval()
-        norm.momentum = momentum
+    try:
+        yield norms
+    finally:
+        for norm, (momentum, buffers) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm._buffers.update(buffers)
+        network.train(was_training)
 
 
 class SupernetEvaluator:
-    """Top-1 accuracy on the ranking split, batch norm recalibrated on training images for each architecture.
+    """Top-1 accuracy on the ranking split, with batch norm statistics of each architecture's own.
+
+    The statistics that training gathers mix all architectures and fit none, so they are taken anew: the mean over
+    batches of training images (Guo et al. 2019, Sec. 3.4). Only batch norm trains for it: dropout is off.
+
+    What architectures have in common from the input on is computed once, recalibration included: the population is
+    walked as a trie. It is the same computation as one by one, in another order; memory grows with the open branches
+    of one batch, not with the population.
 
     Args:
-        network: the supernet; its weights and training mode are left as they were.
-        recalibration: batches of training images, for the statistics.
+        network: the supernet; its weights, buffers and training mode are left as they were.
+        recalibration: batches of training images, for the statistics. Without any, each ranking batch is normalised by
+            its own.
         ranking: batches of images and labels held out of training, for the accuracy.
         prepare: uint8 images -> normalised floats on the network's device.
+        autocast: the precision that the network runs in.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Supernet,
         recalibration: Sequence[Batch],
         ranking: Sequence[Batch],
         prepare: Callable[[UInt8[Tensor, "b c h w"]], Float32[Tensor, "b c h w"]],
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self.network, self.recalibration, self.ranking, self.prepare = network, recalibration, ranking, prepare
+        self.network, self.recalibration, self.ranking = network, recalibration, ranking
+        self.prepare, self.autocast = prepare, autocast
 
     @torch.no_grad()
     def __call__(self, population: Population) -> Scores:
         """Scores of (n, s): accuracies in [0, 1], shape (n,)."""
-        was_training = self.network.training
-        # Each architecture is a different network: nothing to vectorise over but its images.
-        scores = [self._accuracy(architecture) for architecture in population]
-        self.network.train(was_training)
-        return torch.tensor(scores)
+        correct, seen = [0] * len(population), 0
+        with _only_batch_norm_changes(self.network) as norms, self.autocast():
+            trie = _trie(self.network, population)
+            for images, _ in self.recalibration:
+                for _ in _walk(trie.values(), self._inputs(images)):
+                    pass
+            if self.recalibration:
+                for norm in norms:
+                    norm.eval()
+            for images, labels in self.ranking:
+                for row, logits in _walk(trie.values(), self._inputs(images)):
+                    correct[row] += int((logits.argmax(-1).cpu() == labels).sum())
+                seen += len(labels)
+        return torch.tensor(correct, dtype=torch.float32) / max(1, seen)
 
-    def _accuracy(self, architecture: Int64[Tensor, "s"]) -> float:
-        recalibrate(self.network, architecture, (self.prepare(images) for images, _ in self.recalibration))
-        correct = seen = 0
-        for images, labels in self.ranking:
-            guessed = self.network(self.prepare(images), architecture).argmax(-1).cpu()
-            correct, seen = correct + int((guessed == labels).sum()), seen + len(labels)
-        return correct / seen
+    def _inputs(self, images: UInt8[Tensor, "b c h w"]) -> Float32[Tensor, "b c h w"]:
+        return self.prepare(images).contiguous(memory_format=torch.channels_last)

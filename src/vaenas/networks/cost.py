@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaenas.networks.supernet import ChoiceLayer, Supernet
+from vaenas.networks.supernet import Supernet
 from vaenas.spaces.space import Population
 
 
@@ -82,7 +82,7 @@ def place(supernet: Supernet, image: Tensor, slots: Sequence[int] | None = None)
     Args:
         slots: the slot of each layer, where layers share one. None: every layer is a slot.
     """
-    layers = [layer for layer in supernet.layers if isinstance(layer, ChoiceLayer)]
+    layers = supernet.choice_layers
     slots = slots or range(len(layers))
     path = [0] * (max(slots) + 1)
     for slot, layer in zip(slots, layers, strict=True):

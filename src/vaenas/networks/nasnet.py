@@ -1,6 +1,8 @@
 """The network of the NASNet-like space: DARTS's (Liu et al. 2018b), supernet and final network in one class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.nasnet_ops import DropPath, FactorizedReduce, auxiliary_tower, make_operation, relu_conv_bn
 from vaenas.networks.ops import conv_bn
-from vaenas.networks.supernet import ChoiceLayer, Supernet
+from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
 from vaenas.spaces.nasnet import EDGES, INPUTS, NODES, NONE, OPERATIONS, SLOTS, NASNetGeometry, nasnet_space
 
 
@@ -74,18 +76,29 @@ class NASNet(Supernet):
         cells = (0, self.geometry.reductions[0])
         return [operations for c in cells for operations in held[len(EDGES) * c : len(EDGES) * (c + 1)]]
 
-    def forward(
-        self, images: Tensor, architecture: Tensor | None = None, gates: Float[Tensor, "s m"] | None = None
-    ) -> Tensor:
-        """Logits of one architecture.
-
-        Args:
-            images: (b, image_channels, image_size, image_size), normalised.
-            architecture: (s,) operation of each slot, with gates (s, m): m operations of each; may be left out in a
-                final network. Every node needs an operation other than "none".
-            gates: what each of them counts in the edge's output; "none" is never computed.
-        """
-        return self.classifier(self._cells(images, architecture, gates)[0])
+    def steps(self, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
+        """As in `Supernet`; "none" is never computed, and every node needs another operation."""
+        choices = []
+        for slot, operations in enumerate(path):
+            computed = [i for i, operation in enumerate(operations) if operation != NONE]
+            choices.append(([operations[i] for i in computed], None if gates is None else gates[slot, computed]))
+        edges = [
+            (layer, *choices[slot]) for layer, slot in zip(self.choice_layers, self.geometry.layer_slots, strict=True)
+        ]
+        yield Step("stem", self._stem, [self.stem0, self.stem1])
+        for cell in range(self.geometry.layers):
+            fit = list(self.inputs[2 * cell : 2 * cell + 2])
+            yield Step("inputs", partial(_enter, fit), fit)
+            for node in range(NODES):
+                first = len(EDGES) * cell + EDGES.index((0, INPUTS + node))
+                into = edges[first : first + INPUTS + node]
+                if not any(operations for _, operations, _ in into):
+                    raise ValueError(f"node {INPUTS + node} of cell {cell} has no operation other than none")
+                parts = [module for layer, operations, _ in into for module in layer.named(operations)]
+                yield Step(tuple(tuple(operations) for _, operations, _ in into), partial(_add_node, into), parts)
+            if self.auxiliary is not None and cell == self.geometry.reductions[1]:
+                yield Step("keep", _keep, [])
+        yield Step("classifier", lambda flow: self.classifier(flow.output), [self.classifier])
 
     def with_auxiliary(
         self, images: Tensor, architecture: Tensor | None = None, gates: Float[Tensor, "s m"] | None = None
@@ -93,43 +106,51 @@ class NASNet(Supernet):
         """Logits as from `forward`, and the auxiliary tower's."""
         if self.auxiliary is None:
             raise ValueError("the network was built without the auxiliary tower")
-        last, reduced = self._cells(images, architecture, gates)
-        return self.classifier(last), self.auxiliary(reduced)
+        flow: Any = images.contiguous(memory_format=torch.channels_last)
+        *steps, classifier = self.steps(self.path(architecture), gates)
+        for step in steps:
+            flow = step.run(flow)
+        return classifier.run(flow), self.auxiliary(flow.reduced)
 
-    def subnet(self, architecture: Tensor) -> "NASNet":
-        """The final network of one architecture (s,), with this network's weights."""
+    def subnet(self, architecture: Int64[Tensor, "s"]) -> "NASNet":
+        """The final network of one architecture, with this network's weights; with a tower if this one has one."""
         allowed = [[o] for o in architecture.tolist()]
         final = NASNet(self.geometry, allowed, self.auxiliary is not None, self.drop_path.probability)
         return self._with_weights_of_path(final)
 
-    def _cells(
-        self, images: Tensor, architecture: Tensor | None, gates: Float[Tensor, "s m"] | None
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs of the last cell and of the second reduction cell."""
-        choices = []
-        for slot, operations in enumerate(self.path(architecture)):
-            computed = [i for i, operation in enumerate(operations) if operation != NONE]
-            choices.append(([operations[i] for i in computed], None if gates is None else gates[slot, computed]))
-        edges = zip(self.layers, map(choices.__getitem__, self.geometry.layer_slots), strict=True)
+    def _stem(self, images: Tensor) -> "_Flow":
+        before = self.stem0(images)
+        return _Flow(before, (self.stem1(before),), None)
 
-        before = self.stem0(images.contiguous(memory_format=torch.channels_last))
-        previous = reduced = self.stem1(before)
-        for cell in range(self.geometry.layers):
-            fit_before, fit_previous = self.inputs[2 * cell : 2 * cell + 2]
-            states = [fit_before(before), fit_previous(previous)]
-            for node in range(NODES):
-                terms = []
-                for source in states:
-                    layer, (operations, weights) = next(edges)
-                    if operations:
-                        terms.append(layer(source, operations, weights))
-                if not terms:
-                    raise ValueError(f"node {INPUTS + node} of cell {cell} has no operation other than none")
-                states.append(sum(terms[1:], terms[0]))
-            before, previous = previous, torch.cat(states[INPUTS:], dim=1)
-            if cell == self.geometry.reductions[1]:
-                reduced = previous
-        return previous, reduced
+
+class _Flow(NamedTuple):
+    """What goes from step to step."""
+
+    before: Tensor  # the output of the cell before
+    states: tuple[Tensor, ...]  # of this cell: its two inputs, then its nodes so far; or the stem's output alone
+    reduced: Tensor | None  # the output of the second reduction cell
+
+    @property
+    def output(self) -> Tensor:
+        """Of this cell, or of the stem."""
+        return self.states[0] if len(self.states) == 1 else torch.cat(self.states[INPUTS:], dim=1)
+
+
+def _enter(fit: Sequence[nn.Module], flow: _Flow) -> _Flow:
+    """Begins the next cell: its inputs, brought to its channels."""
+    output = flow.output
+    return _Flow(output, (fit[0](flow.before), fit[1](output)), flow.reduced)
+
+
+def _add_node(into: Sequence[tuple[nn.Module, list[int], Tensor | None]], flow: _Flow) -> _Flow:
+    """The next node: the sum of the edges into it."""
+    edges = zip(flow.states, into, strict=True)
+    terms = [layer(source, operations, gates) for source, (layer, operations, gates) in edges if operations]
+    return flow._replace(states=(*flow.states, sum(terms[1:], terms[0])))
+
+
+def _keep(flow: _Flow) -> _Flow:
+    return flow._replace(reduced=flow.output)
 
 
 class NASNetCost(AdditiveCost):

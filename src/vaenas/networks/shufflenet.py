@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from vaenas.networks.ops import ShuffleBlock, align, conv_bn
 from vaenas.networks.supernet import ChoiceLayer, Supernet
@@ -43,28 +42,4 @@ class ShuffleNet(Supernet):
         last = geometry.channels(LAST)
         self.head = nn.Sequential(*conv_bn(channels, last, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
         self.classifier = nn.Sequential(nn.Flatten(), nn.Dropout(DROPOUT), nn.Linear(last, geometry.classes))
-        self.to(memory_format=torch.channels_last)  # depthwise convolutions are 2-5 times faster so, on the CPU too
-
-    def forward(
-        self, images: Tensor, architecture: Tensor | None = None, gates: Float[Tensor, "s m"] | None = None
-    ) -> Tensor:
-        """Logits of one architecture.
-
-        Args:
-            images: (b, image_channels, image_size, image_size), normalised.
-            architecture: (s,) operation of each layer; may be left out where every layer holds only one. With
-                gates (s, m): m operations of each layer.
-            gates: what each of them counts in the layer's output.
-        """
-        path = self.path(architecture)
-        x = self.stem(
-            images.contiguous(memory_format=torch.channels_last)
-        )  # (b, 16, 224, 224) -> halved four times from here, five with the stem's stride
-        for slot, (layer, operations) in enumerate(zip(self.layers, path, strict=True)):
-            x = layer(x, operations, None if gates is None else gates[slot])
-        x = self.head(x)  # (b, 1024, 1, 1)
-        return self.classifier(x)  # (b, classes)
-
-    def subnet(self, architecture: Tensor) -> "ShuffleNet":
-        """The final network of one architecture (s,), with this network's weights."""
-        return self._with_weights_of_path(ShuffleNet(self.geometry, [[o] for o in architecture.tolist()]))
+        self.to(memory_format=torch.channels_last)

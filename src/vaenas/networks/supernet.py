@@ -1,7 +1,8 @@
 """What every supernet shares: layers that hold the weights of several operations, and paths through them."""
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,13 +23,17 @@ class ChoiceLayer(nn.Module):
         """Indices of the operations that have weights here."""
         return tuple(map(int, self.operations))
 
+    def named(self, operations: Sequence[int]) -> list[nn.Module]:
+        """The modules of these operations."""
+        return [self.operations[str(operation)] for operation in operations]
+
     def forward(self, x: Tensor, operations: Sequence[int], gates: Float[Tensor, "m"] | None = None) -> Tensor:
         """Σ_m gates[m] · operation_m(x); without gates the output of the one operation.
 
         Channels that operations pass on as they are (`passing`) are not gated: a gate weighs what an operation does.
         Only the named operations are computed.
         """
-        outputs = [self.operations[str(operation)](x) for operation in operations]
+        outputs = [module(x) for module in self.named(operations)]
         if gates is None:
             (output,) = outputs
             return output
@@ -39,33 +44,84 @@ class ChoiceLayer(nn.Module):
         return torch.cat([outputs[0][:, :passing], mixed[:, passing:]], dim=1) if passing else mixed
 
 
+class Step(NamedTuple):
+    """A part of a network's pass. What ran before it and `key` decide what it gives: equal steps can be shared."""
+
+    key: Hashable
+    run: Callable[[Any], Any]  # leaves what it is given as it is
+    parts: Sequence[nn.Module]  # whose weights and batch norm it uses
+
+
 class Supernet(nn.Module):
     """One network that holds every operation's weights; the architecture is an argument of `forward`.
 
-    A subclass sets `input_shape` (c, h, w) and `layers`, one `ChoiceLayer` per slot. With one operation per
-    slot it is a final network; the names of its weights are those of the supernet.
+    A subclass takes (geometry, allowed): with `allowed` left out it is the supernet, with one operation per slot a
+    final network; the names of their weights are the same. It sets `geometry`, `input_shape` (c, h, w) and `layers`,
+    the `ChoiceLayer`s. A network that is a chain of one layer per slot sets `stem`, `head` and `classifier`, too;
+    another kind says what its `steps` are.
     """
 
+    geometry: Any
     input_shape: tuple[int, int, int]
     layers: nn.ModuleList
+    stem: nn.Module
+    head: nn.Module
+    classifier: nn.Module
+
+    @property
+    def choice_layers(self) -> list[ChoiceLayer]:
+        """`layers`, by their type."""
+        return [layer for layer in self.layers if isinstance(layer, ChoiceLayer)]
+
+    def steps(self, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
+        """What `forward` does with images, part by part: each gets what the one before it gives.
+
+        Args:
+            path: the operations of each slot.
+            gates: what each of them counts.
+        """
+        yield Step("stem", self.stem, [self.stem])
+        for slot, (layer, operations) in enumerate(zip(self.choice_layers, path, strict=True)):
+            run = partial(layer, operations=operations, gates=None if gates is None else gates[slot])
+            yield Step(tuple(operations), run, layer.named(operations))
+        yield Step("head", lambda x: self.classifier(self.head(x)), [self.head, self.classifier])
 
     def forward(
         self, images: Tensor, architecture: Tensor | None = None, gates: Float[Tensor, "s m"] | None = None
     ) -> Tensor:
-        """Logits of one architecture (s,), or with gates of a mixture (s, m) of m operations per slot."""
-        raise NotImplementedError  # the subclass's
+        """Logits (b, classes) of one architecture, or of a mixture.
+
+        Args:
+            images: (b, *input_shape), normalised.
+            architecture: (s,) operation of each slot; may be left out in a final network. With gates (s, m): m
+                operations of each slot.
+            gates: what each of them counts in the slot's output.
+        """
+        # depthwise convolutions are 2-5 times faster so, on the CPU too
+        x = images.contiguous(memory_format=torch.channels_last)
+        for step in self.steps(self.path(architecture), gates):
+            x = step.run(x)
+        return x
 
     def path(self, architecture: Int64[Tensor, "s"] | Int64[Tensor, "s m"] | None) -> list[list[int]]:
         """The operations of each slot; without an architecture the only one that each layer holds."""
         if architecture is not None:
             return architecture.view(len(architecture), -1).tolist()
-        held = [layer.held for layer in self.layers if isinstance(layer, ChoiceLayer)]
+        held = [layer.held for layer in self.choice_layers]
         if any(len(operations) > 1 for operations in held):
             raise ValueError("a supernet needs an architecture: its layers hold more than one operation")
         return [list(operations) for operations in held]
 
+    def subnet(self, architecture: Int64[Tensor, "s"]) -> "Supernet":
+        """The final network of one architecture, with this network's weights."""
+        return self._with_weights_of_path(type(self)(self.geometry, [[o] for o in architecture.tolist()]))
+
     def _with_weights_of_path(self, final: N) -> N:
-        """`final`, a network with fewer operations per layer, with the weights and buffers of this one."""
+        """`final`, a network with fewer operations per layer, with the weights and buffers of this one.
+
+        Where a supernet's operations of several widths share a tensor, the first of its rows and columns are theirs.
+        """
         mine = self.state_dict()
-        final.load_state_dict({name: mine[name].clone() for name in final.state_dict()})
+        cut = {name: tuple(map(slice, value.shape)) for name, value in final.state_dict().items()}
+        final.load_state_dict({name: mine[name][part].clone() for name, part in cut.items()})
         return final

@@ -75,15 +75,16 @@ class SearchRun:
 
         images = split_images(config, self.data, rng)
         self.steps_per_epoch = len(images.training) // config.batch_size
-        network = self.image_space.network(self.geometry, None)
-        parallel.synchronize(network)
-        network, optimizer = fabric.setup(network, make_optimizer(config, network))
+        supernet = self.image_space.network(self.geometry, None)
+        parallel.synchronize(supernet)
+        network, optimizer = fabric.setup(supernet, make_optimizer(config, supernet))
         augment = Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout)
         evaluate = SupernetEvaluator(
-            network,
+            supernet,
             recalibration=images.training.batches(config.recalibration_images),
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
+            autocast=fabric.autocast,
         )
         steps = count_steps(config, self.steps_per_epoch)
         limits = self.limits.accept, str(self.limits)

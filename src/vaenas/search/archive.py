@@ -11,6 +11,8 @@ from vaenas import parallel
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.spaces.space import Population, Scores, rows_in
 
+TOGETHER = 16  # architectures between two points where a run can stop; more share more of their computation
+
 
 class Archive:
     """Different architectures and their scores, in the order of evaluation; look-ups take whole populations."""
@@ -53,16 +55,14 @@ class Archive:
 
 
 def score(population: Population, archive: Archive, evaluate: Evaluate) -> Iterator[tuple[int, int]]:
-    """Evaluates what the archive does not know, one by one (each process one); yields (done, total) after each.
+    """Evaluates what the archive does not know, `TOGETHER` at once in each process; yields (done, total) after each.
 
     Whoever stops in between goes on with the rest: what is done stands in the archive.
     """
-    todo, done = archive.missing(population), 0
-    while done < len(todo):
-        part = todo[done : done + parallel.world_size()]
-        scores = torch.zeros(len(part))
-        if parallel.rank() < len(part):
-            scores[parallel.rank()] = evaluate(part[parallel.rank()][None])[0]
+    todo, done = archive.missing(population), 0  # sorted, so that neighbours begin alike
+    for part in todo.split(TOGETHER * parallel.world_size()) if len(todo) else ():
+        scores, mine = torch.zeros(len(part)), parallel.local_chunk(torch.arange(len(part)))
+        scores[mine] = evaluate(part[mine])
         archive.add(part, parallel.all_reduce_sum(scores))
         done += len(part)
         yield done, len(todo)

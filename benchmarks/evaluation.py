@@ -1,0 +1,93 @@
+"""Evaluating a population as a trie against one architecture after the other, on what a real search evaluates.
+
+A supernet of the ShuffleNet-like space is trained on the built-in images by uniform paths, then evolved as Single Path
+One-Shot does: 50 architectures in a generation. Timed are the last generation (`ratio`) and 50 uniform architectures
+(`ratio_uniform`), each as a trie (`search.archive.score`, which a search calls) and one by one, in turn. Both ways give
+the same scores; the benchmark stops if they do not.
+
+    python benchmarks/evaluation.py [--layers 20] [--width 0.25] [--steps 200] [--runs 3]     (some minutes on 2 cores)
+"""
+
+import argparse
+import json
+import statistics
+
+import torch
+from lightning_fabric import Fabric
+from ratio import seconds
+
+from vaenas.data import Augment, load
+from vaenas.evaluation.supernet import SupernetEvaluator
+from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.runs.images import Subset
+from vaenas.samplers.uniform import UniformSampler
+from vaenas.search.archive import Archive, score
+from vaenas.search.evolution import EvolutionSettings
+from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
+from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
+from vaenas.spaces.space import Population
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--layers", type=int, default=20)
+    parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--generations", type=int, default=20)
+    parser.add_argument("--recalibration", type=int, default=256, help="images")
+    parser.add_argument("--ranking", type=int, default=1000, help="images")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+
+    torch.manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
+    data = load("builtin")
+    order = torch.randperm(len(data.train), generator=rng)
+    ranking, training = Subset(data.train, order[:2000]), Subset(data.train, order[2000:])
+    augment = Augment(data.mean, data.std)
+    geometry = ShuffleNetGeometry(data.train.image_size, data.train.channels, 10, options.width, options.layers)
+    space, supernet = shufflenet_space(options.layers), ShuffleNet(geometry)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    optimizer = torch.optim.SGD(supernet.parameters(), 0.1, momentum=0.9, weight_decay=3e-5)
+    network, optimizer = fabric.setup(supernet, optimizer)
+
+    def evaluator(recalibration: int, images: int) -> SupernetEvaluator:
+        return SupernetEvaluator(supernet, training.batches(recalibration), ranking.batches(images), augment.plain)
+
+    settings = OneShotSettings(
+        steps=options.steps, vae_interval=10**6, ranking_size=2, epsilon=lambda step: 0.0, batch_size=64,
+        learning_rate=0.1, label_smoothing=0.1, clip_norm=5.0,
+        evolution=EvolutionSettings(generations=options.generations),
+    )  # fmt: skip
+    # The generations before the last only have to be a search's: fewer images rank them.
+    search = OneShot(space, settings, fabric, training, augment, evaluator(64, 256),
+                     lambda population: torch.ones(len(population), dtype=torch.bool))  # fmt: skip
+    state = OneShotState(network, optimizer, UniformSampler(space), rng)
+    for record in search.run(state):
+        if record.kind == "generation":
+            print(f"generation {record.values['generation'] + 1}: best {record.values['best']:.3f}", flush=True)
+    assert state.evolution is not None
+    late, uniform = state.evolution.population, space.uniform(50, rng)
+    evaluate, found = evaluator(options.recalibration, options.ranking), {}
+
+    def as_trie(population: Population) -> None:
+        found["trie"] = Archive(space.slots)
+        for _ in score(population, found["trie"], evaluate):
+            pass
+
+    def one_by_one(population: Population) -> None:
+        found["alone"] = torch.cat([evaluate(row[None]) for row in Archive(space.slots).missing(population)])
+
+    result: dict[str, float | str] = {"benchmark": "evaluation", "threads": torch.get_num_threads()}
+    for name, population in (("ratio", late), ("ratio_uniform", uniform)):
+        ratios = []
+        for _ in range(options.runs):
+            ratios.append(seconds(lambda p=population: as_trie(p)) / seconds(lambda p=population: one_by_one(p)))
+            torch.testing.assert_close(found["trie"].scores, found["alone"], atol=1e-5, rtol=0)
+            print(f"{name}: {len(found['alone'])} different architectures, {ratios[-1]:.3f}", flush=True)
+        result[name] = round(statistics.median(ratios), 4)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
