@@ -24,7 +24,7 @@ from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler, VAESetti
 from vaenas.spaces.space import SearchSpace
 
 ROUNDS, RANKED, NOISE, DRAWS, SEEDS = 12, 64, 0.004, 300, 6
-SPACE = SearchSpace("nasbench-macro", ("012",) * 8, (8,))
+SPACE = SearchSpace("macro", ("012",) * 8, (8,))
 RESULTS = Path(__file__).parent / "results" / "vae_settings" / "summary.json"
 
 

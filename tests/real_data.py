@@ -12,7 +12,7 @@ SHARED = Path(os.environ.get("VAENAS_SHARED_DATA") or Path(__file__).parents[1] 
 CACHE = Path("~/.cache/vaenas-tests").expanduser()
 
 
-def _archive(name: str) -> Path:
+def _source(name: str) -> Path:
     path = SHARED / name
     if not path.is_file():
         pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
@@ -26,17 +26,35 @@ def test_cache() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cifar10_archive() -> Path:
+def cifar10_source() -> Path:
     """All of CIFAR-10."""
-    return _archive("cifar-10-batches-bin.tar.xz")
+    return _source("cifar-10-batches-bin.tar.xz")
 
 
 @pytest.fixture(scope="session")
 def imagenet_mini() -> Path:
     """A folder that holds `imagenet-mini` (train, val) and `imagenet-native` (train) with real JPEGs."""
-    archive = _archive("imagenet-mini.tar")
+    archive = _source("imagenet-mini.tar")
     target = CACHE / file_digest(archive, "sha256")
     if not target.is_dir():
         with new_folder(target) as folder, tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
     return target
+
+
+@pytest.fixture(scope="session")
+def cells_parquet() -> Path:
+    """All cells of NAS-Bench-101, 30,001 of them labelled."""
+    return _source("nas-bench-101/cells.parquet")
+
+
+@pytest.fixture(scope="session")
+def nasbench201_csv() -> Path:
+    """All cells of NAS-Bench-201."""
+    return _source("nas-bench-201/cells.csv")
+
+
+@pytest.fixture(scope="session")
+def macro_json() -> Path:
+    """All networks of NAS-Bench-Macro."""
+    return _source("nas-bench-macro/nas-bench-macro_cifar10.json")

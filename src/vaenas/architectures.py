@@ -14,33 +14,25 @@ from matplotlib.figure import Figure
 from vaenas.errors import UserError
 from vaenas.files import write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.spaces import nasbench101, nasbench201, nasbench_macro
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.nasnet import NASNetSpace
 from vaenas.spaces.shufflenet import shufflenet_space
 from vaenas.spaces.space import SearchSpace
 
-TABLE_SPACES = {
-    "nasbench101": (nasbench101.nasbench101_space, nasbench101.drawing),
-    "nasbench201": (nasbench201.nasbench201_space, nasbench201.drawing),
-    "nasbench-macro": (nasbench_macro.nasbench_macro_space, nasbench_macro.drawing),
-}
-SPACES = (*IMAGE_SPACES, *TABLE_SPACES)
+SPACES = tuple(IMAGE_SPACES)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """An architecture (s,) of a space, and where the space has networks their geometry."""
+    """An architecture (s,) of a space, and the geometry of its network."""
 
     name: str
     space: SearchSpace
     architecture: torch.Tensor
-    geometry: Any = None
+    geometry: Any
 
     def drawing(self) -> dict[str, Any]:
         """What `report.draw_architecture` takes."""
-        if self.geometry is None:
-            return TABLE_SPACES[self.name][1](self.architecture)
         return IMAGE_SPACES[self.name].drawing(self.geometry, self.architecture)
 
     def facts(self) -> dict[str, Any]:
@@ -55,12 +47,11 @@ class Chosen:
             "flops": None,
             "genotype": None,
         }
-        if self.geometry is not None:
-            if valid:
-                costs = IMAGE_SPACES[self.name].cost(self.geometry)(self.architecture[None])
-                facts |= {"params": int(costs.params), "flops": int(costs.flops)}
-            for name in ("layers", "width", "image_size", "classes"):
-                facts[name] = getattr(self.geometry, name)
+        if valid:
+            costs = IMAGE_SPACES[self.name].cost(self.geometry)(self.architecture[None])
+            facts |= {"params": int(costs.params), "flops": int(costs.flops)}
+        for name in ("layers", "width", "image_size", "classes"):
+            facts[name] = getattr(self.geometry, name)
         if isinstance(self.space, NASNetSpace) and valid:
             with contextlib.suppress(UserError):  # it has none: another number of edges than two into some node
                 facts["genotype"] = self.space.genotype(self.architecture)
@@ -92,11 +83,6 @@ def choose(
         assert code_or_run is not None
         space = _guess(code_or_run)
 
-    if space in TABLE_SPACES:
-        if genotype is not None:
-            raise UserError(f"--genotype: space {space} has none; leave --space out, or give nasnet")
-        made = TABLE_SPACES[space][0]()
-        return Chosen(space, made, made.decode([str(code_or_run)])[0])
     image_space = IMAGE_SPACES[space]
     if layers is None and space == "shufflenet" and code_or_run is not None and not found:
         layers = sum(map(len, code_or_run.split("-")))
@@ -131,9 +117,9 @@ def _of_run(folder: Path, space: str | None) -> tuple[str, str, dict[str, Any]]:
 def _guess(code: str) -> str:
     """The space whose codes look like this one."""
     symbols = sum(map(len, code.split("-")))
-    spaces = {name: make() for name, (make, _) in TABLE_SPACES.items()} | {"nasnet": NASNetSpace()}
+    spaces = {name: s.space(s.geometry(32, 3, 10, s.width, s.layers)) for name, s in IMAGE_SPACES.items()}
     if symbols % 5 == 0 and symbols:
-        spaces["shufflenet"] = shufflenet_space(symbols)
+        spaces["shufflenet"] = shufflenet_space(symbols)  # as deep as the code is long
     fits = []
     for name, space in spaces.items():
         try:
@@ -151,7 +137,7 @@ CODE = Annotated[str | None, typer.Argument(metavar="CODE|RUN", help="An archite
 SPACE = Annotated[str | None, typer.Option(help=f"{', '.join(SPACES)} (default: the one whose codes look so).")]
 GENOTYPE = Annotated[str | None, typer.Option(help='DARTS\'s form: "Genotype(normal=[...], ...)".')]
 LAYERS = Annotated[int | None, typer.Option(help="Of the network.")]
-WIDTH = Annotated[float | None, typer.Option(help="shufflenet: multiplies all channels; nasnet: channels.")]
+WIDTH = Annotated[float | None, typer.Option(help="shufflenet, macro: multiplies all channels; others: channels.")]
 SIZE = Annotated[int | None, typer.Option(help="Side of the images in pixels [32].")]
 CLASSES = Annotated[int | None, typer.Option(help="Number of classes [10].")]
 

@@ -19,7 +19,6 @@ from vaenas.runs.images import load_data
 from vaenas.search.limits import Limits, uniform_proposals
 from vaenas.training.config import TrainConfig, make_train_config
 
-WIDTHS = {"shufflenet": [1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25], "nasnet": [48, 36, 24, 16, 8]}  # widest first
 PLAN = "run.yaml"
 
 
@@ -74,7 +73,7 @@ def with_widest_fit(settings: SearchConfig, given: dict[str, Any]) -> SearchConf
         keeping = limits.accept(uniform_proposals(image_space.space(geometry), settings.seed)(500))
         return float(keeping.float().mean()) >= 0.5
 
-    widths = WIDTHS[settings.space]
+    widths = image_space.widths
     return settings.model_copy(update={"width": next(filter(fits, widths), widths[-1])})
 
 

@@ -4,33 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real_data import SHARED
 from vaenas.bench.import_table import import_table
-
-
-def _source(name: str) -> Path:
-    path = SHARED / name
-    if not path.is_file():
-        pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
-    return path
-
-
-@pytest.fixture(scope="session")
-def cells_parquet() -> Path:
-    """All cells of NAS-Bench-101, 30,001 of them labelled."""
-    return _source("nas-bench-101/cells.parquet")
-
-
-@pytest.fixture(scope="session")
-def nasbench201_csv() -> Path:
-    """All cells of NAS-Bench-201."""
-    return _source("nas-bench-201/cells.csv")
-
-
-@pytest.fixture(scope="session")
-def macro_json() -> Path:
-    """All networks of NAS-Bench-Macro."""
-    return _source("nas-bench-macro/nas-bench-macro_cifar10.json")
 
 
 def _imported(source: Path, factory: pytest.TempPathFactory) -> Path:

@@ -20,8 +20,8 @@ from vaenas.bench.runs import columns
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import cells, nasbench201
+from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench101 import nasbench101_space
-from vaenas.spaces.nasbench_macro import nasbench_macro_space
 
 
 def close(a: torch.Tensor, b: object) -> None:
@@ -74,8 +74,8 @@ def test_every_row_of_nasbench201(dataset: str | None, prefix: str, nasbench201_
 
 def test_every_row_of_nasbench_macro(macro_table: Path, macro_json: Path) -> None:
     table, networks = TabularBenchmark.open(macro_table), json.loads(macro_json.read_text())
-    population = nasbench_macro_space().decode(list(networks))
-    assert (table.space, table.runs, len(table), table.has_test) == (nasbench_macro_space(), 3, 6561, False)
+    population = macro_space().decode(list(networks))
+    assert (table.space, table.runs, len(table), table.has_test) == (macro_space(), 3, 6561, False)
     accuracies = torch.tensor([network["test_acc"] for network in networks.values()], dtype=torch.float64) / 100
     for run in range(3):
         close(table.validation(population, run=run), accuracies[:, run])

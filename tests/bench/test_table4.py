@@ -87,7 +87,7 @@ def test_bad_options(
 ) -> None:
     output = tmp_path / "output"
     for table, more, said in (
-        (macro_table, [], "a table of space nasbench-macro; nasbench101 is needed"),
+        (macro_table, [], "a table of space macro; nasbench101 is needed"),
         (nasbench101_table, ["--samplers", "0"], "--samplers 0: at least 1"),
         (nasbench101_table, ["--draws", "9"], "--draws 9: at least 10"),
         (nasbench101_table, ["--workers", "0"], "--workers 0: at least 1"),

@@ -1,35 +1,37 @@
-"""Every supernet that the contract suite runs on: a new one adds an entry."""
+"""Every supernet that the contract suites run on, small: a new one adds an entry."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from vaenas.networks.cost import AdditiveCost, additive_cost
-from vaenas.networks.nasnet import NASNet, nasnet_cost
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks.cost import Cost
+from vaenas.networks.image_space import ImageSpace
+from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
-from vaenas.spaces.nasnet import NASNetGeometry, nasnet_space
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import SearchSpace
+
+SIZES = {"shufflenet": (0.125, 5), "nasnet": (4, 4), "nasbench101": (5, 2), "nasbench201": (4, 2), "macro": (0.125, 8)}
 
 
 class Case(NamedTuple):
-    """A small network of a space, with what it costs and the slot of each of its choice layers."""
+    """A small network of a space."""
 
+    name: str
+    image_space: ImageSpace
+    geometry: Any
     space: SearchSpace
-    build: Callable[[list[list[int]] | None], Supernet]  # None: the supernet
-    cost: AdditiveCost
-    layer_slots: list[int]
+    cost: Cost
+
+    def build(self, allowed: Sequence[Sequence[int]] | None) -> Supernet:
+        """None: the supernet."""
+        return self.image_space.network(self.geometry, allowed)
+
+    @property
+    def layer_slots(self) -> Sequence[int]:
+        """The slot of each choice layer."""
+        return self.image_space.slots(self.geometry) or range(self.space.slots)
 
 
-SHUFFLE = ShuffleNetGeometry(16, 3, 10, width=0.125, layers=5)
-NASNET = NASNetGeometry(16, 3, 10, width=4, layers=4)
-
-NETWORKS = {
-    "shufflenet": Case(
-        shufflenet_space(5),
-        lambda allowed: ShuffleNet(SHUFFLE, allowed),
-        additive_cost(lambda: ShuffleNet(SHUFFLE)),
-        list(range(5)),
-    ),
-    "nasnet": Case(nasnet_space(), lambda allowed: NASNet(NASNET, allowed), nasnet_cost(NASNET), NASNET.layer_slots),
-}
+def make(name: str) -> Case:
+    image_space = IMAGE_SPACES[name]
+    geometry = image_space.geometry(16, 3, 10, *SIZES[name])
+    return Case(name, image_space, geometry, image_space.space(geometry), image_space.cost(geometry))

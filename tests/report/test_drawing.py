@@ -11,7 +11,7 @@ from vaenas.errors import UserError
 from vaenas.report import draw_architecture
 from vaenas.report.cells import layout
 from vaenas.report.svg import operation_colour
-from vaenas.spaces import nasbench101, nasbench201, nasbench_macro, nasnet
+from vaenas.spaces import macro, nasbench101, nasbench201, nasnet
 from vaenas.spaces.nasnet import NASNetGeometry
 
 from .conftest import SLOTS, make_drawing
@@ -61,12 +61,13 @@ def test_bad_drawing_is_named(change: dict[str, Any], words: str):
 
 
 RNG = torch.Generator().manual_seed(0)
+OF101, OF201 = nasbench101.NASBench101Geometry(), nasbench201.NASBench201Geometry()
 CELLS = {
     "nasnet": [nasnet.drawing(NASNetGeometry(), a) for a in nasnet.nasnet_space().uniform(3, RNG)],
     "nasnet, every edge": [nasnet.drawing(NASNetGeometry(), torch.arange(28) % 7 + 1)],
-    "nasbench101": [nasbench101.drawing(a) for a in nasbench101.nasbench101_space().uniform(4, RNG)],
-    "nasbench201": [nasbench201.drawing(a) for a in nasbench201.nasbench201_space().uniform(4, RNG)],
-    "nasbench201, nothing": [nasbench201.drawing(torch.zeros(6, dtype=torch.int64))],
+    "nasbench101": [nasbench101.drawing(OF101, a) for a in nasbench101.nasbench101_space().uniform(4, RNG)],
+    "nasbench201": [nasbench201.drawing(OF201, a) for a in nasbench201.nasbench201_space().uniform(4, RNG)],
+    "nasbench201, nothing": [nasbench201.drawing(OF201, torch.zeros(6, dtype=torch.int64))],
 }
 
 
@@ -117,7 +118,7 @@ def test_a_bad_cell_is_named(cell: dict[str, Any], words: str):
 
 
 def test_macro_is_drawn_as_a_sequence():
-    assert {"MB6_K5", "7"} <= set(texts(draw_architecture(nasbench_macro.drawing(torch.arange(8) % 3))))
+    assert {"MB6_K5", "7"} <= set(texts(draw_architecture(macro.drawing(macro.MacroGeometry(), torch.arange(8) % 3))))
 
 
 def _same(face: Any, colour: str) -> bool:

@@ -1,8 +1,8 @@
 """Every space that the contract suite runs on: a new space adds a line."""
 
+from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.spaces.nasbench201 import nasbench201_space
-from vaenas.spaces.nasbench_macro import nasbench_macro_space
 from vaenas.spaces.nasnet import nasnet_space
 from vaenas.spaces.shufflenet import shufflenet_space
 from vaenas.spaces.space import SearchSpace
@@ -13,7 +13,7 @@ SPACES = {
     "nasnet": nasnet_space(),
     "nasbench101": nasbench101_space(),
     "nasbench201": nasbench201_space(),
-    "nasbench-macro": nasbench_macro_space(),
+    "macro": macro_space(),
     "uneven": SearchSpace("uneven", operations=("ab", "xyz", "1", "pqrst"), groups=(1, 3)),
 }
 

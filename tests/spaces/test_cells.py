@@ -2,15 +2,16 @@
 
 import hashlib
 import itertools
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.real_data import SHARED
 from vaenas.errors import UserError
 from vaenas.spaces import cells
 from vaenas.spaces.md5 import md5_hex
@@ -64,12 +65,9 @@ def test_published_hashes() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_enumeration_and_hash_give_exactly_the_cells_of_the_table() -> None:
+def test_enumeration_and_hash_give_exactly_the_cells_of_the_table(cells_parquet: Path) -> None:
     """About 40 s of one core, nearly all of it md5."""
-    path = SHARED / "nas-bench-101" / "cells.parquet"
-    if not path.is_file():
-        pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
-    table = pytest.importorskip("pyarrow.parquet").read_table(path, columns=["hash"])
+    table = parquet.read_table(cells_parquet, columns=["hash"])
 
     found = []
     for vertices in range(2, 8):

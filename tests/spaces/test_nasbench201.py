@@ -9,8 +9,8 @@ import torch
 
 from tests.real_data import SHARED
 from vaenas.errors import UserError
+from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench201 import OPERATIONS, cell_strings, nasbench201_space, parse, prune
-from vaenas.spaces.nasbench_macro import nasbench_macro_space
 
 CELL = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
 
@@ -87,6 +87,6 @@ def test_codes_of_nasbench_macro_are_the_keys_of_its_table() -> None:
     if not path.is_file():
         pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
     keys = list(json.loads(path.read_text()))
-    population = nasbench_macro_space().decode(keys)
-    assert nasbench_macro_space().encode(population) == keys
+    population = macro_space().decode(keys)
+    assert macro_space().encode(population) == keys
     assert len(population.unique(dim=0)) == 3**8

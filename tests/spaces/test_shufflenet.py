@@ -25,7 +25,7 @@ def test_twenty_layers_of_four_in_stages_of_4_4_8_4() -> None:
         ({"layers": 12}, "layers 12: .*multiples of 5"),
         ({"layers": 0}, "layers 0"),
         ({"width": 0.1}, r"width 0.1: .*>= 0.125"),
-        ({"image_size": 8}, "image size 8: .*>= 16"),
+        ({"image_size": 8}, "image size 8: .* 16 pixels or more"),
     ],
 )
 def test_impossible_geometry_names_value_and_limit(bad: dict, words: str) -> None:

@@ -15,7 +15,7 @@ from vaenas.bench.runs import columns
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import nasbench201
-from vaenas.spaces.nasbench_macro import nasbench_macro_space
+from vaenas.spaces.macro import macro_space
 from vaenas.spaces.space import SearchSpace
 
 DATASETS = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16-120": "imagenet16"}
@@ -64,7 +64,7 @@ def from_nasbench_macro(path: Path) -> TabularBenchmark:
     The JSON has for each code like "02012100" `test_acc` (percent, three runs) and `params`. There is no other
     accuracy: a search observes one of the runs, and the mean of the runs is the truth. They stand under validation.
     """
-    space = nasbench_macro_space()
+    space = macro_space()
     try:
         networks = json.loads(path.read_text())
         if not networks:

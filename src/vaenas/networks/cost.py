@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -18,6 +18,27 @@ class Costs(NamedTuple):
 
     flops: Int64[Tensor, "n"]  # multiply-adds of convolutions and linear layers for one image, "FLOPs" in the field
     params: Int64[Tensor, "n"]  # weights, batch norm's included
+
+
+@runtime_checkable
+class Cost(Protocol):
+    """What architectures of a space cost."""
+
+    def totals(self, population: Population) -> Int64[Tensor, "m n"]:
+        """Multiply-adds, parameters and perhaps nanoseconds of (n, s)."""
+        ...
+
+    def __call__(self, population: Population) -> Costs:
+        """Multiply-adds and parameters of (n, s)."""
+        ...
+
+    def cheapest(self, which: int) -> tuple[Int64[Tensor, "s"], int]:
+        """The architecture with the fewest multiply-adds (`which` = 0), parameters (1), nanoseconds (2); the number."""
+        ...
+
+    def most(self, which: int) -> int:
+        """That number of the dearest architecture."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,11 @@ class AdditiveCost:
         """The architecture with the fewest multiply-adds (`which` = 0), parameters (1), nanoseconds (2); the number."""
         values, architecture = self.table[which].min(-1)
         return architecture, int(values.sum() + self.constant[which])
+
+    def most(self, which: int) -> int:
+        """That number of the dearest architecture."""
+        offered = self.table[which].masked_fill(self.table[which] == ABSENT, 0)
+        return int(offered.amax(-1).sum() + self.constant[which])
 
 
 ABSENT = torch.iinfo(torch.int64).max // 2**16  # cost of an operation that a slot does not offer: never the cheapest

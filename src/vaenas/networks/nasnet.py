@@ -9,10 +9,23 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vaenas.networks.cost import AdditiveCost, additive_cost
-from vaenas.networks.nasnet_ops import DropPath, FactorizedReduce, auxiliary_tower, make_operation, relu_conv_bn
-from vaenas.networks.ops import conv_bn
+from vaenas.networks.image_space import ImageSpace
+from vaenas.networks.nasnet_ops import DropPath, FactorizedReduce, auxiliary_tower, make_operation
+from vaenas.networks.ops import conv_bn, relu_conv_bn, total
 from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
-from vaenas.spaces.nasnet import EDGES, INPUTS, NODES, NONE, OPERATIONS, SLOTS, NASNetGeometry, nasnet_space
+from vaenas.spaces.geometry import check_channels
+from vaenas.spaces.nasnet import (
+    EDGES,
+    INPUTS,
+    NODES,
+    NONE,
+    OPERATIONS,
+    PAPER_WIDTHS,
+    SLOTS,
+    NASNetGeometry,
+    drawing,
+    nasnet_space,
+)
 
 
 class NASNet(Supernet):
@@ -55,8 +68,8 @@ class NASNet(Supernet):
         for cell in range(geometry.layers):
             reduction = cell in geometry.reductions
             width *= 2 if reduction else 1
-            self.inputs.append(FactorizedReduce(before, width) if halve_before else relu_conv_bn(before, width))
-            self.inputs.append(relu_conv_bn(previous, width))
+            self.inputs.append(FactorizedReduce(before, width) if halve_before else relu_conv_bn(before, width, 1))
+            self.inputs.append(relu_conv_bn(previous, width, 1))
             for source, _ in EDGES:
                 stride = 2 if reduction and source < INPUTS else 1
                 held = allowed[next(slots)]
@@ -146,7 +159,7 @@ def _add_node(into: Sequence[tuple[nn.Module, list[int], Tensor | None]], flow: 
     """The next node: the sum of the edges into it."""
     edges = zip(flow.states, into, strict=True)
     terms = [layer(source, operations, gates) for source, (layer, operations, gates) in edges if operations]
-    return flow._replace(states=(*flow.states, sum(terms[1:], terms[0])))
+    return flow._replace(states=(*flow.states, total(terms)))
 
 
 def _keep(flow: _Flow) -> _Flow:
@@ -172,3 +185,22 @@ def nasnet_cost(geometry: NASNetGeometry) -> NASNetCost:
     """Multiply-adds and parameters of whole populations, exact, the auxiliary tower left out."""
     cost = additive_cost(lambda: NASNet(geometry), geometry.layer_slots)
     return NASNetCost(cost.table, cost.constant)
+
+
+def _geometry(image_size: int, image_channels: int, classes: int, width: float, layers: int) -> NASNetGeometry:
+    check_channels("nasnet", width, PAPER_WIDTHS, multiple=2, least=2)
+    return NASNetGeometry(image_size, image_channels, classes, int(width), layers)
+
+
+IMAGE_SPACE = ImageSpace(
+    geometry=_geometry,
+    space=lambda geometry: nasnet_space(),
+    network=NASNet,
+    cost=nasnet_cost,
+    drawing=drawing,
+    width=8,
+    layers=5,
+    widths=(48, 36, 24, 16, 8),
+    none=NONE,
+    slots=lambda geometry: geometry.layer_slots,
+)

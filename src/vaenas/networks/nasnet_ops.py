@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from vaenas.networks.ops import conv_bn
+from vaenas.networks.ops import Zero, conv_bn
 from vaenas.parallel import local_chunk, world_size
 from vaenas.spaces.nasnet import OPERATIONS
 
@@ -42,27 +42,13 @@ class FactorizedReduce(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, inputs, h, w) -> (b, outputs, ⌈h / 2⌉, ⌈w / 2⌉)"""
-        # Picking pixels first is the same as a stride of 2; but strided 1x1 convolutions of few channels (< 8 or 16) in
-        # channels-last layout write past their memory in the backward pass on CPUs (oneDNN, issue 6035).
+        # picked before the convolutions for the reason that `ops.Subsample` has
         x = self.relu(x)
         even, odd = x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
         missing = (0, even.shape[3] - odd.shape[3], 0, even.shape[2] - odd.shape[2])
         if any(missing):
             odd = nn.functional.pad(odd, missing)
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
-
-
-class Zero(nn.Module):
-    """ "none". A cell leaves it out; only its cost is asked for, and that is nothing."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) -> one zero, which broadcasts"""
-        return x.new_zeros(1, 1, 1, 1)
-
-
-def relu_conv_bn(inputs: int, outputs: int) -> nn.Sequential:
-    """A 1x1 convolution that brings a cell's input to its channels. Inputs are shared: no ReLU works in place."""
-    return nn.Sequential(nn.ReLU(), *conv_bn(inputs, outputs, 1))
 
 
 def separable(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:

@@ -1,5 +1,7 @@
 """The operations of the ShuffleNet-like space (App. A.4) as blocks of ShuffleNetV2 (Ma et al. 2018)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
@@ -11,6 +13,43 @@ def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int
     """Convolution without bias and batch norm, padded so that stride alone sets the output size."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(outputs)]
+
+
+def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """ReLU first, not in place: what comes in is shared by others."""
+    return nn.Sequential(nn.ReLU(), *conv_bn(inputs, outputs, kernel, stride))
+
+
+def total(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of at least one tensor."""
+    found = terms[0]
+    for term in terms[1:]:
+        found = found + term
+    return found
+
+
+class Zero(nn.Module):
+    """ "none". A cell leaves it out; only its cost is asked for, and that is nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> one zero, which broadcasts"""
+        return x.new_zeros(1, 1, 1, 1)
+
+
+class Subsample(nn.Module):
+    """Every `stride`-th pixel, for a 1x1 convolution after it: the same as one with that stride.
+
+    Strided 1x1 convolutions of few channels (< 8 or 16) in channels-last layout write past their memory in the backward
+    pass on CPUs (oneDNN, issue 6035).
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, c, ⌈h / stride⌉, ⌈w / stride⌉)"""
+        return x[:, :, :: self.stride, :: self.stride]
 
 
 def channel_split(x: Tensor) -> tuple[Tensor, Tensor]:

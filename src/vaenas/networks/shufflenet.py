@@ -5,9 +5,19 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from vaenas.networks.cost import additive_cost
+from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import ShuffleBlock, align, conv_bn
 from vaenas.networks.supernet import ChoiceLayer, Supernet
-from vaenas.spaces.shufflenet import LAST, OPERATIONS, STAGES, STEM, ShuffleNetGeometry
+from vaenas.spaces.shufflenet import (
+    LAST,
+    OPERATIONS,
+    STAGES,
+    STEM,
+    ShuffleNetGeometry,
+    drawing,
+    shufflenet_space,
+)
 
 DROPOUT = 0.5  # App. A.1, on the last fully connected layer
 
@@ -43,3 +53,15 @@ class ShuffleNet(Supernet):
         self.head = nn.Sequential(*conv_bn(channels, last, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
         self.classifier = nn.Sequential(nn.Flatten(), nn.Dropout(DROPOUT), nn.Linear(last, geometry.classes))
         self.to(memory_format=torch.channels_last)
+
+
+IMAGE_SPACE = ImageSpace(
+    geometry=ShuffleNetGeometry,
+    space=lambda geometry: shufflenet_space(geometry.layers),
+    network=ShuffleNet,
+    cost=lambda geometry: additive_cost(lambda: ShuffleNet(geometry)),
+    drawing=drawing,
+    width=0.25,
+    layers=10,
+    widths=(1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25),
+)

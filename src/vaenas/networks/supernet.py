@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from vaenas.networks.ops import total
+
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -37,9 +39,7 @@ class ChoiceLayer(nn.Module):
         if gates is None:
             (output,) = outputs
             return output
-        mixed, *others = [gate * y for gate, y in zip(gates, outputs, strict=True)]
-        for other in others:  # a stack would copy all of them
-            mixed = mixed + other
+        mixed = total([gate * y for gate, y in zip(gates, outputs, strict=True)])  # a stack would copy all of them
         passing = getattr(self.operations[str(operations[0])], "passing", 0)
         return torch.cat([outputs[0][:, :passing], mixed[:, passing:]], dim=1) if passing else mixed
 

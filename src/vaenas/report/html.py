@@ -19,7 +19,7 @@ from vaenas.report.sections import compared, sections
 
 # Proper names of the values of `space` and `sampler`; others are shown as they are.
 NAMES = {
-    "shufflenet": "ShuffleNet", "nasnet": "NASNet", "nasbench101": "NAS-Bench-101", "nasbench_macro": "NAS-Bench-Macro",
+    "shufflenet": "ShuffleNet", "nasnet": "NASNet", "nasbench101": "NAS-Bench-101", "macro": "NAS-Bench-Macro",
     "vae": "VAE", "full": "full mixture",
 }  # fmt: skip
 

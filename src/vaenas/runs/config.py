@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
@@ -36,6 +36,14 @@ def parse_milliseconds(value: Any) -> Any:
         return value
 
 
+def known_space(name: str) -> str:
+    """The name of an image space; `ValueError` for another."""
+    if name not in IMAGE_SPACES:
+        raise ValueError(f"must be {', '.join(IMAGE_SPACES)}")
+    return name
+
+
+SpaceName = Annotated[str, AfterValidator(known_space)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**63)]
 Milliseconds = Annotated[float, BeforeValidator(parse_milliseconds), Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -51,7 +59,7 @@ class SearchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
-    space: Literal["shufflenet", "nasnet"] = Field("shufflenet", description="search space")
+    space: SpaceName = Field("shufflenet", description=f"search space: {', '.join(IMAGE_SPACES)}")
     method: Literal["one-shot", "gradient"] = Field("one-shot", description="search method (Algorithm 2 or 3)")
     sampler: Literal["vae", "categorical", "uniform", "fair", "multinomial", "full"] = Field(
         "vae", description="where architectures come from; the last two are ProxylessNAS and DARTS, gradient only"
@@ -69,10 +77,13 @@ class SearchConfig(BaseModel):
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")
 
     width: float | None = Field(
-        None, gt=0, le=1024, description="shufflenet: multiplies all channels (0.25); nasnet: channels (8)"
+        None, gt=0, le=1024, description="shufflenet, macro: multiplies all channels (0.25); others: channels (8; 16)"
     )
     layers: int | None = Field(
-        None, ge=1, le=1000, description="shufflenet: choice layers, a multiple of 5 (10); nasnet: cells (5)"
+        None,
+        ge=1,
+        le=1000,
+        description="shufflenet: choice layers, a multiple of 5 (10); nasnet: cells (5); nasbench: cells a stage (1)",
     )
     max_flops: Count | None = Field(None, description="limit on multiply-adds, such as 300M")
     max_params: Count | None = Field(None, description="limit on parameters, such as 3.5M")
@@ -135,9 +146,19 @@ class SearchConfig(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> "SearchConfig":
-        check_geometry(self.space, self.width, self.layers)
-        if self.sampler == "fair" and IMAGE_SPACES[self.space].none is not None:
+        space = IMAGE_SPACES[self.space].space(checked_geometry(self.space, self.width, self.layers))
+        if self.sampler == "fair" and not space.is_free:
             raise ValueError(f"sampler: fair needs a space without rules, which {self.space} is not; choose another")
+        if not IMAGE_SPACES[self.space].additive:
+            if self.method == "gradient":
+                raise ValueError(
+                    f"method: gradient needs slots that can be mixed, and {self.space} has none; take one-shot"
+                )
+            if self.max_latency is not None:
+                raise ValueError(
+                    f"max_latency: {self.max_latency:g} has no meaning in space {self.space}, whose operations have no "
+                    f"cost of their own; limit --max-flops"
+                )
         if self.sampler in ("multinomial", "full") and self.method != "gradient":
             raise ValueError(f"sampler: {self.sampler} draws from architecture weights; add --method gradient")
         if self.data_root is not None and self.data != "cifar10":
@@ -153,12 +174,12 @@ def resolved(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def check_geometry(space: str, width: float | None, layers: int | None) -> None:
-    """Raises `ValueError` "setting: value does not fit: why" where the space has no such network."""
+def checked_geometry(space: str, width: float | None, layers: int | None) -> Any:
+    """Of some images; raises `ValueError` "setting: value does not fit: why" where the space has no such network."""
     assert width is not None
     assert layers is not None
     try:
-        IMAGE_SPACES[space].geometry(32, 3, 10, width, layers)
+        return IMAGE_SPACES[space].geometry(32, 3, 10, width, layers)
     except UserError as error:  # "layers 12: space shufflenet ..."
         setting, value, rest = str(error).split(" ", 2)
         raise ValueError(f"{setting}: {value.rstrip(':')} does not fit: {rest}") from None
@@ -204,7 +225,7 @@ def validated(model: type[C], options: dict[str, Any], from_file: dict[str, Any]
             raise UserError(f"{place}: there is no such setting; did you mean {close[0]}?") from None
         if not first["loc"]:
             raise UserError(f"{place}: {str(first['msg']).removeprefix('Value error, ').split(': ', 1)[1]}") from None
-        message = str(first["msg"]).replace("Input should be", "must be")
+        message = str(first["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
         raise UserError(f"{place}: {first['input']!r} is not allowed: {message}") from None
 
 

@@ -16,6 +16,7 @@ from vaenas.data import Augment
 from vaenas.data.cache import cache_dir
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
+from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
@@ -65,6 +66,7 @@ class SearchRun:
         self.latency: LatencyTable | None = None
         if config.max_latency is not None:
             self.latency = self._latency(fabric, directory / "latency.json" if resume else None)
+            assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
         self.limits = Limits(
             self.cost, config.max_flops, config.max_params,
@@ -194,6 +196,7 @@ class SearchRun:
         """What Sec. 4.3 says of derived networks (s,), in numbers: their size, and how much of them learns nothing."""
         costs = self.cost(architecture[None])
         edges = architecture != self.image_space.none if self.image_space.none is not None else architecture >= 0
+        assert isinstance(self.cost, AdditiveCost)
         free = self.cost.table[1, torch.arange(len(architecture)), architecture] == 0
         share = float(free[edges].float().mean())
         return {"flops": int(costs.flops), "params": int(costs.params), "parameter_free": share}

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from vaenas.errors import UserError
-from vaenas.networks.cost import AdditiveCost
+from vaenas.networks.cost import Cost
 from vaenas.spaces.space import LimitTooTight, Population, SearchSpace, draw_valid
 
 UNITS = {"G": 1e9, "M": 1e6, "K": 1e3, "": 1}
@@ -34,7 +34,7 @@ BOUNDS: tuple[tuple[str, str, Callable[[int | float], str]], ...] = (
 class Limits:
     """Upper bounds, each inclusive; None = no bound."""
 
-    cost: AdditiveCost
+    cost: Cost
     max_flops: int | None = None
     max_params: int | None = None
     max_latency: int | None = None  # nanoseconds; needs a cost that knows them

@@ -9,9 +9,12 @@ from torch import Generator, Tensor
 
 from vaenas.spaces.cell_features import cell_features
 from vaenas.spaces.cells import EDGES, MAX_EDGES, OPERATIONS, VERTICES, alive, canonical_key, connected
+from vaenas.spaces.geometry import check_channels, check_images
 from vaenas.spaces.space import Population, SearchSpace, gumbel, until_valid
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
+STACKS = 3
+BENCHMARK_WIDTH = "128 = the benchmark's"
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,37 @@ def nasbench101_space() -> NASBench101Space:
     return NASBench101Space()
 
 
-def drawing(architecture: Int64[Tensor, "26"]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class NASBench101Geometry:
+    """Everything about the network but the choice of the cell.
+
+    Args:
+        image_size: side of the square input in pixels, >= 16; 32 is the benchmark's.
+        image_channels: 1 or 3.
+        classes: number of classes, >= 2.
+        width: channels of the stem and the first stack, doubled in the second and third, >= 5 so that each vertex has
+            one; 128 is the benchmark's.
+        layers: cells in each of the three stacks; 3 is the benchmark's.
+    """
+
+    image_size: int = 32
+    image_channels: int = 3
+    classes: int = 10
+    width: int = 128
+    layers: int = 3
+
+    def __post_init__(self) -> None:
+        check_channels("nasbench101", self.width, BENCHMARK_WIDTH, least=VERTICES - 2)
+        check_images("nasbench101", self.image_size, self.image_channels, self.classes)
+
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """Channels into and out of each cell."""
+        outputs = [self.width * 2**stack for stack in range(STACKS) for _ in range(self.layers)]
+        return list(zip([self.width, *outputs], outputs, strict=False))
+
+
+def drawing(geometry: NASBench101Geometry, architecture: Int64[Tensor, "26"]) -> dict[str, Any]:
     """What a picture of a cell needs: vertices with their operations; those on no path to the output are left out."""
     kept = alive(architecture[None])[0].tolist()
     places, nodes = {}, []
@@ -131,7 +164,7 @@ def drawing(architecture: Int64[Tensor, "26"]) -> dict[str, Any]:
     present = [pair for pair, bit in zip(pairs, architecture[:EDGES].tolist(), strict=True) if bit]
     edges = [[places[a], places[b]] for a, b in present if a in places and b in places]
     return {
-        "title": "NAS-Bench-101 cell",
+        "title": f"NAS-Bench-101 cell, {geometry.layers} in each stack, {geometry.width} channels",
         "cells": [{"name": "cell", "nodes": nodes, "edges": edges}],
         "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
     }

@@ -9,14 +9,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from vaenas.errors import UserError
+from vaenas.spaces.geometry import check_channels, check_images
 from vaenas.spaces.space import Population, SearchSpace
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 SYMBOLS = "ns13p"
+NONE = 0
+STAGES = 3
+BENCHMARK_WIDTH = "16 = the benchmark's"
 
-_SOURCES = (0, 0, 1, 0, 1, 2)  # of the edges into node 1, node 2 (two) and node 3 (three)
-_TARGETS = (1, 2, 2, 3, 3, 3)
-_EDGES = [rf"(\w+)~{source}" for source in _SOURCES]
+SOURCES = (0, 0, 1, 0, 1, 2)  # of the edges into node 1, node 2 (two) and node 3 (three)
+TARGETS = (1, 2, 2, 3, 3, 3)
+_EDGES = [rf"(\w+)~{source}" for source in SOURCES]
 _CELL = re.compile(
     "".join([rf"\|{_EDGES[0]}\|", rf"\+\|{_EDGES[1]}\|{_EDGES[2]}\|", rf"\+\|{_EDGES[3]}\|{_EDGES[4]}\|{_EDGES[5]}\|"])
 )
@@ -44,21 +48,54 @@ def nasbench201_space() -> NASBench201Space:
     return NASBench201Space()
 
 
-def drawing(architecture: Int64[Tensor, "6"]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class NASBench201Geometry:
+    """Everything about the network but the choice of operations.
+
+    Args:
+        image_size: side of the square input in pixels, >= 16; 32 is the benchmark's.
+        image_channels: 1 or 3.
+        classes: number of classes, >= 2.
+        width: channels of the first stage, doubled in the second and third; 16 is the benchmark's.
+        layers: cells in each of the three stages; 5 is the benchmark's.
+    """
+
+    image_size: int = 32
+    image_channels: int = 3
+    classes: int = 10
+    width: int = 16
+    layers: int = 5
+
+    def __post_init__(self) -> None:
+        check_channels("nasbench201", self.width, BENCHMARK_WIDTH)
+        check_images("nasbench201", self.image_size, self.image_channels, self.classes)
+
+    @property
+    def cells(self) -> int:
+        """In all stages together."""
+        return STAGES * self.layers
+
+    @property
+    def layer_slots(self) -> list[int]:
+        """The slot of each edge of the network, cell by cell: all cells share their slots."""
+        return list(range(len(SOURCES))) * self.cells
+
+
+def drawing(geometry: NASBench201Geometry, architecture: Int64[Tensor, "6"]) -> dict[str, Any]:
     """What a picture of a cell needs: four nodes and the operations on their edges, those that count (`prune`)."""
     nodes: list[dict[str, Any]] = [{"text": "input"}]
     edges, places = [], [0]
     kept = prune(architecture[None])[0].tolist()
     for node in (1, 2, 3):
-        slots = [slot for slot, target in enumerate(_TARGETS) if target == node and kept[slot]]
+        slots = [slot for slot, target in enumerate(TARGETS) if target == node and kept[slot]]
         for slot in slots:
-            edges.append([places[_SOURCES[slot]], len(nodes)])
+            edges.append([places[SOURCES[slot]], len(nodes)])
             nodes.append({"slot": slot, "operation": kept[slot]})
         places.append(len(nodes))
         edges += [[len(nodes) - 1 - i, len(nodes)] for i in range(len(slots))]
         nodes.append({"text": "output" if node == 3 else str(node)})
     return {
-        "title": "NAS-Bench-201 cell",
+        "title": f"NAS-Bench-201 cell, {geometry.layers} in each stage, {geometry.width} channels",
         "cells": [{"name": "cell", "nodes": nodes, "edges": edges}],
         "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
     }
@@ -66,10 +103,10 @@ def drawing(architecture: Int64[Tensor, "6"]) -> dict[str, Any]:
 
 def prune(population: Int64[Tensor, "n 6"]) -> Int64[Tensor, "n 6"]:
     """The same networks with "none" on every edge that lies on no path from the cell's input to its output."""
-    present = (population != 0).T  # 0: none
+    present = (population != NONE).T
     reached, reaching = torch.zeros(2, 4, len(population), dtype=torch.bool)
     reached[0] = reaching[3] = True
-    edges = list(enumerate(zip(_SOURCES, _TARGETS, strict=True)))
+    edges = list(enumerate(zip(SOURCES, TARGETS, strict=True)))
     for edge, (source, target) in edges:  # by target, so the source is known
         reached[target] |= reached[source] & present[edge]
     for edge, (source, target) in reversed(edges):
@@ -97,13 +134,13 @@ def parse(cells: list[str]) -> Int64[Tensor, "n 6"]:
         if unknown:
             raise UserError(f"cell {cell!r}: unknown operation {unknown[0]!r}; known are {', '.join(OPERATIONS)}")
         rows.append([_INDEX[name] for name in match.groups()])
-    return torch.tensor(rows, dtype=torch.int64).reshape(len(cells), len(_SOURCES))
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(cells), len(SOURCES))
 
 
 def cell_strings(population: Int64[Tensor, "n 6"]) -> list[str]:
     """Architectures to the benchmark's cell strings."""
     strings = []
     for row in population.tolist():
-        a, b, c, d, e, f = (f"{OPERATIONS[op]}~{source}" for op, source in zip(row, _SOURCES, strict=True))
+        a, b, c, d, e, f = (f"{OPERATIONS[op]}~{source}" for op, source in zip(row, SOURCES, strict=True))
         strings.append(f"|{a}|+|{b}|{c}|+|{d}|{e}|{f}|")
     return strings

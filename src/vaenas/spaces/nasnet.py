@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
 from vaenas.errors import UserError
+from vaenas.spaces.geometry import check_channels, check_images
 from vaenas.spaces.shufflenet import LARGE_IMAGE
 from vaenas.spaces.space import Population, SearchSpace, gumbel, until_valid
 
@@ -28,6 +29,7 @@ INPUTS, NODES = 2, 4
 # 2 to 5 the nodes.
 EDGES = tuple((source, target) for target in range(INPUTS, INPUTS + NODES) for source in range(target))
 SLOTS = len(KINDS) * len(EDGES)
+PAPER_WIDTHS = "36 and 48 = paper"
 TRIES = 100  # rounds of draws for unreached nodes before they get an edge in another way
 
 
@@ -221,14 +223,8 @@ class NASNetGeometry:
     def __post_init__(self) -> None:
         if self.layers < 3:
             raise UserError(f"layers {self.layers}: space nasnet has reductions at 1/3 and 2/3 of its cells, so >= 3")
-        if self.width < 2 or self.width % 2:
-            raise UserError(f"width {self.width}: space nasnet takes even numbers of channels >= 2 (36 and 48 = paper)")
-        if self.image_size < 16:
-            raise UserError(f"image size {self.image_size}: space nasnet takes images of 16 pixels or more")
-        if self.image_channels not in (1, 3):
-            raise UserError(f"image channels {self.image_channels}: must be 1 or 3")
-        if self.classes < 2:
-            raise UserError(f"classes {self.classes}: must be 2 or more")
+        check_channels("nasnet", self.width, PAPER_WIDTHS, multiple=2, least=2)
+        check_images("nasnet", self.image_size, self.image_channels, self.classes)
 
     @property
     def large(self) -> bool:

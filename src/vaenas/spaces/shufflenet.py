@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vaenas.errors import UserError
+from vaenas.spaces.geometry import check_images
 from vaenas.spaces.space import SearchSpace
 
 OPERATIONS = ("Shuffle 3x3", "Shuffle 5x5", "Shuffle 7x7", "Shuffle Xception 3x3")
@@ -45,8 +46,7 @@ class ShuffleNetGeometry:
             raise UserError(f"layers {self.layers}: space shufflenet takes multiples of 5 (20 is the paper's)")
         if self.width < NARROWEST:
             raise UserError(f"width {self.width}: stages must grow by 8 channels each, so >= {NARROWEST} (1.0 = paper)")
-        if self.image_size < 16:
-            raise UserError(f"image size {self.image_size}: space shufflenet halves the image four times, so >= 16")
+        check_images("shufflenet", self.image_size, self.image_channels, self.classes)
 
     @property
     def stem_stride(self) -> int:

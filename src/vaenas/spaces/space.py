@@ -54,6 +54,11 @@ class SearchSpace:
         return tuple(len(symbols) for symbols in self.operations)
 
     @property
+    def is_free(self) -> bool:
+        """Whether every combination is an architecture: no rules of the space's own."""
+        return type(self).is_valid is SearchSpace.is_valid
+
+    @property
     def slots(self) -> int:
         """s, the number of slots."""
         return len(self.operations)

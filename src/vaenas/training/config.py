@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.runs.config import check_geometry, read_yaml, resolved, validated
+from vaenas.runs.config import SpaceName, checked_geometry, read_yaml, resolved, validated
 from vaenas.training.recipes import RECIPES, Recipe
 
 
@@ -17,11 +17,16 @@ class TrainConfig(Recipe):
         "quick", description="preset of the settings above, each of which may be given beside it"
     )
     code: str = Field("", description="the architecture, as `vaenas search` writes it; instead of CODE|RUN")
-    space: Literal["shufflenet", "nasnet"] = Field("shufflenet", description="of the architecture")
+    space: SpaceName = Field("shufflenet", description="of the architecture")
     width: float | None = Field(
-        None, gt=0, le=1024, description="shufflenet: multiplies all channels (0.25); nasnet: channels (8)"
+        None, gt=0, le=1024, description="shufflenet, macro: multiplies all channels (0.25); others: channels (8; 16)"
     )
-    layers: int | None = Field(None, ge=1, le=1000, description="shufflenet: choice layers (10); nasnet: cells (5)")
+    layers: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="shufflenet: choice layers (10); nasnet: cells (5); nasbench: cells a stage",
+    )
     search: str | None = Field(None, description="the run that found the architecture, for the record")
     data: str = Field("builtin", description="builtin, cifar10, or a folder with train/<class>/<image>")
     data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
@@ -59,7 +64,7 @@ class TrainConfig(Recipe):
 
     @model_validator(mode="after")
     def _agree(self) -> "TrainConfig":
-        check_geometry(self.space, self.width, self.layers)
+        checked_geometry(self.space, self.width, self.layers)
         if not self.code:
             raise ValueError("code: missing: give an architecture's code, or the run that found one")
         if self.space != "nasnet" and (self.auxiliary or self.drop_path):

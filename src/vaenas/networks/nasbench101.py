@@ -1,0 +1,296 @@
+"""The networks of NAS-Bench-101 (Ying et al. 2019) in one class: supernet (App. A.5, Figs. 6, 7) or final network."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from vaenas.networks.cost import Costs
+from vaenas.networks.image_space import ImageSpace
+from vaenas.networks.ops import total
+from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
+from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, prune
+from vaenas.spaces.geometry import check_channels
+from vaenas.spaces.nasbench101 import BENCHMARK_WIDTH, NASBench101Geometry, drawing, nasbench101_space
+from vaenas.spaces.space import Population
+
+OUTPUT = VERTICES - 1
+INNER = range(1, OUTPUT)
+KERNELS = (3, 1)  # of the operations that are convolutions; the third is max pooling
+
+
+def edge(source: int, target: int) -> int:
+    """The slot of the edge source -> target."""
+    return source + target * (target - 1) // 2
+
+
+def vertex_channels(cells: Cells, outputs: int) -> Int64[Tensor, "n 7"]:
+    """Channels of each vertex of pruned cells, 0 for those that are pruned; the input's, which vary, are left at 0.
+
+    The benchmark's rule: vertices with an edge to the output divide its channels among them, the first get one more
+    where that does not come out even; any other vertex has as many as the widest that it feeds.
+    """
+    channels = torch.zeros(len(cells), VERTICES, dtype=torch.int64)
+    into_output = torch.stack([cells[:, edge(v, OUTPUT)] for v in INNER], dim=1)  # (n, 5)
+    count = into_output.sum(1, keepdim=True)
+    share, rest = outputs // count.clamp(min=1), outputs % count.clamp(min=1)
+    channels[:, 1:OUTPUT] = into_output * (share + (into_output.cumsum(1) <= rest).long())
+    channels[:, OUTPUT] = outputs
+    for v in reversed(INNER):
+        for target in range(v + 1, OUTPUT):
+            fed = cells[:, edge(v, target)] * channels[:, target] * (1 - into_output[:, v - 1])
+            channels[:, v] = torch.maximum(channels[:, v], fed)
+    return channels
+
+
+class SlicedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm of the first channels, as many as the input has."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(b, c, h, w), c <= num_features"""
+        if input.shape[1] == self.num_features:
+            return super().forward(input)
+        mean, var, count = self.running_mean, self.running_var, self.num_batches_tracked
+        assert mean is not None
+        assert var is not None
+        assert count is not None
+        share = self.momentum
+        if self.training:
+            count += 1
+        if share is None:  # the plain mean over batches
+            share = 1 / max(1.0, float(count))
+        first = slice(input.shape[1])
+        return nn.functional.batch_norm(
+            input, mean[first], var[first], self.weight[first], self.bias[first], self.training, share, self.eps
+        )
+
+
+class ConvBNReLU(nn.Module):
+    """Convolution, batch norm, ReLU, of which a cell uses the part that it needs (Fig. 7).
+
+    Args:
+        inputs, outputs: the most channels that any cell needs.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.norm = SlicedBatchNorm2d(outputs)
+
+    def forward(self, x: Tensor, outputs: int | None = None) -> Tensor:
+        """(b, c, h, w) -> (b, outputs, h, w), by default as many as come in; both at most those of the module."""
+        outputs = x.shape[1] if outputs is None else outputs
+        weight = self.conv.weight
+        if weight.shape[:2] != (outputs, x.shape[1]):
+            weight = weight[:outputs, : x.shape[1]]
+        y = nn.functional.conv2d(x, weight, padding=self.conv.padding)
+        return nn.functional.relu(self.norm(y), inplace=True)
+
+
+class NASBench101(Supernet):
+    """Stem, three stacks of equal cells with max pooling between two, classifier.
+
+    `layers` are the five inner vertices of each cell, `projections` bring a cell's input to the channels of the
+    vertices 1 to 5 and of the output, which it is added to. A convolution's kernel is a part of one tensor (Fig. 7),
+    the first channels of both sides; a final network has just that part.
+
+    Args:
+        geometry: image size, classes, width, cells in a stack.
+        allowed: the values of each of the 26 slots: all = the supernet, one of each = a final network.
+    """
+
+    def __init__(self, geometry: NASBench101Geometry, allowed: Sequence[Sequence[int]] | None = None) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.only: list[list[int]] | None = None  # the one cell of a final network, as a path
+        if allowed is not None and all(len(values) == 1 for values in allowed):
+            self.only = [list(values) for values in allowed]
+        self.input_shape = (geometry.image_channels, geometry.image_size, geometry.image_size)
+        self.stem = ConvBNReLU(geometry.image_channels, geometry.width, 3)
+        self.layers, self.projections = nn.ModuleList(), nn.ModuleList()
+        for inputs, outputs in geometry.cells:
+            widest = dict.fromkeys(range(1, VERTICES), outputs)
+            held: list[Sequence[int]] = [range(len(OPERATIONS))] * len(INNER)
+            operations = dict(zip(INNER, held if allowed is None else allowed[EDGES:], strict=True))
+            projected = list(widest)
+            if self.only is not None:
+                cell = _Cell.of(self.only)
+                widest = cell.channels(outputs)
+                operations = {v: operations[v] for v in INNER if widest[v]}
+                projected = [v for v in widest if 0 in cell.sources(v)]
+            self.projections.append(nn.ModuleDict({str(v): ConvBNReLU(inputs, widest[v], 1) for v in projected}))
+            for v in INNER:
+                self.layers.append(ChoiceLayer({o: _operation(o, widest[v]) for o in operations.get(v, ())}))
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)  # images of odd size, too; the benchmark's are even
+        last = geometry.cells[-1][1]
+        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, geometry.classes))
+        self.to(memory_format=torch.channels_last)
+
+    def path(self, architecture: Int64[Tensor, "s"] | Int64[Tensor, "s m"] | None) -> list[list[int]]:
+        """The values of the 26 slots; without an architecture those of a final network."""
+        if architecture is None:
+            if self.only is None:
+                raise ValueError("a supernet needs an architecture: its layers hold more than one operation")
+            return self.only
+        return super().path(architecture)
+
+    def steps(self, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
+        """As in `Supernet`, of one architecture; gates have no meaning where edges decide how wide the others are."""
+        if gates is not None:
+            raise ValueError("space nasbench101 has no mixtures of operations")
+        the_cell, choices = _Cell.of(path), self.choice_layers
+        yield Step("stem", partial(self.stem, outputs=self.geometry.width), [self.stem])
+        for cell, (_, outputs) in enumerate(self.geometry.cells):
+            if cell and cell % self.geometry.layers == 0:
+                yield Step("pool", self.pool, [])
+            projections, channels = self.projections[cell], the_cell.channels(outputs)
+            assert isinstance(projections, nn.ModuleDict)
+            for v, width in channels.items():
+                sources = the_cell.sources(v)
+                if not sources:
+                    continue
+                vertex = _Vertex(v, sources, width, projections[str(v)] if 0 in sources else None)
+                parts = [] if vertex.projection is None else [vertex.projection]
+                if v == OUTPUT:
+                    yield Step((v, sources), partial(_output, vertex), parts)
+                    continue
+                operation, layer = the_cell.operations[v - 1], choices[len(INNER) * cell + v - 1]
+                run = partial(_vertex, vertex, layer, operation)
+                yield Step((v, sources, operation, width), run, [*parts, *layer.named([operation])])
+        yield Step("classifier", self.classifier, [self.classifier])
+
+
+def _operation(operation: int, channels: int) -> nn.Module:
+    """(b, c, h, w) -> the same shape, c at most `channels`"""
+    if operation < len(KERNELS):
+        return ConvBNReLU(channels, channels, KERNELS[operation])
+    return nn.MaxPool2d(3, stride=1, padding=1)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One pruned cell."""
+
+    row: Cells  # (1, 26)
+
+    @classmethod
+    def of(cls, path: Sequence[Sequence[int]]) -> "_Cell":
+        with torch.device("cpu"):  # a network may be built on the meta device
+            return cls(prune(torch.tensor([[value for (value,) in path]])))
+
+    @property
+    def operations(self) -> list[int]:
+        """Of the inner vertices."""
+        return self.row[0, EDGES:].tolist()
+
+    def sources(self, vertex: int) -> tuple[int, ...]:
+        """Of the edges into it; none if it is pruned."""
+        return tuple(v for v in range(vertex) if self.row[0, edge(v, vertex)])
+
+    def channels(self, outputs: int) -> dict[int, int]:
+        """`vertex_channels` of the vertices 1 to 6."""
+        with torch.device("cpu"):
+            return dict(enumerate(vertex_channels(self.row, outputs)[0].tolist()[1:], start=1))
+
+
+class _Vertex(NamedTuple):
+    number: int
+    sources: tuple[int, ...]
+    channels: int
+    projection: nn.Module | None  # of the cell's input, where that is a source
+
+
+States = dict[int, Tensor]
+"""What the vertices of a cell hold so far."""
+
+
+def _vertex(vertex: _Vertex, layer: nn.Module, operation: int, states: Tensor | States) -> States:
+    """The operation of the sum of what comes in, of each the first channels."""
+    states = {0: states} if isinstance(states, Tensor) else states
+    terms = [states[source][:, : vertex.channels] for source in vertex.sources if source]
+    if vertex.projection is not None:
+        terms.append(vertex.projection(states[0], vertex.channels))
+    return {**states, vertex.number: layer(total(terms), [operation])}
+
+
+def _output(vertex: _Vertex, states: Tensor | States) -> Tensor:
+    """What comes from inner vertices, concatenated, and the projected input added."""
+    states = {0: states} if isinstance(states, Tensor) else states
+    terms = [states[source] for source in vertex.sources if source]
+    joined = torch.cat(terms, dim=1) if len(terms) > 1 else terms[0] if terms else None
+    if vertex.projection is None:
+        assert joined is not None
+        return joined
+    projected = vertex.projection(states[0], vertex.channels)
+    return projected if joined is None else joined + projected
+
+
+@dataclass(frozen=True)
+class NASBench101Cost:
+    """Multiply-adds and parameters of whole populations: each cell's channels decide what its vertices cost."""
+
+    geometry: NASBench101Geometry
+
+    def totals(self, population: Population) -> Int64[Tensor, "2 n"]:
+        """Multiply-adds of convolutions and the linear layer for one image, and parameters, of (n, 26)."""
+        g, cells = self.geometry, prune(population)
+        living, operations = alive(population)[:, 1:OUTPUT], cells[:, EDGES:]
+        kernels = torch.tensor([*(kernel**2 for kernel in KERNELS), 0])[operations] * living
+        size = g.image_size
+        stem, last = 9 * g.image_channels * g.width, g.cells[-1][1] * g.classes
+        flops, params = stem * size**2 + last, stem + 2 * g.width + last + g.classes
+        totals = torch.tensor([flops, params])[:, None].repeat(1, len(population))
+        for cell, (inputs, outputs) in enumerate(g.cells):
+            if cell and cell % g.layers == 0:
+                size = -(-size // 2)
+            channels = vertex_channels(cells, outputs)
+            projected = torch.stack([cells[:, edge(0, v)] for v in range(1, VERTICES)], dim=1) * channels[:, 1:]
+            inner = channels[:, 1:OUTPUT]
+            weights = (kernels * inner**2).sum(1) + inputs * projected.sum(1)
+            norms = 2 * ((kernels > 0) * inner).sum(1) + 2 * projected.sum(1)
+            totals += torch.stack([weights * size**2, weights + norms])
+        return totals
+
+    def __call__(self, population: Population) -> Costs:
+        """Multiply-adds and parameters of (n, 26)."""
+        return Costs(*self.totals(population))
+
+    def cheapest(self, which: int) -> tuple[Int64[Tensor, "26"], int]:
+        """Four poolings that share one projection to a quarter of the channels; multiply-adds (0) or parameters (1).
+
+        More vertices can't feed the output: each needs an edge from it and one into it, and there are nine.
+        """
+        fed = range(2, OUTPUT)
+        return self._of([(0, 1), *((1, v) for v in fed), *((v, OUTPUT) for v in fed)], 2, which)
+
+    def most(self, which: int) -> int:
+        """Of five 3x3 convolutions in a row, the input projected to three more of them: all are as wide as can be."""
+        return self._of([*((v, v + 1) for v in range(OUTPUT)), (0, 2), (0, 3), (0, 4)], 0, which)[1]
+
+    def _of(self, edges: list[tuple[int, int]], operation: int, which: int) -> tuple[Int64[Tensor, "26"], int]:
+        cell = torch.zeros(EDGES + len(INNER), dtype=torch.int64)
+        cell[[edge(*ends) for ends in edges]] = 1
+        cell[EDGES:] = operation
+        return cell, int(self.totals(cell[None])[which])
+
+
+def _geometry(image_size: int, image_channels: int, classes: int, width: float, layers: int) -> NASBench101Geometry:
+    check_channels("nasbench101", width, BENCHMARK_WIDTH, least=VERTICES - 2)
+    return NASBench101Geometry(image_size, image_channels, classes, int(width), layers)
+
+
+IMAGE_SPACE = ImageSpace(
+    geometry=_geometry,
+    space=lambda geometry: nasbench101_space(),
+    network=NASBench101,
+    cost=NASBench101Cost,
+    drawing=drawing,
+    width=16,
+    layers=1,
+    widths=(128, 96, 64, 48, 32, 16),
+    additive=False,
+)
