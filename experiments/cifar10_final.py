@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from torch import Generator, nn
 from torchvision.models.mobilenetv3 import MobileNetV3, _mobilenet_v3_conf
 from torchvision.models.shufflenetv2 import ShuffleNetV2
 
+from runs import two_at_a_time
 from vaenas.data import Augment
 from vaenas.data.load import load
 from vaenas.evaluation.final import logits_of, quality
@@ -150,12 +151,11 @@ def main() -> None:
         return
     if not options.summary:
         jobs = [(name, seed) for seed in options.seeds for name in NAMES]
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda job: call(*job, options), jobs))
+        two_at_a_time(partial(train_apart, *job, options) for job in jobs)
     summarise()
 
 
-def call(name: str, seed: int, options: argparse.Namespace) -> None:
+def train_apart(name: str, seed: int, options: argparse.Namespace) -> None:
     if (RESULTS / f"{name}-seed{seed}.json").exists():
         return
     words = [sys.executable, __file__, "--one", name, str(seed), "--data-root", options.data_root]

@@ -14,13 +14,11 @@ again, the script goes on where it was. table.json and diversity.png (of seed 0)
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+from runs import call, two_at_a_time
 from vaenas.report.figures import diversity
 from vaenas.report.run_data import read_run
 
@@ -41,22 +39,6 @@ TRAIN = {
     "space": "nasnet", "data": "cifar10", "width": 4, "layers": 5, "recipe": "quick", "epochs": 10,
     "train-images": 5000,
 }  # fmt: skip
-
-
-def call(command: str, run: Path, settings: dict[str, object], *words: str) -> dict:
-    """A run to its end, begun or gone on with; gives its result.json."""
-    if not (run / "result.json").exists():
-        arguments = [sys.executable, "-m", "vaenas.cli", command]
-        if (run / "config.yaml").exists():
-            arguments += ["--resume", str(run)]
-        else:
-            options = {**settings, "output": run}
-            arguments += [*words, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
-        with run.with_suffix(".log").open("ab") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            if subprocess.run(arguments, stdout=log, stderr=log, env=environment).returncode:
-                raise SystemExit(f"a run failed; see {log.name}")
-    return json.loads((run / "result.json").read_text())
 
 
 def run_of(name: str, seed: int, runs: Path) -> Path:
@@ -118,14 +100,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.summary:
         options.runs.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(2) as pool:
-            jobs = [
-                pool.submit(search_and_train, name, seed, options.data_root.resolve(), options.runs)
-                for seed in options.seeds
-                for name in reversed(SEARCHES)  # the longest first
-            ]
-        for job in jobs:
-            job.result()
+        two_at_a_time(
+            partial(search_and_train, name, seed, options.data_root.resolve(), options.runs)
+            for seed in options.seeds
+            for name in reversed(SEARCHES)  # the longest first
+        )
     summarise(options.runs)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vaenas.bench.import_table import import_table
 from vaenas.data.cache import file_digest, new_folder
 
 SHARED = Path(os.environ.get("VAENAS_SHARED_DATA") or Path(__file__).parents[1] / "../shared/data").resolve()
@@ -58,3 +59,16 @@ def nasbench201_csv() -> Path:
 def macro_json() -> Path:
     """All networks of NAS-Bench-Macro."""
     return _source("nas-bench-macro/nas-bench-macro_cifar10.json")
+
+
+def imported(source: Path, factory: pytest.TempPathFactory) -> Path:
+    """The table of a source."""
+    path = factory.mktemp("tables") / "table.safetensors"
+    import_table(source).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def macro_table(macro_json: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table of `macro_json`."""
+    return imported(macro_json, tmp_path_factory)

@@ -12,6 +12,7 @@ from vaenas.report.drawing import draw_architecture
 from vaenas.report.figures import Summary, mean_difference, summarise
 from vaenas.report.run_data import OF_WEIGHTS, RunData, drawn_slots
 from vaenas.report.svg import to_svg
+from vaenas.report.truth import truth_part
 
 Part = tuple[str, Figure, str] | str  # id, figure and caption (plain text), or why there is none ("": nothing to say)
 
@@ -245,5 +246,6 @@ SECTIONS: list[tuple[str, list[Callable[[RunData], Part]]]] = [
     ("The sampler", [_learned(_sampler), _learned(_probabilities), _learned(_scores), _draws]),
     ("Diversity", [_diversity]),
     ("The search", [_evolution, _pareto]),
+    ("The truth", [truth_part]),
     ("The best architecture", [_architecture]),
 ]

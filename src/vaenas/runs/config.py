@@ -126,6 +126,11 @@ class SearchConfig(BaseModel):
     top_k: int = Field(8, ge=1, description="parents of the next generation")
     mutation_prob: Share = Field(0.1, description="for each slot of a mutated architecture")
 
+    table: str | None = Field(
+        None, description="truth of a benchmark's space, made by `vaenas bench import`; looked at after the search"
+    )
+    table_sample: int = Field(200, ge=2, description="architectures of the table that the final supernet ranks")
+
     log_interval: int = Field(10, ge=1, description="steps between lines of metrics")
     checkpoint_seconds: float = Field(30.0, ge=0, description="between checkpoints")
 
@@ -168,7 +173,7 @@ class SearchConfig(BaseModel):
 
 def resolved(values: dict[str, Any]) -> dict[str, Any]:
     """The same settings with absolute paths to the data: saved ones must hold from any folder."""
-    for name in ("data", "data_root", "teacher_weights", "shards"):
+    for name in ("data", "data_root", "teacher_weights", "shards", "table"):
         if isinstance(values.get(name), str) and values[name] not in ("", "builtin", "cifar10"):
             values[name] = str(Path(values[name]).expanduser().resolve())
     return values

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from vaenas.runs.search_parts import (
     split_images,
 )
 from vaenas.runs.tensorboard import TensorBoard
-from vaenas.search.archive import pareto_front
+from vaenas.runs.truth import Truth, read_updates
+from vaenas.search.archive import Archive, pareto_front, score
 from vaenas.search.gradient import GradientSearch, GradientState, architecture_weights
 from vaenas.search.limits import Limits, uniform_proposals
 from vaenas.search.one_shot import OneShot, OneShotState
@@ -68,6 +70,8 @@ class SearchRun:
             self.latency = self._latency(fabric, directory / "latency.json" if resume else None)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
+        self.truth = Truth(Path(config.table), config.space, config.seed) if config.table else None
+        self.ranked = Archive(self.space.slots)  # for the truth: a sample on the final weights
         self.limits = Limits(
             self.cost, config.max_flops, config.max_params,
             None if config.max_latency is None else round(1e6 * config.max_latency),
@@ -117,6 +121,7 @@ class SearchRun:
         checkpoint = self.directory.load_checkpoint_of(config, config.data, fingerprint(self.data)) if resume else None
         if checkpoint is not None:
             self.state.load_state_dict(checkpoint["search"])
+            self.ranked = Archive.from_state_dict(checkpoint["ranked"])
             self._seconds_before = checkpoint["seconds"]
         fabric.barrier()  # before the first writes a checkpoint again
         if parallel.is_main():
@@ -148,6 +153,7 @@ class SearchRun:
         self.directory.save_checkpoint(
             {
                 "search": self.state.state_dict(),
+                "ranked": self.ranked.state_dict(),
                 "config": self.config.model_dump(),
                 "data": fingerprint(self.data),
                 "seconds": self.seconds,
@@ -158,7 +164,7 @@ class SearchRun:
         """Runs the search to its end: metrics, checkpoints and at last the result are written as it goes."""
         self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()
-        for record in self._iterator:
+        for record in chain(self._iterator, self._rank_for_truth()):
             if not parallel.is_main():
                 yield record
                 continue
@@ -179,12 +185,21 @@ class SearchRun:
         self.directory.write_json("drawing.json", self.image_space.drawing(self.geometry, best))
         self.directory.write_json("result.json", result)
 
+    def _rank_for_truth(self) -> Iterator[Record]:
+        """Scores the sample that is compared with the table."""
+        if self.truth is None:
+            return
+        for done, total in score(self.truth.sample(self.config.table_sample), self.ranked, self.search.evaluate):
+            yield Record("evaluation", {"of": "truth", "done": done, "total": total})
+
     def _log(self, record: Record) -> None:
         state, values = self.state, dict(record.values)
         if record.kind == "evaluation" or (record.kind == "train" and state.step % self.config.log_interval):
             return
         if record.kind == "update":
             values["flops"] = self.cost(torch.tensor(values["population"])).flops.tolist()
+            if self.truth is not None:
+                values["draws"] = self.truth.draws(state.sampler, state.step)
         if record.kind == "weights":
             values |= self._derived(torch.tensor(values["derived"]))
         epoch = state.step / self.steps_per_epoch
@@ -239,6 +254,10 @@ class SearchRun:
             "evaluated": len(scores),
             "evaluations": [{"accuracy": float(s), "flops": int(f)} for s, f in zip(scores, costs.flops, strict=True)],
             "draws": self._draws(),
+            "truth": self.truth
+            and self.truth.report(
+                state.sampler, self.ranked, (population, scores), read_updates(self.directory.metrics_file)
+            ),
             "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
             "images": {
                 "training": len(self.search.images),

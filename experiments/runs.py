@@ -1,0 +1,33 @@
+"""What experiments that call `vaenas` share: runs that go on where they were, two at a time, one thread each."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+
+def call(command: str, run: Path, settings: dict[str, object], *words: str) -> dict[str, Any]:
+    """A run to its end, begun or gone on with; gives its result.json."""
+    if not (run / "result.json").exists():
+        arguments = [sys.executable, "-m", "vaenas.cli", command]
+        if (run / "config.yaml").exists():
+            arguments += ["--resume", str(run)]
+        else:
+            options = {**settings, "output": run}
+            arguments += [*words, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+        with run.with_suffix(".log").open("ab") as log:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            if subprocess.run(arguments, stdout=log, stderr=log, env=environment).returncode:
+                raise SystemExit(f"a run failed; see {log.name}")
+    return json.loads((run / "result.json").read_text())
+
+
+def two_at_a_time(jobs: Iterable[Callable[[], object]]) -> None:
+    """Each is called; the first error ends it."""
+    with ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(job) for job in jobs]:
+            job.result()

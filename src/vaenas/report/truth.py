@@ -1,0 +1,74 @@
+"""The report's section on what a table of separately trained architectures says of the run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from vaenas.report.run_data import RunData
+from vaenas.report.svg import INK, LEARNED, SERIES, STYLE, UNIFORM, WIDTH
+
+
+@rc_context(STYLE)
+def truth_figure(truth: Mapping[str, Any]) -> Figure:
+    """Three panels: the supernet's order against the true one, the sampler's draws over time, the best of k draws."""
+    figure = Figure(figsize=(WIDTH, 3.0))
+    figure.set_layout_engine("constrained", wspace=0.06)
+    order, time, best = (figure.add_subplot(1, 3, i + 1) for i in range(3))
+
+    sample = truth["sample"]
+    order.plot(100 * np.array(sample["truth"]), 100 * np.array(sample["scores"]), ".", color=SERIES, ms=3)
+    if truth["best"]:
+        order.axvline(100 * truth["best"]["accuracy"], color=LEARNED, lw=0.9, ls="--")
+    order.set(title="Supernet against truth", xlabel="True accuracy (%)", ylabel="Score on the supernet (%)")
+
+    known = [d for d in truth["draws"] if d["mean"] is not None]
+    if known:
+        time.plot([d["epoch"] for d in known], [100 * d["mean"] for d in known], "o-", color=LEARNED, ms=3)
+    for value, colour in ((truth["mean"], UNIFORM), (truth["optimum"], INK)):
+        time.axhline(100 * value, color=colour, lw=0.9, ls="--")
+    time.set(title="True mean of the draws", xlabel="Epoch", ylabel="True accuracy (%)")
+
+    draws = truth["uniform_best_of"]
+    if truth["best_of"]:
+        means = [100 * float(np.mean(values)) for values in truth["best_of"].values()]
+        errors = [100 * float(np.std(values)) for values in truth["best_of"].values()]
+        best.errorbar([int(k) for k in truth["best_of"]], means, errors, fmt="o-", color=LEARNED, ms=3, label="sampler")
+    best.plot([int(k) for k in draws], [100 * v for v in draws.values()], "o--", color=UNIFORM, ms=3, label="uniform")
+    best.axhline(100 * truth["optimum"], color=INK, lw=0.9, ls="--")
+    best.set(title="Best of k draws", xlabel="k", ylabel="True accuracy (%)", xscale="log")
+    best.legend(loc="lower right")
+    return figure
+
+
+def truth_part(data: RunData) -> tuple[str, Figure, str] | str:
+    """The figure and its caption; nothing to say of a run without a table."""
+    truth = data.result.get("truth") if data.result else None
+    if not truth:
+        return ""
+    found = truth["best"]
+    words = (
+        f"The supernet's favourite has a true accuracy of {100 * found['accuracy']:.2f} % and is number "
+        f"{found['rank']:,} of {truth['architectures']:,} (dashed line on the left; the best has "
+        f"{100 * truth['optimum']:.2f} %). "
+        if found
+        else "Nothing that the search has evaluated stands in the table. "
+    )
+    names = {"kendall": "Kendall's tau", "spearman": "Spearman's rho", "kendall_top": "tau of the top 10 %"}
+    taus = ", ".join(f"{name} {_shown(truth[key])}" for key, name in names.items())
+    repeats = len(next(iter(truth["best_of"].values()))) if truth["best_of"] else 0
+    drawn = f"mean and standard deviation of {repeats} times" if repeats else "not known of the sampler's draws"
+    return (
+        "fig-truth",
+        truth_figure(truth),
+        f"What the table says. {truth['table']} ({truth['measured']}) was not looked at before the search had ended. "
+        f"{words}Left: {len(truth['sample']['truth'])} architectures drawn uniformly from the table, ranked on the "
+        f"final supernet: {taus}. Middle: true mean of the sampler's draws after each update; dashed: the table's mean "
+        f"and its best. Right: the best of k draws ({drawn}) and of k uniform ones, expected.",
+    )
+
+
+def _shown(correlation: float | None) -> str:
+    return "not defined" if correlation is None else f"{correlation:.2f}"

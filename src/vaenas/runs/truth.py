@@ -1,0 +1,122 @@
+"""What a table of separately trained architectures says of a search that never saw it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from vaenas.bench.truth import Task
+from vaenas.evaluation.rank import kendall_tau, spearman_rho
+from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.samplers.sampler import Sampler
+from vaenas.search.archive import Archive
+from vaenas.spaces.space import LimitTooTight, Population, Scores, draw_valid
+
+DRAWS = 300  # of the sampler after each update
+SPARSE = 10  # times as many where only some have a label
+BEST_OF, REPEATS = (10, 50, 100, 300), 20  # Table 4's columns, and how often they are drawn
+TOP = 0.1  # the share of the best whose order is asked for by itself
+
+
+class Truth:
+    """A table, asked only when a search has ended. Its random numbers are its own: the search's stay what they were."""
+
+    def __init__(self, table: Path, space: str, seed: int) -> None:
+        """Raises `UserError` if there is no such table, or it is one of another space."""
+        benchmark = TabularBenchmark.open(table)
+        benchmark.expect(space)
+        self.task, self.seed = Task(benchmark), seed
+        # as the supernets call them: a table's space may see the rows that it lacks
+        self.space = benchmark.space
+
+    def draws(self, sampler: Sampler, step: int) -> list[str]:
+        """Codes of what the sampler draws after `step` steps. The table is not asked."""
+        n = DRAWS * (1 if self.task.accept is None else SPARSE)
+        return self.space.encode(sampler.sample(n, self._rng(step)))
+
+    def sample(self, n: int) -> Population:
+        """Up to n different architectures whose truth is known, uniformly."""
+        order = torch.randperm(len(self.task.population), generator=self._rng(0))
+        return self.task.population[order[:n]]
+
+    def report(
+        self, sampler: Sampler, ranked: Archive, found: tuple[Population, Scores], updates: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """`truth` of `result.json`.
+
+        Args:
+            sampler: as it is at the end.
+            ranked: the sample and its scores on the final supernet.
+            found: all that the search has evaluated on the final supernet.
+            updates: "step" and "draws" (codes) after each update.
+        """
+        task, truth = self.task, self.task.truth
+        every, true = truth(task.population), truth(ranked.population)
+        top = true >= true.quantile(1 - TOP)
+        best = self._best(*found)
+        return {
+            "table": task.table.source,
+            "measured": task.reported,
+            "architectures": len(every),
+            "optimum": task.optimum,
+            "mean": float(every.mean()),
+            "uniform_best_of": uniform_best_of(every),
+            "best": best and {**best, "rank": 1 + int((every > best["accuracy"]).sum())},
+            "kendall": _number(kendall_tau(ranked.scores, true)),
+            "spearman": _number(spearman_rho(ranked.scores, true)),
+            "kendall_top": _number(kendall_tau(ranked.scores[top], true[top])),
+            "sample": {"scores": ranked.scores.tolist(), "truth": true.tolist()},
+            "draws": [self._mean(update) for update in updates],
+            "best_of": self._best_of(sampler),
+        }
+
+    def _best(self, population: Population, scores: Scores) -> dict[str, Any] | None:
+        """Of what the search has evaluated, the supernet's favourite whose truth is known."""
+        known = (self.task.accept or self.space.is_valid)(population)
+        if not known.any():
+            return None
+        favourite = population[known][scores[known].argmax()][None]
+        return {"code": self.space.encode(favourite)[0], "accuracy": float(self.task.truth(favourite)[0])}
+
+    def _mean(self, update: Mapping[str, Any]) -> dict[str, Any]:
+        """The true mean of the draws after one update, and of how many it is."""
+        drawn = self.space.decode(update["draws"])
+        known = drawn[(self.task.accept or self.space.is_valid)(drawn)]
+        mean = float(self.task.truth(known).mean()) if len(known) else None
+        return {"step": update["step"], "epoch": update["epoch"], "mean": mean, "n": len(known)}
+
+    def _best_of(self, sampler: Sampler) -> dict[str, list[float]] | None:
+        """For each of `BEST_OF` the highest truth of so many draws, `REPEATS` times; None where hardly any is known."""
+        rng, n = self._rng(-1), REPEATS * BEST_OF[-1]
+        accept = self.task.accept or self.space.is_valid
+        try:
+            drawn = draw_valid(lambda m: sampler.sample(m, rng), accept, n)
+        except LimitTooTight:
+            return None
+        rows = self.task.truth(drawn).view(REPEATS, BEST_OF[-1])
+        return {str(k): rows[:, :k].amax(1).tolist() for k in BEST_OF}
+
+    def _rng(self, step: int) -> Generator:
+        return Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
+
+
+def _number(value: float) -> float | None:
+    """None for NaN, which is no JSON."""
+    return None if value != value else value
+
+
+def read_updates(metrics: Path) -> list[dict[str, Any]]:
+    """The update records of a run's metrics."""
+    records = map(json.loads, metrics.read_text(encoding="utf-8").splitlines()) if metrics.exists() else ()
+    return [record for record in records if record["kind"] == "update" and "draws" in record]
+
+
+def uniform_best_of(truth: Float[Tensor, "n"]) -> dict[str, float]:
+    """The expected best of k uniform draws with replacement, exactly: `BEST_OF`'s baseline."""
+    values, size = truth.double().sort().values, len(truth)
+    below = torch.arange(size + 1, dtype=torch.float64) / size
+    return {str(k): float((values * (below[1:] ** k - below[:-1] ** k)).sum()) for k in BEST_OF}
