@@ -20,6 +20,11 @@ INFOS = {
     "nasnet": NetworkInfo(
         "nasnet", "33-33n-3snn-s7nnn-mm-nns-mnsn-nmsd5", 17, 3, 2, 3, ("a", "b"), (0.1, 0.2, 0.3), (0.2, 0.2, 0.2)
     ),
+    "nasbench101": NetworkInfo(
+        "nasbench101", "1-01-010-1000-10011-100010-3131p", 17, 3, 5, 1, ("a", "b"), (0.1, 0.2, 0.3), (0.2, 0.2, 0.2)
+    ),
+    "nasbench201": NetworkInfo("nasbench201", "3-np-s31", 17, 1, 3, 1, ("a", "b"), (0.3,), (0.2,)),
+    "macro": NetworkInfo("macro", "02012100", 17, 1, 0.125, 8, ("a", "b"), (0.3,), (0.2,)),
 }
 
 

@@ -106,9 +106,9 @@ class NASBench101(Supernet):
     def __init__(self, geometry: NASBench101Geometry, allowed: Sequence[Sequence[int]] | None = None) -> None:
         super().__init__()
         self.geometry = geometry
-        self.only: list[list[int]] | None = None  # the one cell of a final network, as a path
+        self.only: _Cell | None = None  # the cell of a final network
         if allowed is not None and all(len(values) == 1 for values in allowed):
-            self.only = [list(values) for values in allowed]
+            self.only = _Cell.of([list(values) for values in allowed], geometry)
         self.input_shape = (geometry.image_channels, geometry.image_size, geometry.image_size)
         self.stem = ConvBNReLU(geometry.image_channels, geometry.width, 3)
         self.layers, self.projections = nn.ModuleList(), nn.ModuleList()
@@ -118,10 +118,9 @@ class NASBench101(Supernet):
             operations = dict(zip(INNER, held if allowed is None else allowed[EDGES:], strict=True))
             projected = list(widest)
             if self.only is not None:
-                cell = _Cell.of(self.only)
-                widest = cell.channels(outputs)
+                widest = self.only.channels[outputs]
                 operations = {v: operations[v] for v in INNER if widest[v]}
-                projected = [v for v in widest if 0 in cell.sources(v)]
+                projected = [v for v in widest if 0 in self.only.sources[v]]
             self.projections.append(nn.ModuleDict({str(v): ConvBNReLU(inputs, widest[v], 1) for v in projected}))
             for v in INNER:
                 self.layers.append(ChoiceLayer({o: _operation(o, widest[v]) for o in operations.get(v, ())}))
@@ -135,22 +134,24 @@ class NASBench101(Supernet):
         if architecture is None:
             if self.only is None:
                 raise ValueError("a supernet needs an architecture: its layers hold more than one operation")
-            return self.only
+            return self.only.path
         return super().path(architecture)
 
-    def steps(self, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
+    def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """As in `Supernet`, of one architecture; gates have no meaning where edges decide how wide the others are."""
         if gates is not None:
             raise ValueError("space nasbench101 has no mixtures of operations")
-        the_cell, choices = _Cell.of(path), self.choice_layers
+        # of a final network it is known already: an export can't look into tensors
+        the_cell = self.only if self.only and self.only.path == path else _Cell.of(path, self.geometry)
+        choices = self.choice_layers
         yield Step("stem", partial(self.stem, outputs=self.geometry.width), [self.stem])
         for cell, (_, outputs) in enumerate(self.geometry.cells):
             if cell and cell % self.geometry.layers == 0:
                 yield Step("pool", self.pool, [])
-            projections, channels = self.projections[cell], the_cell.channels(outputs)
+            projections, channels = self.projections[cell], the_cell.channels[outputs]
             assert isinstance(projections, nn.ModuleDict)
             for v, width in channels.items():
-                sources = the_cell.sources(v)
+                sources = the_cell.sources[v]
                 if not sources:
                     continue
                 vertex = _Vertex(v, sources, width, projections[str(v)] if 0 in sources else None)
@@ -171,30 +172,26 @@ def _operation(operation: int, channels: int) -> nn.Module:
     return nn.MaxPool2d(3, stride=1, padding=1)
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """One pruned cell."""
+class _Cell(NamedTuple):
+    """One pruned cell, in plain numbers."""
 
-    row: Cells  # (1, 26)
+    path: list[list[int]]
+    operations: list[int]  # of the inner vertices
+    sources: dict[int, tuple[int, ...]]  # of the edges into each vertex but the input; none if it is pruned
+    channels: dict[int, dict[int, int]]  # of each vertex but the input, by the channels of the cell's output
 
     @classmethod
-    def of(cls, path: Sequence[Sequence[int]]) -> "_Cell":
+    def of(cls, path: list[list[int]], geometry: NASBench101Geometry) -> "_Cell":
         with torch.device("cpu"):  # a network may be built on the meta device
-            return cls(prune(torch.tensor([[value for (value,) in path]])))
-
-    @property
-    def operations(self) -> list[int]:
-        """Of the inner vertices."""
-        return self.row[0, EDGES:].tolist()
-
-    def sources(self, vertex: int) -> tuple[int, ...]:
-        """Of the edges into it; none if it is pruned."""
-        return tuple(v for v in range(vertex) if self.row[0, edge(v, vertex)])
-
-    def channels(self, outputs: int) -> dict[int, int]:
-        """`vertex_channels` of the vertices 1 to 6."""
-        with torch.device("cpu"):
-            return dict(enumerate(vertex_channels(self.row, outputs)[0].tolist()[1:], start=1))
+            row = prune(torch.tensor([[value for (value,) in path]]))
+            bits, vertices = row[0].tolist(), range(1, VERTICES)
+            widths = {outputs: vertex_channels(row, outputs)[0].tolist() for _, outputs in geometry.cells}
+        return cls(
+            path,
+            bits[EDGES:],
+            {v: tuple(source for source in range(v) if bits[edge(source, v)]) for v in vertices},
+            {outputs: {v: channels[v] for v in vertices} for outputs, channels in widths.items()},
+        )
 
 
 class _Vertex(NamedTuple):

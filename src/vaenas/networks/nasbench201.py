@@ -92,7 +92,7 @@ class NASBench201(Supernet):
         """The operations of each slot; of a final network those of its first cell."""
         return super().path(architecture)[: len(SOURCES)]
 
-    def steps(self, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
+    def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """As in `Supernet`; "none" is never computed, and a node without an edge is zero."""
         choices = []
         for slot, operations in enumerate(path):

@@ -89,7 +89,7 @@ class NASNet(Supernet):
         cells = (0, self.geometry.reductions[0])
         return [operations for c in cells for operations in held[len(EDGES) * c : len(EDGES) * (c + 1)]]
 
-    def steps(self, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
+    def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """As in `Supernet`; "none" is never computed, and every node needs another operation."""
         choices = []
         for slot, operations in enumerate(path):

@@ -73,7 +73,7 @@ class Supernet(nn.Module):
         """`layers`, by their type."""
         return [layer for layer in self.layers if isinstance(layer, ChoiceLayer)]
 
-    def steps(self, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
+    def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """What `forward` does with images, part by part: each gets what the one before it gives.
 
         Args:
