@@ -3,7 +3,7 @@
 Each pair trains the same architecture: the supernet's path, and the final network of that architecture alone in a
 plain PyTorch loop with the same loss, clipping and SGD.
 
-python benchmarks/supernet_step.py [--width 0.25] [--batch-size 128] [--image-size 32]      (a minute on 2 cores)
+python benchmarks/supernet_step.py [--space shufflenet] [--width 0.25] [--batch-size 128]      (a minute on 2 cores)
 """
 
 import argparse
@@ -14,12 +14,11 @@ from lightning_fabric import Fabric
 from ratio import ratio, seconds
 from torch import nn
 
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.vae import VAESampler
 from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import LOOKAHEAD, OneShot, OneShotSettings, OneShotState
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 
 
 class OneBatch:
@@ -37,7 +36,9 @@ class OneBatch:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--space", choices=IMAGE_SPACES, default="shufflenet")
+    parser.add_argument("--width", type=float, help="default: the space's")
+    parser.add_argument("--layers", type=int, help="default: the space's; shufflenet: 20")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--runs", type=int, default=60)
@@ -45,7 +46,9 @@ def main() -> None:
 
     torch.manual_seed(0)
     rng = torch.Generator().manual_seed(0)
-    geometry = ShuffleNetGeometry(options.image_size, 3, 10, options.width)
+    image_space = IMAGE_SPACES[options.space]
+    layers = options.layers or (20 if options.space == "shufflenet" else image_space.layers)
+    geometry = image_space.geometry(options.image_size, 3, 10, options.width or image_space.width, layers)
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size)
     labels = torch.randint(10, (options.batch_size,))
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -54,8 +57,7 @@ def main() -> None:
     def sgd(network: nn.Module) -> torch.optim.SGD:
         return torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=3e-5)
 
-    space = shufflenet_space()
-    supernet = ShuffleNet(geometry)
+    space, supernet = image_space.space(geometry), image_space.network(geometry, None)
     network, optimizer = fabric.setup(supernet, sgd(supernet))
     state = OneShotState(network, optimizer, VAESampler(space, rng), rng)
     settings = OneShotSettings(

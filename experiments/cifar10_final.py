@@ -118,8 +118,8 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
     assert final_network(state) is network
     last = state.history[-1]
     return {
-        "name": name, "width": width, "seed": seed, "epochs": epochs, "accuracy": last["accuracy"], "top5": last["top5"],
-        "train_loss": last["train_loss"], "flops": flops, "params": params, "seconds": time.monotonic() - began,
+        "name": name, "width": width, "seed": seed, "epochs": epochs, "accuracy": last["accuracy"],
+        "top5": last["top5"], "train_loss": last["train_loss"], "flops": flops, "params": params, "seconds": time.monotonic() - began,
     }  # fmt: skip
 
 
