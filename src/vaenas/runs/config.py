@@ -114,7 +114,9 @@ class SearchConfig(BaseModel):
     epsilon_limit: Share = Field(1.0, description="largest ε: share of architectures from the learned sampler")
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
     ranking_images: int = Field(1000, ge=1, description="images held out of training, to rank architectures")
-    recalibration_images: int = Field(256, ge=2, description="training images for batch norm before each evaluation")
+    recalibration_images: int = Field(
+        256, ge=0, description="training images for batch norm before each evaluation; 0 = each ranking batch by itself"
+    )
 
     weights_learning_rate: float = Field(0.02, gt=0, description="gradient: of Adam on the architecture weights")
     weights_share: Annotated[float, Field(gt=0, lt=1)] = Field(

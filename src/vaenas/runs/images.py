@@ -45,7 +45,7 @@ class Subset:
 
     def batches(self, n: int, size: int = EVALUATION_BATCH) -> list[Batch]:
         """The first n rows in batches of nearly equal size, at most `size`."""
-        return [self.batch(part) for part in torch.arange(n).chunk(-(-n // size))]
+        return [self.batch(part) for part in torch.arange(n).chunk(-(-n // size))] if n else []
 
 
 @runtime_checkable
