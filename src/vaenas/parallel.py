@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from vaenas.errors import UserError
+from vaenas.norm import SlicedBatchNorm2d
 
 LOST = re.compile(r"closed by peer|reset by peer|broken pipe|connection refused|gloo|nccl|timed? ?out", re.IGNORECASE)
 
@@ -117,7 +118,7 @@ class _Total(torch.autograd.Function):
         return all_reduce_sum(gradient)
 
 
-class _SyncBatchNorm2d(nn.BatchNorm2d):
+class _SyncBatchNorm2d(SlicedBatchNorm2d):
     """Batch norm over the whole batch of a training step (torch's own runs on GPUs alone).
 
     Without gradients, as where batch norm is recalibrated for one architecture, processes work on different ones and
@@ -132,14 +133,15 @@ class _SyncBatchNorm2d(nn.BatchNorm2d):
         mean = _Total.apply(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
         variance = _Total.apply((centred * centred).sum((0, 2, 3))) / count
+        first = slice(input.shape[1])
         if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
             with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+                self.running_mean[first].lerp_(mean, self.momentum)
+                self.running_var[first].lerp_(variance * count / (count - 1), self.momentum)
                 if self.num_batches_tracked is not None:
                     self.num_batches_tracked += 1
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+        scale = self.weight[first] * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[first, None, None]).to(input.dtype)
 
 
 class _SharedDropout(nn.Dropout):
@@ -158,7 +160,7 @@ def synchronize(network: nn.Module) -> nn.Module:
     if world_size() == 1:
         return network
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
+        if type(module) in (nn.BatchNorm2d, SlicedBatchNorm2d):
             module.__class__ = _SyncBatchNorm2d
         elif type(module) is nn.Dropout:
             module.__class__ = _SharedDropout

@@ -10,7 +10,8 @@ import torch
 
 from vaenas.networks.cost import count
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.networks.nasbench101 import SlicedBatchNorm2d, vertex_channels
+from vaenas.networks.nasbench101 import vertex_channels
+from vaenas.norm import SlicedBatchNorm2d
 from vaenas.spaces.cells import embed
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench201 import parse

@@ -1,4 +1,4 @@
-"""Four steps of training both kinds of network, alone or as one of several processes; prints sums of all weights."""
+"""Four steps of training three kinds of network, alone or as one of several processes; prints sums of all weights."""
 
 import json
 
@@ -8,8 +8,10 @@ from torch import nn
 
 from vaenas import parallel
 from vaenas.errors import UserError
+from vaenas.networks.nasbench101 import NASBench101
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.spaces.nasbench101 import NASBench101Geometry, nasbench101_space
 from vaenas.spaces.nasnet import NASNetGeometry
 from vaenas.spaces.shufflenet import ShuffleNetGeometry
 
@@ -23,17 +25,21 @@ torch.set_default_dtype(torch.float64)
 torch.manual_seed(0)
 nasnet = NASNet(NASNetGeometry(16, 3, 3, 4, 3), [[4]] * 28, auxiliary=True, drop_path=0.2)
 shufflenet = ShuffleNet(ShuffleNetGeometry(16, 3, 3, width=0.25, layers=5), [[2]] * 5)
+# a supernet, whose steps use different parts of its weights
+nasbench101 = NASBench101(NASBench101Geometry(16, 3, 3, 6, 1))
+cells = nasbench101_space().uniform(4, torch.Generator().manual_seed(0))
 images, labels = torch.randn(20, 3, 16, 16), torch.randint(3, (20,))
-for network in (nasnet, shufflenet):
+for network in (nasnet, shufflenet, nasbench101):
     parallel.synchronize(network)
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
-    for _ in range(4):
+    for cell in cells:
         x, y = parallel.local_chunk(images), parallel.local_chunk(labels)
-        outputs = network.with_auxiliary(x) if isinstance(network, NASNet) else (network(x),)
+        architecture = cell if network is nasbench101 else None
+        outputs = network.with_auxiliary(x) if isinstance(network, NASNet) else (network(x, architecture),)
         sum(nn.functional.cross_entropy(logits, y) for logits in outputs).backward()
         parallel.reduce_gradients(network)
         optimizer.step()
         optimizer.zero_grad()
 if parallel.is_main():
-    state = {**nasnet.state_dict(), **shufflenet.state_dict()}
-    print(json.dumps([float(tensor.double().square().sum()) for tensor in state.values()]))
+    tensors = [tensor for network in (nasnet, shufflenet, nasbench101) for tensor in network.state_dict().values()]
+    print(json.dumps([float(tensor.double().square().sum()) for tensor in tensors]))

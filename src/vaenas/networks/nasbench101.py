@@ -13,6 +13,7 @@ from vaenas.networks.cost import Costs
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import total
 from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
+from vaenas.norm import SlicedBatchNorm2d
 from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, prune
 from vaenas.spaces.geometry import check_channels
 from vaenas.spaces.nasbench101 import BENCHMARK_WIDTH, NASBench101Geometry, drawing, nasbench101_space
@@ -45,28 +46,6 @@ def vertex_channels(cells: Cells, outputs: int) -> Int64[Tensor, "n 7"]:
             fed = cells[:, edge(v, target)] * channels[:, target] * (1 - into_output[:, v - 1])
             channels[:, v] = torch.maximum(channels[:, v], fed)
     return channels
-
-
-class SlicedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm of the first channels, as many as the input has."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(b, c, h, w), c <= num_features"""
-        if input.shape[1] == self.num_features:
-            return super().forward(input)
-        mean, var, count = self.running_mean, self.running_var, self.num_batches_tracked
-        assert mean is not None
-        assert var is not None
-        assert count is not None
-        share = self.momentum
-        if self.training:
-            count += 1
-        if share is None:  # the plain mean over batches
-            share = 1 / max(1.0, float(count))
-        first = slice(input.shape[1])
-        return nn.functional.batch_norm(
-            input, mean[first], var[first], self.weight[first], self.bias[first], self.training, share, self.eps
-        )
 
 
 class ConvBNReLU(nn.Module):
