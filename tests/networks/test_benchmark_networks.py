@@ -12,7 +12,7 @@ from vaenas.networks.cost import count
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasbench101 import vertex_channels
 from vaenas.norm import SlicedBatchNorm2d
-from vaenas.spaces.cells import embed
+from vaenas.spaces.cells import edge, embed
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench201 import parse
 
@@ -73,7 +73,7 @@ def test_channels_of_a_cell_of_nasbench101() -> None:
     edges = {(0, 1), (1, 2), (1, 3), (1, 4), (2, 6), (3, 6), (4, 6)}
     cell = torch.zeros(1, 26, dtype=torch.int64)
     for source, target in edges:
-        cell[0, source + target * (target - 1) // 2] = 1
+        cell[0, edge(source, target)] = 1
     assert vertex_channels(cell, 128).tolist() == [[0, 43, 43, 43, 42, 0, 128]]
 
 

@@ -20,13 +20,9 @@ seeds = st.integers(0, 2**31 - 1)
 EDGES = [(x, y) for y in range(7) for x in range(y)]
 
 
-def edge(x: int, y: int) -> int:
-    return x + y * (y - 1) // 2
-
-
 def cell(*edges: tuple[int, int], operations: tuple[int, ...] = (0,) * 5) -> Tensor:
     row = torch.zeros(1, 26, dtype=torch.int64)
-    row[0, [edge(x, y) for x, y in edges]] = 1
+    row[0, [cells.edge(x, y) for x, y in edges]] = 1
     row[0, 21:] = torch.tensor(operations)
     return row
 
@@ -150,7 +146,7 @@ def test_matrices_of_the_benchmark_and_rows_of_the_table_are_the_same_cells() ->
     for vertices, bits, operations, _ in KNOWN:
         matrix = torch.zeros(1, vertices, vertices, dtype=torch.int64)
         for x, y in EDGES:
-            matrix[0, x, y] = bits >> edge(x, y) & 1
+            matrix[0, x, y] = bits >> cells.edge(x, y) & 1
         names = [["input", *(cells.OPERATIONS[int(o)] for o in operations), "output"]]
         expected = cells.embed(torch.tensor([vertices]), torch.tensor([bits]), [operations])
         assert torch.equal(cells.from_matrices(matrix, names), expected)

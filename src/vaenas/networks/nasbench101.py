@@ -14,7 +14,7 @@ from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import total
 from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
 from vaenas.norm import SlicedBatchNorm2d
-from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, prune
+from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, edge, prune
 from vaenas.spaces.geometry import check_channels
 from vaenas.spaces.nasbench101 import BENCHMARK_WIDTH, NASBench101Geometry, drawing, nasbench101_space
 from vaenas.spaces.space import Population
@@ -22,11 +22,6 @@ from vaenas.spaces.space import Population
 OUTPUT = VERTICES - 1
 INNER = range(1, OUTPUT)
 KERNELS = (3, 1)  # of the operations that are convolutions; the third is max pooling
-
-
-def edge(source: int, target: int) -> int:
-    """The slot of the edge source -> target."""
-    return source + target * (target - 1) // 2
 
 
 def vertex_channels(cells: Cells, outputs: int) -> Int64[Tensor, "n 7"]:

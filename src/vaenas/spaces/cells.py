@@ -30,6 +30,11 @@ _SOURCE, _TARGET = (
 _CHUNK = 8192  # cells whose intermediate values stay in the cache
 
 
+def edge(source: int, target: int) -> int:
+    """The entry of the edge source -> target, source < target."""
+    return source + target * (target - 1) // 2
+
+
 def embed(vertices: Int64[Tensor, "n"], edge_bits: Int64[Tensor, "n"], operations: list[str]) -> Cells:
     """Cells of 2 to 7 vertices, written as numbers, in the layout of 7 vertices.
 
