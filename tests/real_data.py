@@ -27,7 +27,7 @@ def test_cache() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cifar10_source() -> Path:
+def cifar10_archive() -> Path:
     """All of CIFAR-10."""
     return _source("cifar-10-batches-bin.tar.xz")
 
