@@ -119,7 +119,8 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
     last = state.history[-1]
     return {
         "name": name, "width": width, "seed": seed, "epochs": epochs, "accuracy": last["accuracy"],
-        "top5": last["top5"], "train_loss": last["train_loss"], "flops": flops, "params": params, "seconds": time.monotonic() - began,
+        "top5": last["top5"], "train_loss": last["train_loss"], "flops": flops, "params": params,
+        "seconds": time.monotonic() - began,
     }  # fmt: skip
 
 
