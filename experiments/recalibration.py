@@ -3,8 +3,8 @@
     python experiments/recalibration.py RUN [RUN ...]           of `vaenas search --table`, such as sampling_matters'
 
 For each run the final supernet scores its sample of the table anew, with 0 (each ranking batch by its own statistics)
-to 2,048 recalibration images. Printed and written to results/recalibration/table.json: Kendall's tau with the truth, and
-with the scores of 2,048 images; seconds for an architecture.
+to 2,048 recalibration images. Printed and written to results/recalibration/table.json: Kendall's tau with the truth,
+and with the scores of 2,048 images; seconds for an architecture.
 """
 
 import argparse
