@@ -49,7 +49,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 
 
 BAD_OPTIONS = {
-    "space": (["--space", "resnet"], "--space: 'resnet' .* 'shufflenet' or 'nasnet'"),
+    "space": (["--space", "resnet"], "--space: 'resnet' .* must be shufflenet, nasnet, nasbench101"),
     "sampler": (
         ["--sampler", "vea"],
         "--sampler: 'vea' .* 'vae', 'categorical', 'uniform', 'fair', 'multinomial' or 'full'",
