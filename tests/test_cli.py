@@ -32,7 +32,8 @@ OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where t
     "keep_ratio": 0.125, "vae_iterations": 11, "kl_weight": 0.75, "free_bits": 0.375, "epsilon_inc": 0.01,
     "epsilon_limit": 0.9, "train_images": 50, "ranking_images": 99, "recalibration_images": 77,
     "weights_learning_rate": 0.03, "weights_share": 0.25, "population": 12, "generations": 2,
-    "top_k": 4, "mutation_prob": 0.3, "table": "/truth", "table_sample": 40, "log_interval": 6, "checkpoint_seconds": 3.5,
+    "top_k": 4, "mutation_prob": 0.3, "table": "/truth", "table_sample": 40, "log_interval": 6,
+    "checkpoint_seconds": 3.5,
 }  # fmt: skip
 
 
