@@ -85,7 +85,7 @@ def summarise(runs: Path) -> None:
                 "found": over_seeds([b["accuracy"] for b in best]),
                 "rank": over_seeds([b["rank"] for b in best]),
                 "best_of": {
-                    k: over_seeds([t["best_of"] and statistics.mean(t["best_of"][k]) for t in truths])
+                    k: over_seeds([t["best_of"] and t["best_of"][k] for t in truths])
                     for k in truths[0]["uniform_best_of"]
                 },
                 "uniform_best_of": truths[0]["uniform_best_of"],

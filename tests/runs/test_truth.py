@@ -9,11 +9,11 @@ import torch
 
 from tests.runs.command import assert_same_end, call, metrics, result
 from tests.runs.test_combinations import COMMON
+from vaenas.bench.truth import BEST_OF, best_of
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.runs.config import make_config
 from vaenas.runs.search_run import SearchRun
-from vaenas.runs.truth import BEST_OF, REPEATS, uniform_best_of
 from vaenas.spaces.cells import embed, is_full
 from vaenas.spaces.nasbench101 import nasbench101_space
 
@@ -63,8 +63,11 @@ def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, 
     assert [draw["n"] for draw in truth["draws"]] == [300] * len(updates)
     mean = table.validation(table.space.decode(updates[-1]["draws"])).mean()
     assert truth["draws"][-1]["mean"] == pytest.approx(float(mean))
-    for k in BEST_OF:
-        assert len(truth["best_of"][str(k)]) == REPEATS
+    for name in ("best_of", "uniform_best_of"):
+        values = list(truth[name].values())
+        assert list(truth[name]) == [str(k) for k in BEST_OF]
+        assert values == sorted(values)
+        assert truth["mean"] - 0.1 < values[0] <= values[-1] <= truth["optimum"]
     assert call("report", tmp_path / "with") == 0
     assert "What the table says" in (tmp_path / "with" / "report.html").read_text()
 
@@ -91,14 +94,31 @@ def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: P
     assert "7-vertex" in truth["measured"]
     assert 18_000 < truth["architectures"] < 22_000
     assert all((draw["n"] == 0) == (draw["mean"] is None) for draw in truth["draws"])
-    assert truth["best_of"] is None or len(truth["best_of"]["10"]) == REPEATS
+    assert truth["best_of"] is None or list(truth["best_of"]) == [str(k) for k in BEST_OF]
+
+
+def test_of_a_table_without_every_architecture_what_is_missing_does_not_count(
+    macro_table: Path, pictures: Path, tmp_path: Path
+) -> None:
+    table = TabularBenchmark.open(macro_table)
+    part = table.population[::2]
+    labels = table.validation(part)[:, None, None]
+    half = TabularBenchmark.of(table.space, part, table.budgets, labels, source="half", measured="accuracy")
+    half.save(tmp_path / "half.table")
+    more = {"data": str(pictures), "table": str(tmp_path / "half.table"), "sampler": "categorical"}
+    list(SearchRun(make_config({**MACRO, **more}), tmp_path / "run").records())
+    truth = result(tmp_path / "run")["truth"]
+    assert truth["architectures"] == len(part)
+    assert all(draw["n"] < 300 for draw in truth["draws"])
+    assert call("report", tmp_path / "run") == 0
 
 
 def test_the_best_of_k_uniform_draws() -> None:
     truth = torch.rand(50, generator=torch.Generator().manual_seed(0))
-    drawn = truth[torch.randint(50, (20_000, 10), generator=torch.Generator().manual_seed(1))].amax(1)
+    orders = torch.rand(20_000, 50, generator=torch.Generator().manual_seed(1)).argsort(1)
+    drawn = truth[orders[:, :10]].amax(1)
     # standard error 0.0007: five of them, one false alarm in a million
-    assert uniform_best_of(truth)["10"] == pytest.approx(float(drawn.mean()), abs=0.0035)
+    assert best_of(truth, 10) == pytest.approx(float(drawn.mean()), abs=0.0035)
 
 
 @pytest.mark.parametrize(

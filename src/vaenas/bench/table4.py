@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor
 
 from vaenas.bench.finished import Finished
-from vaenas.bench.truth import Task
+from vaenas.bench.truth import BEST_OF, Task, best_of
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.files import write_atomically
@@ -30,7 +29,6 @@ from vaenas.spaces.cells import is_full
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 LABELS, KEPT = 6000, 0.25  # "6000 trained architectures are sampled and the top-1500 models form the training set"
-BEST_OF = (10, 50, 100, 300)
 NOISES = (0.0, 0.001, 0.005)
 EVOLUTION = EvolutionSettings(population=50, generations=6)  # 300 cells, as many as the last column draws
 BATCH = 4000
@@ -59,19 +57,6 @@ ROWS: dict[str, tuple[Callable[[SearchSpace, Generator], LearnedSampler], bool]]
     "categorical_guided": (_categorical, True),
 }
 RANDOM = "random"
-
-
-def best_of(values: Float[Tensor, "d"], k: int) -> float:
-    """The expected best of k of d >= k draws, over all ways to choose them: less noise than one choice."""
-    d, ordered = len(values), values.double().sort().values
-    rank = torch.arange(k, d + 1, dtype=torch.float64)  # the value at this rank is the best of C(rank - 1, k - 1) sets
-
-    def log_choose(n: Tensor | float, m: float) -> Tensor:
-        n = torch.as_tensor(n, dtype=torch.float64)
-        return torch.lgamma(n + 1) - torch.lgamma(torch.tensor(m + 1.0)) - torch.lgamma(n - m + 1)
-
-    weights = (log_choose(rank - 1, k - 1.0) - log_choose(float(d), float(k))).exp()
-    return float((weights / weights.sum() * ordered[k - 1 :]).sum())
 
 
 def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import Zero, conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
+from vaenas.networks.supernet import ChoiceLayer, Step, Supernet, without
 from vaenas.spaces.geometry import check_channels
 from vaenas.spaces.nasbench201 import (
     BENCHMARK_WIDTH,
@@ -94,10 +94,7 @@ class NASBench201(Supernet):
 
     def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """As in `Supernet`; "none" is never computed, and a node without an edge is zero."""
-        choices = []
-        for slot, operations in enumerate(path):
-            computed = [i for i, operation in enumerate(operations) if operation != NONE]
-            choices.append(([operations[i] for i in computed], None if gates is None else gates[slot, computed]))
+        choices = without(NONE, path, gates)
         yield Step("stem", self.stem, [self.stem])
         for cell in range(self.geometry.cells):
             stage, within = divmod(cell, self.geometry.layers)

@@ -12,7 +12,7 @@ from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.nasnet_ops import DropPath, FactorizedReduce, auxiliary_tower, make_operation
 from vaenas.networks.ops import conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
+from vaenas.networks.supernet import ChoiceLayer, Step, Supernet, without
 from vaenas.spaces.geometry import check_channels
 from vaenas.spaces.nasnet import (
     EDGES,
@@ -91,10 +91,7 @@ class NASNet(Supernet):
 
     def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """As in `Supernet`; "none" is never computed, and every node needs another operation."""
-        choices = []
-        for slot, operations in enumerate(path):
-            computed = [i for i, operation in enumerate(operations) if operation != NONE]
-            choices.append(([operations[i] for i in computed], None if gates is None else gates[slot, computed]))
+        choices = without(NONE, path, gates)
         edges = [
             (layer, *choices[slot]) for layer, slot in zip(self.choice_layers, self.geometry.layer_slots, strict=True)
         ]

@@ -44,6 +44,17 @@ class ChoiceLayer(nn.Module):
         return torch.cat([outputs[0][:, :passing], mixed[:, passing:]], dim=1) if passing else mixed
 
 
+def without(
+    none: int, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None
+) -> list[tuple[list[int], Tensor | None]]:
+    """For each slot the operations other than `none`, which is never computed, and their gates."""
+    kept = [[i for i, operation in enumerate(operations) if operation != none] for operations in path]
+    return [
+        ([path[slot][i] for i in places], None if gates is None else gates[slot, places])
+        for slot, places in enumerate(kept)
+    ]
+
+
 class Step(NamedTuple):
     """A part of a network's pass. What ran before it and `key` decide what it gives: equal steps can be shared."""
 

@@ -19,8 +19,8 @@ from vaenas.report.sections import compared, sections
 
 # Proper names of the values of `space` and `sampler`; others are shown as they are.
 NAMES = {
-    "shufflenet": "ShuffleNet", "nasnet": "NASNet", "nasbench101": "NAS-Bench-101", "macro": "NAS-Bench-Macro",
-    "vae": "VAE", "full": "full mixture",
+    "shufflenet": "ShuffleNet", "nasnet": "NASNet", "nasbench101": "NAS-Bench-101", "nasbench201": "NAS-Bench-201",
+    "macro": "NAS-Bench-Macro", "vae": "VAE", "full": "full mixture",
 }  # fmt: skip
 
 

@@ -158,20 +158,23 @@ METRICS: dict[str, dict[str, Check]] = {
     "generation": {"step": COUNT, "generation": COUNT, "best": SHARE, "mean": SHARE},
     "comparison": {"step": COUNT, "sampler": SHARES, "uniform": SHARES},
 }
+BY_DRAWS: Check = (
+    lambda x: isinstance(x, dict) and all(map(_is_share, x.values())), "an object of shares by number of draws"
+)  # fmt: skip
 TRUTH: dict[str, Check] = {
     "table": TEXT,
     "measured": TEXT,
     "architectures": COUNT,
     "optimum": SHARE,
     "mean": SHARE,
-    "uniform_best_of": (lambda x: isinstance(x, dict) and all(map(_is_share, x.values())), "shares by number of draws"),
+    "uniform_best_of": BY_DRAWS,
     "best": _optional((_object({"accuracy": SHARE, "rank": COUNT}), "an object with accuracy and rank")),
     "kendall": _optional(FINITE),
     "spearman": _optional(FINITE),
     "kendall_top": _optional(FINITE),
     "sample": (_object({"scores": SHARES, "truth": SHARES}), "an object with scores and truth"),
     "draws": _list_of(_object({"epoch": FINITE, "mean": _optional(SHARE)}), "objects with epoch and mean"),
-    "best_of": _optional((_object({}), "lists of shares by number of draws")),
+    "best_of": _optional(BY_DRAWS),
 }
 RESULT: dict[str, Check] = {
     "best": (_object(ARCHITECTURE), "an object with code, accuracy in [0, 1], flops and params"),

@@ -31,12 +31,11 @@ def truth_figure(truth: Mapping[str, Any]) -> Figure:
         time.axhline(100 * value, color=colour, lw=0.9, ls="--")
     time.set(title="True mean of the draws", xlabel="Epoch", ylabel="True accuracy (%)")
 
-    draws = truth["uniform_best_of"]
-    if truth["best_of"]:
-        means = [100 * float(np.mean(values)) for values in truth["best_of"].values()]
-        errors = [100 * float(np.std(values)) for values in truth["best_of"].values()]
-        best.errorbar([int(k) for k in truth["best_of"]], means, errors, fmt="o-", color=LEARNED, ms=3, label="sampler")
-    best.plot([int(k) for k in draws], [100 * v for v in draws.values()], "o--", color=UNIFORM, ms=3, label="uniform")
+    for name, key, style, colour in (
+        ("sampler", "best_of", "o-", LEARNED), ("uniform", "uniform_best_of", "o--", UNIFORM)
+    ):  # fmt: skip
+        values = truth[key] or {}
+        best.plot([int(k) for k in values], [100 * v for v in values.values()], style, color=colour, ms=3, label=name)
     best.axhline(100 * truth["optimum"], color=INK, lw=0.9, ls="--")
     best.set(title="Best of k draws", xlabel="k", ylabel="True accuracy (%)", xscale="log")
     best.legend(loc="lower right")
@@ -58,15 +57,14 @@ def truth_part(data: RunData) -> tuple[str, Figure, str] | str:
     )
     names = {"kendall": "Kendall's tau", "spearman": "Spearman's rho", "kendall_top": "tau of the top 10 %"}
     taus = ", ".join(f"{name} {_shown(truth[key])}" for key, name in names.items())
-    repeats = len(next(iter(truth["best_of"].values()))) if truth["best_of"] else 0
-    drawn = f"mean and standard deviation of {repeats} times" if repeats else "not known of the sampler's draws"
+    unknown = "" if truth["best_of"] else " (too few of the sampler's draws are in the table)"
     return (
         "fig-truth",
         truth_figure(truth),
         f"What the table says. {truth['table']} ({truth['measured']}) was not looked at before the search had ended. "
         f"{words}Left: {len(truth['sample']['truth'])} architectures drawn uniformly from the table, ranked on the "
         f"final supernet: {taus}. Middle: true mean of the sampler's draws after each update; dashed: the table's mean "
-        f"and its best. Right: the best of k draws ({drawn}) and of k uniform ones, expected.",
+        f"and its best. Right: the expected best of k draws{unknown} and of k uniform ones.",
     )
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from vaenas.bench.truth import Task
+from vaenas.bench.truth import BEST_OF, Task, best_of
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.samplers.sampler import Sampler
@@ -18,7 +18,7 @@ from vaenas.spaces.space import LimitTooTight, Population, Scores, draw_valid
 
 DRAWS = 300  # of the sampler after each update
 SPARSE = 10  # times as many where only some have a label
-BEST_OF, REPEATS = (10, 50, 100, 300), 20  # Table 4's columns, and how often they are drawn
+JUDGED = 6000  # draws of the final sampler, whose best of k is asked for
 TOP = 0.1  # the share of the best whose order is asked for by itself
 
 
@@ -64,7 +64,7 @@ class Truth:
             "architectures": len(every),
             "optimum": task.optimum,
             "mean": float(every.mean()),
-            "uniform_best_of": uniform_best_of(every),
+            "uniform_best_of": best_of_each(every),
             "best": best and {**best, "rank": 1 + int((every > best["accuracy"]).sum())},
             "kendall": _number(kendall_tau(ranked.scores, true)),
             "spearman": _number(spearman_rho(ranked.scores, true)),
@@ -76,7 +76,7 @@ class Truth:
 
     def _best(self, population: Population, scores: Scores) -> dict[str, Any] | None:
         """Of what the search has evaluated, the supernet's favourite whose truth is known."""
-        known = (self.task.accept or self.space.is_valid)(population)
+        known = self._known(population)
         if not known.any():
             return None
         favourite = population[known][scores[known].argmax()][None]
@@ -85,20 +85,22 @@ class Truth:
     def _mean(self, update: Mapping[str, Any]) -> dict[str, Any]:
         """The true mean of the draws after one update, and of how many it is."""
         drawn = self.space.decode(update["draws"])
-        known = drawn[(self.task.accept or self.space.is_valid)(drawn)]
+        known = drawn[self._known(drawn)]
         mean = float(self.task.truth(known).mean()) if len(known) else None
         return {"step": update["step"], "epoch": update["epoch"], "mean": mean, "n": len(known)}
 
-    def _best_of(self, sampler: Sampler) -> dict[str, list[float]] | None:
-        """For each of `BEST_OF` the highest truth of so many draws, `REPEATS` times; None where hardly any is known."""
-        rng, n = self._rng(-1), REPEATS * BEST_OF[-1]
-        accept = self.task.accept or self.space.is_valid
+    def _best_of(self, sampler: Sampler) -> dict[str, float] | None:
+        """For each of `BEST_OF` the expected highest truth of so many draws; None where hardly any is known."""
+        rng = self._rng(-1)
         try:
-            drawn = draw_valid(lambda m: sampler.sample(m, rng), accept, n)
+            drawn = draw_valid(lambda m: sampler.sample(m, rng), self._known, JUDGED)
         except LimitTooTight:
             return None
-        rows = self.task.truth(drawn).view(REPEATS, BEST_OF[-1])
-        return {str(k): rows[:, :k].amax(1).tolist() for k in BEST_OF}
+        return best_of_each(self.task.truth(drawn))
+
+    def _known(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which of (n, s) count and have a truth."""
+        return self.task.accept(population) if self.task.accept else ~self.task.truth(population).isnan()
 
     def _rng(self, step: int) -> Generator:
         return Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
@@ -115,8 +117,6 @@ def read_updates(metrics: Path) -> list[dict[str, Any]]:
     return [record for record in records if record["kind"] == "update" and "draws" in record]
 
 
-def uniform_best_of(truth: Float[Tensor, "n"]) -> dict[str, float]:
-    """The expected best of k uniform draws with replacement, exactly: `BEST_OF`'s baseline."""
-    values, size = truth.double().sort().values, len(truth)
-    below = torch.arange(size + 1, dtype=torch.float64) / size
-    return {str(k): float((values * (below[1:] ** k - below[:-1] ** k)).sum()) for k in BEST_OF}
+def best_of_each(truth: Scores) -> dict[str, float]:
+    """`best_of` for Table 4's numbers of draws."""
+    return {str(k): best_of(truth, k) for k in BEST_OF if k <= len(truth)}
