@@ -66,7 +66,7 @@ def summarise(runs: Path) -> None:
             seeds.append(
                 {
                     "seed": search["seed"], "code": search["best"]["code"], "test_accuracy": alone["accuracy"],
-                    "params": alone["params"], "flops": alone["flops"], "search_accuracy": search["best"]["accuracy"],
+                    "params": alone["params"], "flops": alone["flops"], "search_accuracy": search["best"]["score"],
                     "draws": search["draws"], "search_seconds": search["seconds"], "train_seconds": alone["seconds"],
                 }
             )  # fmt: skip

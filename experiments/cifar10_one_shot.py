@@ -55,7 +55,7 @@ def summarise(runs: Path) -> None:
             text = (file.parent / name).read_text()
             (target / name).write_text(text.replace(root[1], "../shared/data") if root else text)
     for sampler in sorted({row["sampler"] for row in rows}):
-        best = [row["best"]["accuracy"] for row in rows if row["sampler"] == sampler]
+        best = [row["best"]["score"] for row in rows if row["sampler"] == sampler]
         spread = statistics.stdev(best) if len(best) > 1 else None
         summary[sampler] = {"best_accuracy_mean": statistics.mean(best), "std": spread, "seeds": len(best)}
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -3,14 +3,16 @@
     python experiments/sampling_matters.py --data-root ../shared/data --spaces macro --seeds 0 1 2
     python experiments/sampling_matters.py --summary                                only collect what has ended
 
-For each space and each sampler `vaenas search --table T` on CIFAR-10: the same steps, images and evaluations, whatever
-the sampler; the table is asked afterwards. Reported, mean and standard deviation over seeds: Kendall's tau of the final
-supernet over architectures drawn uniformly from the table, and over the best tenth of them; the true accuracy and rank
-of what the search returns (the evolution's favourite); the highest true accuracy of 10, 50, 100 and 300 draws of the
-sampler: Table 4's weight-sharing row and its evolution column.
+For each space and each sampler `vaenas search --table T` on CIFAR-10, halved to 16 x 16 pixels: the same steps, images
+and evaluations, whatever the sampler; the table is asked afterwards. Reported, mean and standard deviation over seeds:
+Kendall's tau of the final supernet over architectures drawn uniformly from the table, and over the best tenth of them,
+both of the scores and of the additive fit to them; the true accuracy and rank of what the search returns (the
+evolution's favourite); the highest true accuracy of 10, 50, 100 and 300 draws of the sampler: Table 4's weight-sharing
+row and its evolution column.
 
 Runs live in `--runs` (default ~/.cache/vaenas/experiments/sampling_matters), two at a time, one thread each; started
-again, the script goes on where it was. The summary goes to results/sampling_matters/table.json.
+again, the script goes on where it was. What a run came to goes to results/sampling_matters/runs, which takes its place
+once it has ended; the summary to results/sampling_matters/table.json, the sampler's draws over time to draws.svg.
 """
 
 import argparse
@@ -22,14 +24,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+
 from runs import call, two_at_a_time
 
 RESULTS = Path(__file__).parent / "results" / "sampling_matters"
 # Small, so that it ends on two cores; the same for every sampler.
 SEARCH = {
-    "data": "cifar10", "epochs": 8, "batch-size": 128, "learning-rate": 0.1, "vae-interval": 1, "ranking-size": 64,
-    "ranking-images": 2000, "recalibration-images": 256, "population": 50, "generations": 6, "top-k": 10,
-    "table-sample": 500, "log-interval": 50,
+    "data": "cifar10", "image-size": 16, "epochs": 8, "batch-size": 64, "learning-rate": 0.1, "vae-interval": 1,
+    "ranking-size": 64, "ranking-images": 1000, "recalibration-images": 0, "population": 50, "generations": 6,
+    "top-k": 10, "table-sample": 400, "log-interval": 50,
 }  # fmt: skip
 SPACES: dict[str, dict[str, Any]] = {
     "macro": {"width": 0.25, "source": "nas-bench-macro/nas-bench-macro_cifar10.json"},
@@ -44,6 +48,7 @@ SAMPLERS = {
     "vae": {"sampler": "vae"},
 }
 COLUMNS = ("kendall", "kendall_top", "spearman")
+COLOURS = dict(zip(SAMPLERS, ("0.6", "tab:brown", "tab:orange", "tab:blue", "tab:green"), strict=True))
 
 
 def table_of(space: str, root: Path, runs: Path) -> Path:
@@ -57,11 +62,18 @@ def table_of(space: str, root: Path, runs: Path) -> Path:
 
 
 def search(space: str, sampler: str, seed: int, root: Path, runs: Path) -> None:
+    kept = RESULTS / "runs" / f"{space}-{sampler}-seed{seed}.json"
+    if kept.exists():
+        return
     of_space = {name: value for name, value in SPACES[space].items() if name != "source"}
     given = {"space": space, "seed": seed, "data-root": root, "table": runs / f"{space}.table"}
-    truth = call("search", runs / f"{space}-{sampler}-seed{seed}", {**SEARCH, **of_space, **SAMPLERS[sampler], **given})
-    best = truth["truth"]["best"]
-    print(f"{space}, {sampler}, seed {seed}: tau {truth['truth']['kendall']:.2f}, found {best}", flush=True)
+    result = call("search", runs / kept.stem, {**SEARCH, **of_space, **SAMPLERS[sampler], **given})
+    truth = result["truth"]
+    truth["sample"] = {name: [round(value, 5) for value in values] for name, values in truth["sample"].items()}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"truth": truth, "seconds": result["seconds"]}) + "\n")
+    tau, fitted = truth["kendall"], truth["smoothed"]["kendall"]
+    print(f"{space}, {sampler}, seed {seed}: tau {tau:.2f}, fitted {fitted:.2f}, found {truth['best']}", flush=True)
 
 
 def over_seeds(values: list[float | None]) -> dict[str, float | None]:
@@ -70,11 +82,11 @@ def over_seeds(values: list[float | None]) -> dict[str, float | None]:
     return {"mean": statistics.mean(known) if known else None, "std": spread, "n": len(known)}
 
 
-def summarise(runs: Path) -> None:
+def summarise() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for space in SPACES:
         for sampler in SAMPLERS:
-            files = sorted(runs.glob(f"{space}-{sampler}-seed*/result.json"))
+            files = sorted((RESULTS / "runs").glob(f"{space}-{sampler}-seed*.json"))
             results = [json.loads(file.read_text()) for file in files]
             if not results:
                 continue
@@ -82,6 +94,7 @@ def summarise(runs: Path) -> None:
             best = [truth["best"] or {"accuracy": None, "rank": None} for truth in truths]
             rows[f"{space} {sampler}"] = {
                 **{name: over_seeds([truth[name] for truth in truths]) for name in COLUMNS},
+                "smoothed": {name: over_seeds([truth["smoothed"][name] for truth in truths]) for name in COLUMNS},
                 "found": over_seeds([b["accuracy"] for b in best]),
                 "rank": over_seeds([b["rank"] for b in best]),
                 "best_of": {
@@ -90,18 +103,37 @@ def summarise(runs: Path) -> None:
                 },
                 "uniform_best_of": truths[0]["uniform_best_of"],
                 "optimum": truths[0]["optimum"],
+                "mean": truths[0]["mean"],
                 "draws": [truth["draws"] for truth in truths],
                 "seconds": over_seeds([result["seconds"] for result in results]),
             }
-    RESULTS.mkdir(parents=True, exist_ok=True)
     content = {"search": SEARCH, "spaces": SPACES, "rows": rows}
     (RESULTS / "table.json").write_text(json.dumps(content, indent=1) + "\n")
-    print("| space, sampler | seeds | tau | tau of the top 10 % | found, % | rank | best of 10 / 50 / 100 / 300, % |")
+    draw(rows)
+    print("| space, sampler | seeds | tau: scores, fit | top 10 %: scores, fit | found, % | rank | best of 10 / ... |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, row in rows.items():
         best_of = " / ".join(shown(value, 100) for value in row["best_of"].values())
-        cells = [shown(row["kendall"]), shown(row["kendall_top"]), shown(row["found"], 100), shown(row["rank"])]
+        taus = [f"{shown(row[name])}, {shown(row['smoothed'][name])}" for name in ("kendall", "kendall_top")]
+        cells = [*taus, shown(row["found"], 100), shown(row["rank"])]
         print(f"| {name} | {row['kendall']['n']} | {' | '.join(cells)} | {best_of} |")
+
+
+def draw(rows: dict[str, dict[str, Any]]) -> None:
+    """The true mean of the sampler's draws after each update, every seed a line."""
+    spaces = [space for space in SPACES if any(name.startswith(f"{space} ") for name in rows)]
+    figure, axes = plt.subplots(1, len(spaces), figsize=(4.2 * len(spaces), 3.2), layout="constrained", squeeze=False)
+    for space, axis in zip(spaces, axes[0], strict=True):
+        for sampler in SAMPLERS:
+            for seed, draws in enumerate(rows.get(f"{space} {sampler}", {"draws": []})["draws"]):
+                line = [(at["epoch"], 100 * at["mean"]) for at in draws if at["mean"] is not None]
+                label = sampler if seed == 0 and line else None
+                axis.plot(*zip(*line, strict=True), color=COLOURS[sampler], label=label) if line else None
+        mean = next(row["mean"] for name, row in rows.items() if name.startswith(f"{space} "))
+        axis.axhline(100 * mean, color=COLOURS["uniform"], ls="--", label="uniform")
+        axis.set(title=space, xlabel="Epoch", ylabel="True mean of the draws (%)")
+        axis.legend(fontsize=8)
+    figure.savefig(RESULTS / "draws.svg")
 
 
 def shown(value: dict[str, float | None], scale: float = 1) -> str:
@@ -131,7 +163,7 @@ def main() -> None:
             for sampler in options.samplers
             if (space, sampler) != ("nasbench101", "fair")
         )
-    summarise(options.runs)
+    summarise()
 
 
 if __name__ == "__main__":

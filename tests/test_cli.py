@@ -30,7 +30,7 @@ OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where t
     "epochs": 7, "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5, "label_smoothing": 0.2,
     "clip_norm": 2.0, "padding": 3, "cutout": 5, "vae": "literal", "vae_interval": 0.5, "ranking_size": 5,
     "keep_ratio": 0.125, "vae_iterations": 11, "kl_weight": 0.75, "free_bits": 0.375, "epsilon_inc": 0.01,
-    "epsilon_limit": 0.9, "train_images": 50, "ranking_images": 99, "recalibration_images": 77,
+    "epsilon_limit": 0.9, "train_images": 50, "ranking_images": 99, "rank_by": "accuracy", "smoothing": False, "recalibration_images": 77,
     "weights_learning_rate": 0.03, "weights_share": 0.25, "population": 12, "generations": 2,
     "top_k": 4, "mutation_prob": 0.3, "table": "/truth", "table_sample": 40, "log_interval": 6,
     "checkpoint_seconds": 3.5,
@@ -88,7 +88,12 @@ def test_every_setting_comes_from_yaml_or_the_command_line_which_comes_first(
     assert OTHERS.keys() == SearchConfig.model_fields.keys()
     file = tmp_path / "settings.yaml"
     file.write_text(yaml.safe_dump(OTHERS))
-    options = [w for k, v in OTHERS.items() for w in ([option(k)] if v is True else [option(k), str(v)])]
+    switches = {True: "", False: "no_"}
+    options = [
+        w
+        for k, v in OTHERS.items()
+        for w in ([option(switches[v] + k)] if isinstance(v, bool) else [option(k), str(v)])
+    ]
     assert call("search", "--config", file) == call("search", *options) == 0
     assert told[0] == told[1]
     assert told[0].model_dump() == OTHERS
@@ -128,19 +133,19 @@ def test_the_result(run: Path) -> None:
     assert found.keys() >= {"space", "method", "sampler", "seed", "best", "pareto", "evaluated", "version"}
     assert (found["space"], found["method"], found["sampler"]) == ("shufflenet", "one-shot", "vae")
     assert (found["seed"], found["version"]) == (0, vaenas.__version__)
-    front, evaluated = found["pareto"], [(e["accuracy"], e["flops"]) for e in found["evaluations"]]
+    front, evaluated = found["pareto"], [(e["worth"], e["flops"]) for e in found["evaluations"]]
     assert found["evaluated"] == len(evaluated) >= 18
-    assert found["best"]["accuracy"] == max(accuracy for accuracy, _ in evaluated)
-    assert found["best"]["accuracy"] == max(entry["accuracy"] for entry in front)
+    assert found["best"]["worth"] == max(worth for worth, _ in evaluated)
+    assert found["best"]["worth"] == max(entry["worth"] for entry in front)
     for a, f in evaluated:  # what is not on the front is dominated, what is on it is not
         dominated = any(b >= a and g <= f and (b > a or g < f) for b, g in evaluated)
-        assert dominated != any((a, f) == (entry["accuracy"], entry["flops"]) for entry in front)
+        assert dominated != any((a, f) == (entry["worth"], entry["flops"]) for entry in front)
     for entry in [found["best"], *front]:
         assert_costs_are_the_networks(entry)
 
 
 def assert_costs_are_the_networks(entry: dict[str, Any]) -> None:
-    assert entry.keys() == {"architecture", "code", "accuracy", "flops", "params"}
+    assert entry.keys() == {"architecture", "code", "score", "worth", "flops", "params"}
     assert shufflenet_space(5).decode([entry["code"]]).tolist() == [entry["architecture"]]
     network = ShuffleNet(GEOMETRY, [[operation] for operation in entry["architecture"]]).eval()
     assert count(network, torch.zeros(1, 3, 16, 16)) == (entry["flops"], entry["params"])

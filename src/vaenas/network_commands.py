@@ -130,10 +130,7 @@ def evaluation_of(
     from vaenas.report.figures import confusion
 
     network, info = load_weights(weights_file(source))
-    folder = data not in ("builtin", "cifar10")
-    images = load(
-        data, data_root, info.image_size if folder else None, skip_bad_images=skip_bad_images, workers=workers
-    )
+    images = load(data, data_root, info.image_size, skip_bad_images=skip_bad_images, workers=workers)
     _, test, test_split = train_and_test(images)
     kind = images.train
     if len(test) == 0:
@@ -144,10 +141,10 @@ def evaluation_of(
             f"--data {data}: its {len(kind.classes)} classes are not the network's {len(info.classes)}"
             + (f"; {named!r} is in one alone" if named else "; their order differs")
         )
-    if (kind.image_size, kind.channels) != (info.image_size, info.image_channels):
+    if kind.channels != info.image_channels:
         raise UserError(
-            f"--data {data}: images of {kind.channels} x {kind.image_size} pixels; the network takes "
-            f"{info.image_channels} x {info.image_size}"
+            f"--data {data}: images of {kind.channels} channels; the network takes {info.image_channels}: "
+            "choose the data that it was trained on"
         )
     plain = Augment(info.mean, info.std).plain
     parts = torch.arange(len(test)).split(batch_size)

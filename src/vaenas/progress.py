@@ -110,7 +110,7 @@ class SearchProgress:
             case "comparison":
                 means = {name: f"{sum(values[name]) / len(values[name]):.4f}" for name in ("sampler", "uniform")}
                 self.console.print(
-                    f"mean accuracy of {len(values['sampler'])} draws each on the final supernet: "
+                    f"mean {run.config.rank_by} of {len(values['sampler'])} draws each on the final supernet: "
                     f"sampler {means['sampler']}, uniform {means['uniform']}",
                     highlight=False,
                     soft_wrap=True,
@@ -176,12 +176,12 @@ def print_result(directory: RunDirectory, report: Path) -> None:
     """The best architectures of a finished run and where everything lies."""
     console, result = Console(), directory.result()
     assert result is not None
-    table = Table("", "architecture", "accuracy", "multiply-adds", "parameters")
+    table = Table("", "architecture", result["measure"], "multiply-adds", "parameters")
     best = result["best"]
     others = [entry for entry in reversed(result["pareto"]) if entry["code"] != best["code"]]
     for name, entry in (("best", best), *(("front", entry) for entry in others)):
         costs = readable(entry["flops"]), readable(entry["params"])
-        table.add_row(name, entry["code"], f"{entry['accuracy']:.4f}", *costs)
+        table.add_row(name, entry["code"], f"{entry['score']:.4f}", *costs)
     console.print(table)
     for what, where in (("result", directory.result_file), ("report", report)):
         console.print(f"{what}: {where}", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from vaenas.data import builtin, cache_dir, load
 from vaenas.errors import UserError
@@ -74,3 +75,13 @@ def test_cache_dir(monkeypatch):
     assert cache_dir() == Path.home() / "elsewhere"
     monkeypatch.delenv("VAENAS_CACHE")
     assert cache_dir() == Path.home() / ".cache/vaenas"
+
+
+def test_fewer_pixels_are_means_over_areas():
+    whole, half = load("builtin").train, load("builtin", image_size=14)
+    rows = torch.tensor([0, 777, len(whole) - 1])
+    pixels, labels = whole.batch(rows)
+    means = nn.functional.avg_pool2d(pixels.float(), 2).round().to(torch.uint8)
+    torch.testing.assert_close(half.train.batch(rows), (means, labels))
+    assert (half.train.image_size, half.test and half.test.image_size) == (14, 14)
+    assert half.std < load("builtin").std  # of the smaller images themselves

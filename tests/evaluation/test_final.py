@@ -77,10 +77,13 @@ def test_what_cannot_be_tested_is_one_line(
     save_weights(tmp_path / "other.safetensors", other.build(), other)
     wide = replace(info, image_size=32)
     save_weights(tmp_path / "wide.safetensors", wide.build(), wide)
+    colour = replace(info, image_channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
+    save_weights(tmp_path / "colour.safetensors", colour.build(), colour)
     for words, said in (
         ([tmp_path / "none.safetensors"], "no weights at"),
         ([tmp_path / "other.safetensors"], "'cat' is in one alone"),
-        ([tmp_path / "wide.safetensors"], "images of 1 x 28 pixels; the network takes 1 x 32"),
+        ([tmp_path / "wide.safetensors"], "image size 32: builtin has 28 pixels"),
+        ([tmp_path / "colour.safetensors"], "images of 1 channels; the network takes 3"),
         ([file, "--data", tmp_path / "nowhere"], "nowhere"),
         ([file, "--batch-size", "0"], "--batch-size"),
         ([file, "--picture", tmp_path / "confusion.pdf"], "must end in .svg or .png"),

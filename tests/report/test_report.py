@@ -98,7 +98,7 @@ def test_verdict_table_and_settings(page: Page, make_run: MakeRun):
     result = json.loads((run / "result.json").read_text())
     best = result["best"]
     verdict = page.text[page.text.index("The best architecture has") :][:200]
-    for words in (f"{100 * best['accuracy']:.2f} %", f"{best['flops'] / 1e6:.4g} M FLOPs", best["code"]):
+    for words in (f"{100 * best['score']:.2f} %", f"{best['flops'] / 1e6:.4g} M FLOPs", best["code"]):
         assert words in verdict
     assert all(entry["code"] in page.text for entry in result["pareto"])
     assert all(key in page.text for key in yaml.safe_load((run / "config.yaml").read_text()))

@@ -5,11 +5,12 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64, UInt8
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from vaenas.errors import UserError
 
 _CHUNK_BYTES = 2**24
+_CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +118,20 @@ def split(
     shuffle = torch.randperm(len(labels), generator=rng)
     taken = by_class[shuffle[share[shuffle].argsort(stable=True)]]
     return taken[holdout:].sort().values, taken[:holdout].sort().values
+
+
+def smaller(data: ImageData, size: int) -> ImageData:
+    """The same images with `size` pixels a side, in memory: each pixel the mean of the area that it covers."""
+    train, test = _smaller(data.train, size), data.test and _smaller(data.test, size)
+    return ImageData(data.name, train, test, *pixel_statistics(train.parts[0]), data.skipped)
+
+
+def _smaller(images: Images, size: int) -> ImageSet:
+    pixels = torch.empty(len(images), images.channels, size, size, dtype=torch.uint8)
+    for rows in torch.arange(len(images)).split(_CHUNK_ROWS):
+        whole = images.batch(rows)[0].float()
+        pixels[rows] = nn.functional.interpolate(whole, size=(size, size), mode="area").round().to(torch.uint8)
+    return ImageSet((pixels,), images.labels, images.classes)
 
 
 def pixel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[tuple[float, ...], tuple[float, ...]]:

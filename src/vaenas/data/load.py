@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vaenas.data import builtin, cifar10, files, folder
 from vaenas.data.cache import cache_dir
-from vaenas.data.images import ImageData
+from vaenas.data.images import ImageData, smaller
 from vaenas.errors import UserError
 
 
@@ -20,7 +20,8 @@ def load(
     """Load "builtin", "cifar10", or the folder of images that `source` names (see `load_folder`).
 
     `root`: where CIFAR-10 is (see `load_cifar10`); None = in the cache. For "cifar10" alone.
-    `image_size`: side in pixels; None = the source's own (28, 32; 64 for folders). Folders alone can change it.
+    `image_size`: side in pixels; None = the source's own (28, 32; 64 for folders). "builtin" and "cifar10" have no more
+    than their own; fewer are averages over areas (`smaller`).
     `download`: fetch CIFAR-10 where it is missing.
     `skip_bad_images`: leave out unreadable images of a folder, and list them in `ImageData.skipped`.
     `cache`: the cache folder; None = `cache_dir()`.
@@ -31,13 +32,16 @@ def load(
     cache = cache_dir() if cache is None else cache.expanduser()
     if root is not None and source != "cifar10":
         raise UserError(f"root {root}: only the source cifar10 has a root; leave it out for {source}")
-    for name, own in (("builtin", builtin.SIZE), ("cifar10", cifar10.SIZE)):
-        if source == name and image_size not in (None, own):
-            raise UserError(f"image size {image_size}: {name} has {own} pixels; leave the size out, or use a folder")
-    if source == "builtin":
-        return builtin.load_builtin()
-    if source == "cifar10":
-        return cifar10.load_cifar10(root.expanduser() if root else None, download, cache)
+    own = {"builtin": builtin.SIZE, "cifar10": cifar10.SIZE}.get(source)
+    if own is not None:
+        size = own if image_size is None else image_size
+        if not 1 <= size <= own:
+            raise UserError(f"image size {size}: {source} has {own} pixels; choose from 1 to {own}, or use a folder")
+        if source == "builtin":
+            data = builtin.load_builtin()
+        else:
+            data = cifar10.load_cifar10(root.expanduser() if root else None, download, cache)
+        return data if size == own else smaller(data, size)
     if source and Path(source).expanduser().is_dir():
         size = folder.SIZE if image_size is None else image_size
         if workers > 0:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from vaenas.networks.supernet import Step, Supernet
@@ -15,6 +15,7 @@ from vaenas.spaces.space import Population, Scores
 Evaluate = Callable[[Population], Scores]
 """Population -> scores; a supernet evaluator and a tabular benchmark both are one."""
 
+Measure = Literal["accuracy", "likelihood"]
 Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
 
 
@@ -96,7 +97,11 @@ def _only_batch_norm_changes(network: nn.Module) -> Iterator[list[nn.BatchNorm2d
 
 
 class SupernetEvaluator:
-    """Top-1 accuracy on the ranking split, with batch norm statistics of each architecture's own.
+    """Scores on the ranking split, with batch norm statistics of each architecture's own.
+
+    The likelihood is exp(-cross entropy), the geometric mean of the probabilities that the network gives the right
+    classes. Unlike the accuracy it counts how sure the network is of every image, so that fewer images tell
+    architectures apart (docs/decisions.md, "Ranking by a supernet").
 
     The statistics that training gathers mix all architectures and fit none, so they are taken anew: the mean over
     batches of training images (Guo et al. 2019, Sec. 3.4). Only batch norm trains for it: dropout is off.
@@ -109,9 +114,10 @@ class SupernetEvaluator:
         network: the supernet; its weights, buffers and training mode are left as they were.
         recalibration: batches of training images, for the statistics. Without any, each ranking batch is normalised by
             its own.
-        ranking: batches of images and labels held out of training, for the accuracy.
+        ranking: batches of images and labels held out of training, for the score.
         prepare: uint8 images -> normalised floats on the network's device.
         autocast: the precision that the network runs in.
+        measure: what the score is.
     """
 
     def __init__(
@@ -121,14 +127,15 @@ class SupernetEvaluator:
         ranking: Sequence[Batch],
         prepare: Callable[[UInt8[Tensor, "b c h w"]], Float32[Tensor, "b c h w"]],
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        measure: Measure = "accuracy",
     ) -> None:
         self.network, self.recalibration, self.ranking = network, recalibration, ranking
-        self.prepare, self.autocast = prepare, autocast
+        self.prepare, self.autocast, self.measure = prepare, autocast, measure
 
     @torch.no_grad()
     def __call__(self, population: Population) -> Scores:
-        """Scores of (n, s): accuracies in [0, 1], shape (n,)."""
-        correct, seen = [0] * len(population), 0
+        """Scores of (n, s): accuracies or likelihoods, both in [0, 1], shape (n,)."""
+        sums, seen = [0.0] * len(population), 0
         with _only_batch_norm_changes(self.network) as norms, self.autocast():
             trie = _trie(self.network, population)
             for images, _ in self.recalibration:
@@ -139,9 +146,16 @@ class SupernetEvaluator:
                     norm.eval()
             for images, labels in self.ranking:
                 for row, logits in _walk(trie.values(), self._inputs(images)):
-                    correct[row] += int((logits.argmax(-1).cpu() == labels).sum())
+                    sums[row] += self._sum(logits, labels.to(logits.device))
                 seen += len(labels)
-        return torch.tensor(correct, dtype=torch.float32) / max(1, seen)
+        means = torch.tensor(sums, dtype=torch.float64) / max(1, seen)
+        return (means if self.measure == "accuracy" else means.exp()).float()
+
+    def _sum(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:
+        """Over a batch: how many are right, or the log-likelihood."""
+        if self.measure == "accuracy":
+            return float((logits.argmax(-1) == labels).sum())
+        return -float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
 
     def _inputs(self, images: UInt8[Tensor, "b c h w"]) -> Float32[Tensor, "b c h w"]:
         return self.prepare(images).contiguous(memory_format=torch.channels_last)

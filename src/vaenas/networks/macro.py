@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.image_space import ImageSpace
-from vaenas.networks.ops import Subsample, conv_bn
+from vaenas.networks.ops import Subsample, conv_bn, depthwise_bn
 from vaenas.networks.supernet import ChoiceLayer, Supernet
 from vaenas.spaces.macro import LAST, LAYERS, OPERATIONS, STEM, MacroGeometry, drawing, macro_space
 
@@ -22,7 +22,7 @@ class InvertedBottleneck(nn.Module):
         middle = expansion * inputs
         self.branch = nn.Sequential(
             *conv_bn(inputs, middle, 1), nn.ReLU(inplace=True),
-            *conv_bn(middle, middle, kernel, stride, groups=middle), nn.ReLU(inplace=True),
+            *depthwise_bn(middle, kernel, stride), nn.ReLU(inplace=True),
             *conv_bn(middle, outputs, 1),
         )  # fmt: skip
         self.residual = stride == 1 and inputs == outputs

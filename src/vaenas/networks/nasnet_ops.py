@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from vaenas.networks.depthwise import DepthwiseConv2d
 from vaenas.networks.ops import Zero, conv_bn
 from vaenas.parallel import local_chunk, world_size
 from vaenas.spaces.nasnet import OPERATIONS
@@ -54,7 +55,7 @@ class FactorizedReduce(nn.Module):
 def separable(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
     """ReLU, depthwise and pointwise convolution, batch norm."""
     padding = dilation * (kernel // 2)
-    depthwise = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+    depthwise = DepthwiseConv2d(channels, kernel, stride, padding, dilation)
     return [nn.ReLU(), depthwise, *conv_bn(channels, channels, 1)]
 
 

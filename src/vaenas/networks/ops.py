@@ -6,13 +6,19 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
+from vaenas.networks.depthwise import DepthwiseConv2d
+
 SQUEEZE = 4  # channels of the branch over channels between its two fully connected layers (MobileNetV3's ratio)
 
 
-def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     """Convolution without bias and batch norm, padded so that stride alone sets the output size."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    return [conv, nn.BatchNorm2d(outputs)]
+    return [nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs)]
+
+
+def depthwise_bn(channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    """The same, each channel by itself."""
+    return [DepthwiseConv2d(channels, kernel, stride, padding=kernel // 2), nn.BatchNorm2d(channels)]
 
 
 def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -88,25 +94,24 @@ class ShuffleBlock(nn.Module):
 
         if operation == 3:  # Xception: three depthwise-separable convolutions
             branch = [
-                *conv_bn(entering, entering, 3, stride, groups=entering),
+                *depthwise_bn(entering, 3, stride),
                 *pointwise(entering, middle),
-                *conv_bn(middle, middle, 3, groups=middle),
+                *depthwise_bn(middle, 3),
                 *pointwise(middle, middle),
-                *conv_bn(middle, middle, 3, groups=middle),
+                *depthwise_bn(middle, 3),
                 *pointwise(middle, leaving),
             ]
         else:
             branch = [
                 *pointwise(entering, middle),
-                *conv_bn(middle, middle, kernel, stride, groups=middle),
+                *depthwise_bn(middle, kernel, stride),
                 *pointwise(middle, leaving),
             ]
         if squeeze:
             branch.append(SqueezeExcitation(leaving, max(1, leaving // SQUEEZE)))
         self.branch = nn.Sequential(*branch)
         if stride == 2:
-            depthwise = conv_bn(entering, entering, kernel, stride, groups=entering)
-            self.projection = nn.Sequential(*depthwise, *pointwise(entering, entering))
+            self.projection = nn.Sequential(*depthwise_bn(entering, kernel, stride), *pointwise(entering, entering))
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, inputs, h, w) -> (b, outputs, h / stride, w / stride)"""

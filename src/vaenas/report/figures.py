@@ -153,8 +153,8 @@ def probabilities(updates: Records, operations: Records) -> Figure:
 
 
 @rc_context(STYLE)
-def scores(updates: Records) -> Figure:
-    """Sampled accuracies at each update: points, 10-90 % and quartile bars, median; learned and uniform draws apart."""
+def scores(updates: Records, measure: str) -> Figure:
+    """Sampled scores at each update: points, 10-90 % and quartile bars, median; learned and uniform draws apart."""
     figure, axes = _figure(3.4)
     rng = np.random.default_rng(0)  # jitter only
     rastered = sum(len(u["scores"]) for u in updates) > RASTER
@@ -175,7 +175,7 @@ def scores(updates: Records) -> Figure:
             axes.vlines(at, low, high, color=colour, lw=1)
             axes.vlines(at, first, third, color=colour, lw=max(1.5, 5 - 0.05 * len(updates)), label=label)
             axes.plot(at, middle, ls="", marker="o", ms=4.5, mfc=PAPER, mec=colour, mew=1.3)
-    axes.set(xlabel="Update", ylabel="Accuracy (%)", xlim=(0.4, len(updates) + 0.6))
+    axes.set(xlabel="Update", ylabel=f"{measure.capitalize()} (%)", xlim=(0.4, len(updates) + 0.6))
     _whole_ticks(axes.xaxis, 12)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper left", ncols=2)
@@ -183,46 +183,50 @@ def scores(updates: Records) -> Figure:
 
 
 @rc_context(STYLE)
-def evolution(generations: Records) -> Figure:
-    """Best and mean accuracy of each generation of the evolutionary search."""
+def evolution(generations: Records, measure: str) -> Figure:
+    """Best and mean score of each generation of the evolutionary search."""
     figure, axes = _figure(2.8)
     numbers = [g["generation"] for g in generations]
     marker = _marker(numbers)
     axes.plot(numbers, _percent(generations, "best"), color=LEARNED, marker=marker, ms=3.5, label="Best")
     axes.plot(numbers, _percent(generations, "mean"), color=SERIES, marker=marker, ms=3.5, label="Mean")
-    axes.set(xlabel="Generation", ylabel="Accuracy (%)")
+    axes.set(xlabel="Generation", ylabel=f"{measure.capitalize()} (%)")
     _whole_ticks(axes.xaxis, 12)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
 @rc_context(STYLE)
-def pareto(evaluations: Records, front: Records, best: Mapping[str, Any], max_flops: int | float | None) -> Figure:
-    """Accuracy against FLOPs in millions: every evaluated architecture, the front as steps, the best, the limit."""
+def pareto(
+    evaluations: Records, front: Records, best: Mapping[str, Any], max_flops: int | float | None, measure: str
+) -> Figure:
+    """Worth against FLOPs in millions: every evaluated architecture, the front as steps, the best, the limit."""
     figure, axes = _figure(3.8)
     axes.scatter(
-        [e["flops"] / 1e6 for e in evaluations], _percent(evaluations, "accuracy"), s=11, color=UNIFORM, alpha=0.45,
+        [e["flops"] / 1e6 for e in evaluations], _percent(evaluations, "worth"), s=11, color=UNIFORM, alpha=0.45,
         lw=0, rasterized=len(evaluations) > RASTER, label="Evaluated",
     )  # fmt: skip
     steps = sorted(front, key=lambda e: e["flops"])
     axes.step(
-        [e["flops"] / 1e6 for e in steps], _percent(steps, "accuracy"), where="post", color=SERIES, marker="o", ms=4,
+        [e["flops"] / 1e6 for e in steps], _percent(steps, "worth"), where="post", color=SERIES, marker="o", ms=4,
         label="Pareto front",
     )  # fmt: skip
     axes.plot(
-        best["flops"] / 1e6, 100 * best["accuracy"], ls="", marker="*", ms=15, mfc=LEARNED, mec=PAPER, mew=0.8,
+        best["flops"] / 1e6, 100 * best["worth"], ls="", marker="*", ms=15, mfc=LEARNED, mec=PAPER, mew=0.8,
         zorder=5, label="Best",
     )  # fmt: skip
     if max_flops is not None:
         axes.axvline(max_flops / 1e6, color=INK, lw=1, ls=":", label=f"Limit, {max_flops / 1e6:,.4g} M")
-    axes.set(xlabel="FLOPs (millions)", ylabel="Accuracy (%)")
+    axes.set(xlabel="FLOPs (millions)", ylabel=f"{measure.capitalize()} (%)")
     axes.margins(0.05)
     figure.legend(loc="outside upper left", ncols=4)
     return figure
 
 
 @rc_context(STYLE)
-def draws(learned: Summary, uniform: Summary, points: tuple[Sequence[float], Sequence[float]] | None) -> Figure:
+def draws(
+    learned: Summary, uniform: Summary, points: tuple[Sequence[float], Sequence[float]] | None, measure: str
+) -> Figure:
     """Learned against uniform draws: the mean with its 95 % interval, over the single scores if they were kept.
 
     Args:
@@ -254,7 +258,7 @@ def draws(learned: Summary, uniform: Summary, points: tuple[Sequence[float], Seq
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.set_yticks([0, 1], ["Learned", "Uniform"], color=INK, fontsize=9)
-    axes.set(ylim=(1.5, -0.6), xlabel="Accuracy (%)")
+    axes.set(ylim=(1.5, -0.6), xlabel=f"{measure.capitalize()} (%)")
     return figure
 
 

@@ -119,7 +119,7 @@ def _verdict(data: RunData) -> str:
     if data.result is not None:
         best, which = data.result["best"], "derived" if data.gradient else "best"
         return (
-            f"The {which} architecture has a search accuracy of <b>{_percent(best['accuracy'])}</b> with "
+            f"The {which} architecture has a search {data.measure} of <b>{_percent(best['score'])}</b> with "
             f"<b>{_millions(best['flops'])} FLOPs</b> and <b>{_millions(best['params'])} parameters</b>: "
             f"<code>{html.escape(best['code'])}</code>."
         )
@@ -143,8 +143,8 @@ def _cards(data: RunData) -> str:
         best = result["best"]
         cards += [
             (
-                "Derived" if data.gradient else "Best accuracy",
-                _percent(best["accuracy"]),
+                "Derived" if data.gradient else f"Best {data.measure}",
+                _percent(best["score"]),
                 "as the search scored it, not after training from scratch",
             ),
             ("FLOPs", _millions(best["flops"]), _limit(data)),
@@ -155,7 +155,9 @@ def _cards(data: RunData) -> str:
     if pair is not None:
         difference, half = mean_difference(*pair)
         interval = "no interval" if half != half else f"±\u00a0{100 * half:.2f} (95\u00a0%)"
-        cards.append(("Learned − uniform", f"{100 * difference:+.2f} points", f"mean accuracy of draws, {interval}"))
+        cards.append(
+            ("Learned − uniform", f"{100 * difference:+.2f} points", f"mean {data.measure} of draws, {interval}")
+        )
     if data.updates:
         entropy = data.updates[-1]["entropy"]
         cards.append(("Updates", str(len(data.updates)), f"of the sampler, entropy now {entropy:.2f} nats"))
@@ -185,12 +187,13 @@ def _front(data: RunData) -> str:
     rows = "".join(
         f"<tr{' class=best' if e['code'] == best else ''}><td><code>{html.escape(e['code'])}</code>"
         f"{'<span class=tag>best</span>' if e['code'] == best else ''}</td>"
-        f"<td>{_percent(e['accuracy'])}</td><td>{_millions(e['flops'])}</td><td>{_millions(e['params'])}</td></tr>"
+        f"<td>{_percent(e['score'])}</td><td>{_millions(e['flops'])}</td><td>{_millions(e['params'])}</td></tr>"
         for e in sorted(data.result["pareto"], key=lambda e: e["flops"])
     )
     return (
         '<section><h2>Pareto front</h2><div class="scroll"><table><thead><tr><th scope="col">Architecture</th>'
-        '<th scope="col">Accuracy</th><th scope="col">FLOPs</th><th scope="col">Parameters</th></tr></thead>'
+        f'<th scope="col">{data.measure.capitalize()}</th><th scope="col">FLOPs</th>'
+        '<th scope="col">Parameters</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )
 
@@ -203,7 +206,7 @@ def _comparison(data: RunData) -> str:
     for run in (data, *data.against):
         last = run.weights[-1]
         entropy = run.updates[-1]["entropy"] if run.updates else float(np.mean(last["entropy_of_weights"]))
-        accuracy = "not finished" if run.result is None else _percent(run.result["best"]["accuracy"])
+        accuracy = "not finished" if run.result is None else _percent(run.result["best"]["score"])
         cells = (
             str(run.config.get("sampler")), str(run.config.get("seed")), f"{entropy:.3f}",
             f"{last['distinct_so_far']:,}", _percent(last["parameter_free"]), _millions(last["params"]), accuracy,

@@ -48,6 +48,11 @@ class RunData:
         return self.config.get("method") == "gradient"
 
     @property
+    def measure(self) -> str:
+        """What the supernet's scores are: accuracy or likelihood."""
+        return str(self.config.get("rank_by", "accuracy"))
+
+    @property
     def operations(self) -> list[Record]:
         """The operations, `{"symbol", "name"}` each; numbered ones where `drawing.json` does not name them."""
         named = list(self.drawing["operations"]) if self.drawing else []
@@ -124,7 +129,7 @@ SHARE: Check = _is_share, "a number in [0, 1]"
 TEXT: Check = lambda x: isinstance(x, str), "text"
 SHARES = _list_of(_is_share, "numbers in [0, 1]")
 TEXTS = _list_of(lambda x: isinstance(x, str), "texts")
-ARCHITECTURE: dict[str, Check] = {"code": TEXT, "accuracy": SHARE, "flops": COUNT, "params": COUNT}
+ARCHITECTURE: dict[str, Check] = {"code": TEXT, "score": SHARE, "worth": FINITE, "flops": COUNT, "params": COUNT}
 SUMMARY: dict[str, Check] = {"mean": SHARE, "std": FINITE, "n": COUNT}
 
 METRICS: dict[str, dict[str, Check]] = {
@@ -177,10 +182,12 @@ TRUTH: dict[str, Check] = {
     "best_of": _optional(BY_DRAWS),
 }
 RESULT: dict[str, Check] = {
-    "best": (_object(ARCHITECTURE), "an object with code, accuracy in [0, 1], flops and params"),
-    "pareto": _list_of(_object(ARCHITECTURE), "objects with code, accuracy in [0, 1], flops and params"),
+    "best": (_object(ARCHITECTURE), "an object with code, score in [0, 1], worth, flops and params"),
+    "pareto": _list_of(_object(ARCHITECTURE), "objects with code, score in [0, 1], worth, flops and params"),
     "evaluated": COUNT,
-    "evaluations": _list_of(_object({"accuracy": SHARE, "flops": COUNT}), "objects with accuracy in [0, 1] and flops"),
+    "evaluations": _list_of(
+        _object({"score": SHARE, "worth": FINITE, "flops": COUNT}), "objects with score in [0, 1], worth and flops"
+    ),
     "draws": _optional(
         (
             _object({"sampler": (_object(SUMMARY), ""), "uniform": (_object(SUMMARY), "")}),

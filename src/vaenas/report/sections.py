@@ -137,15 +137,16 @@ def _probabilities(data: RunData) -> Part:
 
 def _scores(data: RunData) -> Part:
     if not any(u["scores"] for u in data.updates):
-        return "No figure of the sampled accuracies: the update records hold no scores."
+        return "No figure of the sampled scores: the update records hold no scores."
     learned = np.mean([flag for u in data.updates for flag in u["learned"]])
     return (
         "fig-scores",
-        figures.scores(data.updates),
-        f"Accuracy of the architectures drawn at each update. Each point is one architecture, scored with the weights "
-        f"of that moment and before the sampler learned from it; ring: median, thick bar: quartiles, thin bar: 10 % to "
-        f"90 %. {100 * learned:.0f} % of all draws came from the learned part of the mixture, the others were "
-        f"uniform. The weights differ between updates, so only the distance within one tells about the sampler.",
+        figures.scores(data.updates, data.measure),
+        f"{data.measure.capitalize()} of the architectures drawn at each update. Each point is one architecture, "
+        f"scored with the weights of that moment and before the sampler learned from it; ring: median, thick bar: "
+        f"quartiles, thin bar: 10 % to 90 %. {100 * learned:.0f} % of all draws came from the learned part of the "
+        f"mixture, the others were uniform. The weights differ between updates, so only the distance within one tells "
+        f"about the sampler.",
     )
 
 
@@ -158,7 +159,7 @@ def _draws(data: RunData) -> Part:
     points = (data.comparison["sampler"], data.comparison["uniform"]) if data.comparison else None
     return (
         "fig-draws",
-        figures.draws(*pair, points),
+        figures.draws(*pair, points, data.measure),
         f"Learned against uniform draws on the same final supernet. {pair[0].n} learned and {pair[1].n} uniform "
         f"architectures; dots: single scores, bars: mean with 95 % interval. Difference of the means, learned − "
         f"uniform: {difference_words(*pair)} (Welch's standard error, normal approximation: ± 1.96 errors). The "
@@ -174,8 +175,8 @@ def _evolution(data: RunData) -> Part:
     best = max(g["best"] for g in data.generations)
     return (
         "fig-evolution",
-        figures.evolution(data.generations),
-        f"Evolutionary search. Best and mean accuracy by generation, as the search scored them; "
+        figures.evolution(data.generations, data.measure),
+        f"Evolutionary search. Best and mean {data.measure} by generation, as the search scored them; "
         f"{len(data.generations)} generations, highest {100 * best:.2f} %.",
     )
 
@@ -186,11 +187,13 @@ def _pareto(data: RunData) -> Part:
     limit = data.config.get("max_flops")
     result = data.result
     limited = "" if limit is None else " The dotted vertical line is the limit max_flops."
+    if data.config.get("smoothing"):
+        limited = f" The {data.measure} is that of an additive fit to all scores, by which the search chose.{limited}"
     return (
         "fig-pareto",
-        figures.pareto(result["evaluations"], result["pareto"], result["best"], limit),
-        f"Accuracy against cost. Each of the {len(result['evaluations'])} dots is an architecture that the search "
-        f"evaluated; no other is both cheaper and more accurate than one on the stepped front. The star is "
+        figures.pareto(result["evaluations"], result["pareto"], result["best"], limit, data.measure),
+        f"{data.measure.capitalize()} against cost. Each of the {len(result['evaluations'])} dots is an architecture "
+        f"that the search evaluated; no other is both cheaper and better than one on the stepped front. The star is "
         f"{'what the architecture weights say, whatever its score' if data.gradient else 'the best'}.{limited}",
     )
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vaenas.errors import UserError
+from vaenas.evaluation.supernet import Measure
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
 from vaenas.search.limits import UNITS
@@ -71,7 +72,12 @@ class SearchConfig(BaseModel):
     workers: int = Field(
         0, ge=0, le=256, description="of a folder: decode each batch anew in so many; 0 = once, into a cache"
     )
-    image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
+    image_size: int | None = Field(
+        None,
+        ge=16,
+        le=1024,
+        description="side in pixels: of a folder (default 64), or fewer than builtin (28) and cifar10 (32) have",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the supernet runs")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")
@@ -114,6 +120,10 @@ class SearchConfig(BaseModel):
     epsilon_limit: Share = Field(1.0, description="largest ε: share of architectures from the learned sampler")
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
     ranking_images: int = Field(1000, ge=1, description="images held out of training, to rank architectures")
+    rank_by: Measure = Field(
+        "likelihood", description="score of an architecture on the supernet: accuracy, or likelihood of the right class"
+    )
+    smoothing: bool = Field(True, description="choose by an additive fit to the scores: each operation's worth")
     recalibration_images: int = Field(
         256, ge=0, description="training images for batch norm before each evaluation; 0 = each ranking batch by itself"
     )

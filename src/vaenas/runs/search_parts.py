@@ -88,7 +88,10 @@ def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSe
         learning_rate=config.learning_rate,
         label_smoothing=config.label_smoothing,
         clip_norm=config.clip_norm,
-        evolution=EvolutionSettings(config.population, config.generations, config.top_k, config.mutation_prob),
+        evolution=EvolutionSettings(
+            config.population, config.generations, config.top_k, config.mutation_prob, config.smoothing
+        ),
+        smoothing=config.smoothing,
     )
 
 
@@ -105,6 +108,7 @@ def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientS
         clip_norm=config.clip_norm,
         draws=config.population,
         update=UPDATES.get(config.sampler, "path"),
+        smoothing=config.smoothing,
     )
 
 

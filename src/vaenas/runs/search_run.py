@@ -33,6 +33,7 @@ from vaenas.runs.search_parts import (
 )
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.runs.truth import Truth, read_updates
+from vaenas.search.additive import smoothed
 from vaenas.search.archive import Archive, pareto_front, score
 from vaenas.search.gradient import GradientSearch, GradientState, architecture_weights
 from vaenas.search.limits import Limits, uniform_proposals
@@ -91,6 +92,7 @@ class SearchRun:
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
             autocast=fabric.autocast,
+            measure=config.rank_by,
         )
         steps = count_steps(config, self.steps_per_epoch)
         limits = self.limits.accept, str(self.limits)
@@ -225,16 +227,18 @@ class SearchRun:
             new = state.archive.missing(state.compared.population)
             population = torch.cat([population, new])
             scores = torch.cat([scores, state.compared.lookup(new)])
+        worth = smoothed(self.space, population, scores) if config.smoothing else scores
         costs, totals = self.cost(population), self.cost.totals(population)
         order = costs.flops.argsort(stable=True)
-        front = order[pareto_front(scores, costs.flops)[order]].tolist()
+        front = order[pareto_front(worth, costs.flops)[order]].tolist()
         codes = self.space.encode(population)
 
         def entry(i: int) -> dict[str, Any]:
             facts = {
                 "architecture": population[i].tolist(),
                 "code": codes[i],
-                "accuracy": float(scores[i]),
+                "score": float(scores[i]),
+                "worth": float(worth[i]),
                 "flops": int(costs.flops[i]),
                 "params": int(costs.params[i]),
             }
@@ -245,18 +249,22 @@ class SearchRun:
             "method": config.method,
             "sampler": config.sampler,
             "seed": config.seed,
+            "measure": config.rank_by,
             "geometry": {
                 name: getattr(self.geometry, name)
                 for name in ("image_size", "image_channels", "classes", "width", "layers")
             },
-            "best": entry(state.answer(population, scores)),
+            "best": entry(state.answer(population, worth)),
             "pareto": [entry(i) for i in front],
             "evaluated": len(scores),
-            "evaluations": [{"accuracy": float(s), "flops": int(f)} for s, f in zip(scores, costs.flops, strict=True)],
+            "evaluations": [
+                {"score": float(s), "worth": float(w), "flops": int(f)}
+                for s, w, f in zip(scores, worth, costs.flops, strict=True)
+            ],
             "draws": self._draws(),
             "truth": self.truth
             and self.truth.report(
-                state.sampler, self.ranked, (population, scores), read_updates(self.directory.metrics_file)
+                state.sampler, self.ranked, (population, worth), read_updates(self.directory.metrics_file)
             ),
             "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
             "images": {

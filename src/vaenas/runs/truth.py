@@ -13,6 +13,7 @@ from vaenas.bench.truth import BEST_OF, Task, best_of
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.samplers.sampler import Sampler
+from vaenas.search.additive import smoothed
 from vaenas.search.archive import Archive
 from vaenas.spaces.space import LimitTooTight, Population, Scores, draw_valid
 
@@ -51,12 +52,13 @@ class Truth:
         Args:
             sampler: as it is at the end.
             ranked: the sample and its scores on the final supernet.
-            found: all that the search has evaluated on the final supernet.
+            found: all that the search has evaluated on the final supernet, and what it takes them to be worth.
             updates: "step" and "draws" (codes) after each update.
         """
         task, truth = self.task, self.task.truth
         every, true = truth(task.population), truth(ranked.population)
         top = true >= true.quantile(1 - TOP)
+        worth = smoothed(self.space, ranked.population, ranked.scores)
         best = self._best(*found)
         return {
             "table": task.table.source,
@@ -69,13 +71,18 @@ class Truth:
             "kendall": _number(kendall_tau(ranked.scores, true)),
             "spearman": _number(spearman_rho(ranked.scores, true)),
             "kendall_top": _number(kendall_tau(ranked.scores[top], true[top])),
+            "smoothed": {
+                "kendall": _number(kendall_tau(worth, true)),
+                "spearman": _number(spearman_rho(worth, true)),
+                "kendall_top": _number(kendall_tau(worth[top], true[top])),
+            },
             "sample": {"scores": ranked.scores.tolist(), "truth": true.tolist()},
             "draws": [self._mean(update) for update in updates],
             "best_of": self._best_of(sampler),
         }
 
     def _best(self, population: Population, scores: Scores) -> dict[str, Any] | None:
-        """Of what the search has evaluated, the supernet's favourite whose truth is known."""
+        """Of what the search has evaluated, its favourite whose truth is known."""
         known = self._known(population)
         if not known.any():
             return None

@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from torch import Generator, Tensor
 
 from vaenas.evaluation.supernet import Evaluate
+from vaenas.search.additive import smoothed
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
 from vaenas.spaces.space import Accept, Population, SearchSpace, rows_in
@@ -24,6 +25,7 @@ class EvolutionSettings:
     generations: int = 20  # T, the seeds' included
     top_k: int = 10
     mutation_prob: float = 0.1  # for each slot
+    smoothing: bool = False  # parents are the best by an additive fit to all scores so far
 
 
 @dataclass
@@ -76,7 +78,8 @@ def next_generation(
     archive: Archive, space: SearchSpace, settings: EvolutionSettings, accept: Accept, rng: Generator
 ) -> Population:
     """P children of the k best so far: half by mutation, half by crossover, fresh draws where those give too few."""
-    parents = archive.best(settings.top_k)
+    worth = smoothed(space, archive.population, archive.scores) if settings.smoothing else archive.scores
+    parents = archive.best(settings.top_k, worth)
     half = settings.population // 2
 
     def pick(n: int) -> Population:

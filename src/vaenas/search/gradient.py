@@ -37,6 +37,7 @@ class GradientSettings:
     label_smoothing: float
     clip_norm: float
     draws: int  # of the sampler, evaluated at the end beside α* and as many uniform ones
+    smoothing: bool = False  # line 8: the sampler learns from an additive fit to S
     update: Update = "path"
     """How a step of w sees the network.
 

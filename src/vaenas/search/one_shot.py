@@ -36,6 +36,7 @@ class OneShotSettings:
     label_smoothing: float
     clip_norm: float
     evolution: EvolutionSettings
+    smoothing: bool = False  # line 8: the sampler learns from an additive fit to S
 
 
 @dataclass

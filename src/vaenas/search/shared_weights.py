@@ -14,6 +14,7 @@ from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch, Evaluate
 from vaenas.samplers.sampler import LearnedSampler, Sampler
+from vaenas.search.additive import smoothed
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
 from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid
@@ -53,6 +54,8 @@ class Settings(Protocol):
     def label_smoothing(self) -> float: ...
     @property
     def clip_norm(self) -> float: ...
+    @property
+    def smoothing(self) -> bool: ...
 
 
 @runtime_checkable
@@ -175,7 +178,8 @@ def rank_and_learn(
     for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
     scores = ranking.archive.lookup(ranking.population)  # line 8: S
-    stats = sampler.update(ranking.population, scores, state.rng)  # line 9
+    worth = smoothed(search.space, ranking.population, scores) if search.settings.smoothing else scores
+    stats = sampler.update(ranking.population, worth, state.rng)  # line 9
     state.ranking = None
     yield Record(
         "update",

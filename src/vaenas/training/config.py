@@ -38,7 +38,12 @@ class TrainConfig(Recipe):
     shards: str | None = Field(
         None, description="index of WebDataset shards to train on; --data then only gives classes and test images"
     )
-    image_size: int | None = Field(None, ge=16, le=1024, description="side in pixels, of an image folder (default 64)")
+    image_size: int | None = Field(
+        None,
+        ge=16,
+        le=1024,
+        description="side in pixels: of a folder (default 64), or fewer than builtin (28) and cifar10 (32) have",
+    )
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
     teacher: str | None = Field(None, description="timm's name of a model to learn from, such as resnet18")
     teacher_weights: str | None = Field(None, description="its weights: a .safetensors file, or torch's plain ones")

@@ -1,0 +1,45 @@
+"""What scores say of each part of an architecture: a ridge regression on the space's features."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vaenas.spaces.space import Population, Scores, SearchSpace
+
+PENALTIES = torch.logspace(-3, 3, 25, dtype=torch.float64)  # of which the best is taken
+
+
+class AdditiveFit:
+    """score = constant + weights · features: no part's worth depends on the others.
+
+    A supernet's scores have noise (a few thousand images) and interactions of its own (a layer's weights are trained
+    behind the layers drawn below it, unevenly); both go with the fit, and what is left ranks stand-alone networks
+    better than the scores that it was fitted to (docs/decisions.md, "Ranking by a supernet").
+
+    The penalty on the weights minimises the generalised cross-validation error (Golub, Heath & Wahba 1979).
+    """
+
+    def __init__(self, space: SearchSpace, population: Population, scores: Scores) -> None:
+        """Fits to n >= 1 architectures, (n, s) and (n,)."""
+        self.space = space
+        x, y = self._features(population), scores.double()
+        self._centre, self._mean = x.mean(0), y.mean()
+        u, values, v = torch.linalg.svd(x - self._centre, full_matrices=False)
+        along = u.T @ (y - self._mean)  # (r,), what the data say along each direction
+        kept = values.square() / (values.square() + PENALTIES[:, None])  # (penalties, r)
+        errors = (y - self._mean).square().sum() - ((2 * kept - kept.square()) * along.square()).sum(-1)
+        freedom = (len(y) - 1 - kept.sum(-1)).clamp(min=1e-9)
+        best = kept[(errors / freedom.square()).argmin()]
+        self._weights = v.T @ (best / values.clamp(min=1e-12) * along)
+
+    def __call__(self, population: Population) -> Scores:
+        """What it expects of (n, s): (n,)"""
+        return (self._mean + (self._features(population) - self._centre) @ self._weights).float()
+
+    def _features(self, population: Population) -> Float[Tensor, "n f"]:
+        return torch.cat(self.space.features(population), dim=1).double()
+
+
+def smoothed(space: SearchSpace, population: Population, scores: Scores) -> Scores:
+    """The scores of (n, s) without what an additive fit to them does not explain, (n,)."""
+    return AdditiveFit(space, population, scores)(population)
