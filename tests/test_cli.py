@@ -30,7 +30,8 @@ OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where t
     "epochs": 7, "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5, "label_smoothing": 0.2,
     "clip_norm": 2.0, "padding": 3, "cutout": 5, "vae": "literal", "vae_interval": 0.5, "ranking_size": 5,
     "keep_ratio": 0.125, "vae_iterations": 11, "kl_weight": 0.75, "free_bits": 0.375, "epsilon_inc": 0.01,
-    "epsilon_limit": 0.9, "train_images": 50, "ranking_images": 99, "rank_by": "accuracy", "smoothing": False, "recalibration_images": 77,
+    "epsilon_limit": 0.9, "train_images": 50, "ranking_images": 99, "rank_by": "accuracy", "smoothing": "none",
+    "recalibration_images": 77,
     "weights_learning_rate": 0.03, "weights_share": 0.25, "population": 12, "generations": 2,
     "top_k": 4, "mutation_prob": 0.3, "table": "/truth", "table_sample": 40, "log_interval": 6,
     "checkpoint_seconds": 3.5,
@@ -88,12 +89,7 @@ def test_every_setting_comes_from_yaml_or_the_command_line_which_comes_first(
     assert OTHERS.keys() == SearchConfig.model_fields.keys()
     file = tmp_path / "settings.yaml"
     file.write_text(yaml.safe_dump(OTHERS))
-    switches = {True: "", False: "no_"}
-    options = [
-        w
-        for k, v in OTHERS.items()
-        for w in ([option(switches[v] + k)] if isinstance(v, bool) else [option(k), str(v)])
-    ]
+    options = [w for k, v in OTHERS.items() for w in ([option(k)] if v is True else [option(k), str(v)])]
     assert call("search", "--config", file) == call("search", *options) == 0
     assert told[0] == told[1]
     assert told[0].model_dump() == OTHERS

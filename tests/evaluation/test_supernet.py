@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.shared_fixtures import Problem, tiny_problem
-from vaenas.evaluation.supernet import SupernetEvaluator, _Node, _walk
+from vaenas.evaluation.supernet import Measure, SupernetEvaluator, _Node, _walk
 from vaenas.networks.supernet import Step
 from vaenas.spaces.shufflenet import shufflenet_space
 
@@ -18,7 +18,7 @@ def problem() -> Problem:
     return tiny_problem()
 
 
-def scores_of_final_networks(problem: Problem, population: torch.Tensor) -> torch.Tensor:
+def scores_of_final_networks(problem: Problem, population: torch.Tensor, measure: Measure) -> torch.Tensor:
     """Each network built and run alone, its batch norm computed another way."""
     scores = []
     for architecture in population:
@@ -34,18 +34,27 @@ def scores_of_final_networks(problem: Problem, population: torch.Tensor) -> torc
                 final(problem.prepare(images))
             if problem.evaluate.recalibration:
                 final.eval()
-            right = [final(problem.prepare(images)).argmax(-1) == labels for images, labels in problem.ranking]
-        scores.append(torch.cat(right).float().mean())
+            logits = torch.cat([final(problem.prepare(images)) for images, _ in problem.ranking])
+        labels = torch.cat([labels for _, labels in problem.ranking])
+        if measure == "accuracy":
+            scores.append((logits.argmax(-1) == labels).float().mean())
+        else:
+            right = logits.double().softmax(-1)[torch.arange(len(labels)), labels]
+            scores.append((right.prod() ** (1 / len(labels))).float())
     return torch.stack(scores)
 
 
-@pytest.mark.parametrize("batches", [2, 1, 0])
-def test_scores_are_those_of_the_final_network_with_its_own_statistics(problem: Problem, batches: int) -> None:
+@pytest.mark.parametrize(("batches", "measure"), [(2, "accuracy"), (1, "accuracy"), (0, "accuracy"), (2, "likelihood")])
+def test_scores_are_those_of_the_final_network_with_its_own_statistics(
+    problem: Problem, batches: int, measure: Measure
+) -> None:
     """Without recalibration every ranking batch has its own statistics."""
-    evaluate = SupernetEvaluator(problem.network, problem.recalibration[:batches], problem.ranking, problem.prepare)
+    evaluate = SupernetEvaluator(
+        problem.network, problem.recalibration[:batches], problem.ranking, problem.prepare, measure=measure
+    )
     population = shufflenet_space(5).uniform(8, torch.Generator().manual_seed(0))
     population[4:, :3] = population[:4, :3]  # equal beginnings
-    expected = scores_of_final_networks(dataclasses.replace(problem, evaluate=evaluate), population)
+    expected = scores_of_final_networks(dataclasses.replace(problem, evaluate=evaluate), population, measure)
     assert torch.allclose(evaluate(population), expected, atol=1e-5)
 
 

@@ -106,7 +106,9 @@ def make_result(sampler: str = "vae") -> dict[str, Any]:
     return {
         "space": "shufflenet", "method": "one_shot", "sampler": sampler, "seed": 0, "best": pareto[-1],
         "pareto": pareto, "evaluated": 300,
-        "evaluations": [{"score": float(a), "worth": float(a), "flops": int(f)} for a, f in zip(accuracy, flops, strict=True)],
+        "evaluations": [
+            {"score": float(a), "worth": float(a), "flops": int(f)} for a, f in zip(accuracy, flops, strict=True)
+        ],
         "draws": None if sampler in NEVER_LEARN else draws, "seconds": 1990.0, "version": "0.1.0",
     }  # fmt: skip
 

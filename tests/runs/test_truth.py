@@ -59,6 +59,7 @@ def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, 
     sample = [torch.tensor(truth["sample"][name]) for name in ("scores", "truth")]
     assert len(sample[0]) == 24
     assert truth["kendall"] == pytest.approx(kendall_tau(*sample))
+    assert -1 <= truth["smoothed"]["kendall"] <= 1
     updates = [line for line in lines["with"] if line["kind"] == "update"]
     assert [draw["n"] for draw in truth["draws"]] == [300] * len(updates)
     mean = table.validation(table.space.decode(updates[-1]["draws"])).mean()

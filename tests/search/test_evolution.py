@@ -10,6 +10,7 @@ from tests.spaces.spaces import SPACES
 from vaenas.errors import UserError
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.search.additive import smoothed
 from vaenas.search.archive import Archive, pareto_front, score
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
 from vaenas.search.limits import Limits, readable, uniform_proposals
@@ -43,6 +44,25 @@ def test_evolution_beats_as_many_uniform_draws(rng: torch.Generator) -> None:
     assert float(state.archive.scores.max()) > float(weighted(SPACE.uniform(1000, rng)).max())
     assert float(state.archive.scores.max()) > 0.97
     assert len(state.archive) <= 1000
+
+
+def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -> None:
+    """Noise of 0.2 on scores that spread by 0.1: the truth of the best eight is higher; so it was with 40 of 40 seeds."""
+    noise = torch.Generator().manual_seed(1)
+
+    def noisy(population: Population) -> Scores:
+        return weighted(population) + 0.2 * torch.randn(len(population), generator=noise)
+
+    means = {}
+    for smoothing in (False, True):
+        settings = EvolutionSettings(population=40, generations=6, top_k=8, smoothing=smoothing)
+        state = Evolution.start(SPACE.uniform(40, rng))
+        for _ in evolve(state, SPACE, settings, noisy, everything, rng):
+            pass
+        archive = state.archive
+        worth = smoothed(SPACE, archive.population, archive.scores) if smoothing else archive.scores
+        means[smoothing] = float(weighted(archive.best(8, worth)).mean())
+    assert means[True] > means[False]
 
 
 def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Generator) -> None:

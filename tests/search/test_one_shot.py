@@ -12,6 +12,7 @@ from tests.samplers.samplers import LEARNED, SAMPLERS, Make
 from tests.shared_fixtures import tiny_problem, tiny_search
 from vaenas.errors import UserError
 from vaenas.networks.supernet import ChoiceLayer
+from vaenas.search.additive import smoothed
 from vaenas.search.one_shot import OneShotState
 
 samplers = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS.keys())
@@ -36,6 +37,22 @@ def test_a_whole_search_says_what_the_lines_say(make: Make) -> None:
             assert len(record.values["scores"]) == len(record.values["population"]) == 8  # N_s
     assert state.evolution is not None
     assert len(state.evolution.seeds) == 6  # N_seeds
+
+
+@pytest.mark.parametrize("smoothing", [False, True])
+def test_the_sampler_learns_from_the_scores_or_from_the_fit_to_them(
+    smoothing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, state = tiny_search(tiny_problem(), LEARNED["categorical"], smoothing=smoothing)
+    given: list[torch.Tensor] = []
+    update = state.sampler.update  # type: ignore[attr-defined]
+    monkeypatch.setattr(state.sampler, "update", lambda p, s, rng: given.append(s) or update(p, s, rng))
+    for record in search.run(state):
+        if record.kind == "update":
+            population, scores = torch.tensor(record.values["population"]), torch.tensor(record.values["scores"])
+            expected = smoothed(search.space, population, scores) if smoothing else scores
+            torch.testing.assert_close(given[-1], expected)
+    assert len(given) == 3
 
 
 @pytest.mark.parametrize("make", [SAMPLERS["vae"]], ids=["vae"])

@@ -187,7 +187,7 @@ def _pareto(data: RunData) -> Part:
     limit = data.config.get("max_flops")
     result = data.result
     limited = "" if limit is None else " The dotted vertical line is the limit max_flops."
-    if data.config.get("smoothing"):
+    if data.config.get("smoothing") == "additive":
         limited = f" The {data.measure} is that of an additive fit to all scores, by which the search chose.{limited}"
     return (
         "fig-pareto",

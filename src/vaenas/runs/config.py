@@ -123,7 +123,9 @@ class SearchConfig(BaseModel):
     rank_by: Measure = Field(
         "likelihood", description="score of an architecture on the supernet: accuracy, or likelihood of the right class"
     )
-    smoothing: bool = Field(True, description="choose by an additive fit to the scores: each operation's worth")
+    smoothing: Literal["additive", "none"] = Field(
+        "additive", description="what the search chooses by: an additive fit to the scores, or the scores themselves"
+    )
     recalibration_images: int = Field(
         256, ge=0, description="training images for batch norm before each evaluation; 0 = each ranking batch by itself"
     )

@@ -89,9 +89,9 @@ def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSe
         label_smoothing=config.label_smoothing,
         clip_norm=config.clip_norm,
         evolution=EvolutionSettings(
-            config.population, config.generations, config.top_k, config.mutation_prob, config.smoothing
+            config.population, config.generations, config.top_k, config.mutation_prob, config.smoothing == "additive"
         ),
-        smoothing=config.smoothing,
+        smoothing=config.smoothing == "additive",
     )
 
 
@@ -108,7 +108,7 @@ def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientS
         clip_norm=config.clip_norm,
         draws=config.population,
         update=UPDATES.get(config.sampler, "path"),
-        smoothing=config.smoothing,
+        smoothing=config.smoothing == "additive",
     )
 
 

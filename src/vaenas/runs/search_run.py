@@ -227,7 +227,7 @@ class SearchRun:
             new = state.archive.missing(state.compared.population)
             population = torch.cat([population, new])
             scores = torch.cat([scores, state.compared.lookup(new)])
-        worth = smoothed(self.space, population, scores) if config.smoothing else scores
+        worth = smoothed(self.space, population, scores) if config.smoothing == "additive" else scores
         costs, totals = self.cost(population), self.cost.totals(population)
         order = costs.flops.argsort(stable=True)
         front = order[pareto_front(worth, costs.flops)[order]].tolist()

@@ -14,7 +14,7 @@ from vaenas.errors import UserError
 Population = Int64[Tensor, "n s"]
 """n architectures of s slots; entry [i, j] is the index of the operation in slot j, in [0, choices[j])."""
 Scores = Float[Tensor, "n"]
-"""Accuracies in [0, 1], higher is better."""
+"""Higher is better: accuracies in [0, 1], or what takes their place."""
 Accept = Callable[[Population], Bool[Tensor, "n"]]
 """A hard limit (multiply-adds, parameters): which architectures keep it."""
 

@@ -1,0 +1,61 @@
+"""The additive fit: exact where the truth is additive, quieter than noisy scores, its penalty chosen as promised."""
+
+import pytest
+import torch
+
+from tests.spaces.spaces import SPACES
+from vaenas.evaluation.rank import kendall_tau
+from vaenas.search.additive import PENALTIES, AdditiveFit, smoothed
+from vaenas.spaces.space import Population, SearchSpace
+
+SPACE = SPACES["shufflenet-10"]
+
+
+def additive(space: SearchSpace, population: Population) -> torch.Tensor:
+    worth = torch.randn(space.slots, space.max_choices, generator=torch.Generator().manual_seed(8))
+    return worth.expand(len(population), -1, -1).gather(2, population[:, :, None])[:, :, 0].sum(1)
+
+
+def test_it_finds_an_additive_function_from_fewer_architectures_than_it_ranks(rng: torch.Generator) -> None:
+    seen, others = SPACE.uniform(200, rng), SPACE.uniform(500, rng)
+    fit = AdditiveFit(SPACE, seen, additive(SPACE, seen))
+    torch.testing.assert_close(fit(others), additive(SPACE, others), atol=0.02, rtol=0)
+
+
+def test_it_ranks_better_than_the_noisy_scores_that_it_was_fitted_to(rng: torch.Generator) -> None:
+    """Noise as large as the signal: the scores' tau is about 0.5; 100 of 100 seeds gave at least 0.25 more."""
+    population = SPACE.uniform(300, rng)
+    truth = additive(SPACE, population)
+    scores = truth + float(truth.std()) * torch.randn(300, generator=rng)
+    before, after = kendall_tau(scores, truth), kendall_tau(smoothed(SPACE, population, scores), truth)
+    assert after > before + 0.1
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+def test_every_space_has_features_to_fit(space: SearchSpace, rng: torch.Generator) -> None:
+    population = space.uniform(40, rng)
+    found = smoothed(space, population, torch.rand(40, generator=rng))
+    assert found.shape == (40,)
+    assert found.isfinite().all()
+
+
+def test_few_or_equal_scores(rng: torch.Generator) -> None:
+    one = SPACE.uniform(1, rng)
+    assert float(smoothed(SPACE, one, torch.tensor([0.25]))) == pytest.approx(0.25)
+    many = SPACE.uniform(30, rng)
+    torch.testing.assert_close(smoothed(SPACE, many, torch.full((30,), 0.5)), torch.full((30,), 0.5))
+
+
+def test_the_penalty_minimises_the_generalised_cross_validation_error(rng: torch.Generator) -> None:
+    """GCV(λ) = n ‖y - Hy‖² / (n - tr H)², with the hat matrix written out."""
+    population = SPACE.uniform(60, rng)
+    y = additive(SPACE, population).double() + torch.randn(60, generator=rng).double()
+    x = torch.cat(SPACE.features(population), dim=1).double()
+    x = x - x.mean(0)
+    errors, fits = [], []
+    for penalty in PENALTIES:
+        hat = x @ torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]), x.T) + 1 / 60
+        fits.append(hat @ y)
+        errors.append(float((y - fits[-1]).square().sum() / (60 - hat.trace()) ** 2))
+    expected = fits[errors.index(min(errors))].float()
+    torch.testing.assert_close(smoothed(SPACE, population, y.float()), expected, atol=1e-5, rtol=1e-5)
