@@ -47,7 +47,7 @@ def test_evolution_beats_as_many_uniform_draws(rng: torch.Generator) -> None:
 
 
 def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -> None:
-    """Noise of 0.2 on scores that spread by 0.1: the truth of the best eight is higher; so it was with 40 of 40 seeds."""
+    """Noise of 0.2 on scores that spread by 0.1: the truth of the best eight is higher, as with 40 of 40 seeds."""
     noise = torch.Generator().manual_seed(1)
 
     def noisy(population: Population) -> Scores:
