@@ -10,7 +10,6 @@ from tests.spaces.spaces import SPACES
 from vaenas.errors import UserError
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.search.additive import smoothed
 from vaenas.search.archive import Archive, pareto_front, score
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
 from vaenas.search.limits import Limits, readable, uniform_proposals
@@ -47,7 +46,7 @@ def test_evolution_beats_as_many_uniform_draws(rng: torch.Generator) -> None:
 
 
 def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -> None:
-    """Noise of 0.2 on scores that spread by 0.1: the truth of the best eight is higher, as with 40 of 40 seeds."""
+    """Noise of 0.2 on scores that spread by 0.1: the truth of the best eight is higher, as with 38 of 40 seeds."""
     noise = torch.Generator().manual_seed(1)
 
     def noisy(population: Population) -> Scores:
@@ -59,10 +58,36 @@ def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -
         state = Evolution.start(SPACE.uniform(40, rng))
         for _ in evolve(state, SPACE, settings, noisy, everything, rng):
             pass
-        archive = state.archive
-        worth = smoothed(SPACE, archive.population, archive.scores) if smoothing else archive.scores
-        means[smoothing] = float(weighted(archive.best(8, worth)).mean())
+        fit, found = state.fit(SPACE), state.archive.population
+        assert (fit is not None) == smoothing
+        assert len(state.design) == (160 if smoothing else 0)
+        worth = fit(found) if fit else state.archive.scores
+        means[smoothing] = float(weighted(found[worth.topk(8).indices]).mean())
     assert means[True] > means[False]
+
+
+def test_what_evolves_on_the_fit_keeps_the_limit_and_is_the_best_of_it(rng: torch.Generator) -> None:
+    def few(population: Population) -> torch.Tensor:
+        return (population == 3).sum(-1) <= 4
+
+    settings = EvolutionSettings(population=30, generations=4, top_k=8, smoothing=True)
+    seeds = SPACE.uniform(200, rng)
+    state = Evolution.start(seeds[few(seeds)][:30])
+    for _ in evolve(state, SPACE, settings, weighted, few, rng):
+        pass
+    assert few(state.archive.population).all()
+    assert len(state.archive) <= 120
+    assert state.population[0].tolist() == 6 * [2] + 4 * [3]  # the optimum under the limit
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+def test_too_few_generations_for_a_design(generations: int, rng: torch.Generator) -> None:
+    state = Evolution.start(SPACE.uniform(12, rng))
+    settings = EvolutionSettings(population=12, generations=generations, top_k=3, smoothing=True)
+    for _ in evolve(state, SPACE, settings, weighted, everything, rng):
+        pass
+    assert state.fit(SPACE) is None
+    assert len(state.archive) <= 12 * generations
 
 
 def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Generator) -> None:

@@ -33,7 +33,6 @@ from vaenas.runs.search_parts import (
 )
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.runs.truth import Truth, read_updates
-from vaenas.search.additive import smoothed
 from vaenas.search.archive import Archive, pareto_front, score
 from vaenas.search.gradient import GradientSearch, GradientState, architecture_weights
 from vaenas.search.limits import Limits, uniform_proposals
@@ -227,7 +226,7 @@ class SearchRun:
             new = state.archive.missing(state.compared.population)
             population = torch.cat([population, new])
             scores = torch.cat([scores, state.compared.lookup(new)])
-        worth = smoothed(self.space, population, scores) if config.smoothing == "additive" else scores
+        worth = state.worth(self.space, population, scores)
         costs, totals = self.cost(population), self.cost.totals(population)
         order = costs.flops.argsort(stable=True)
         front = order[pareto_front(worth, costs.flops)[order]].tolist()

@@ -40,10 +40,9 @@ class Archive:
             raise KeyError("an architecture that was never evaluated has no score")
         return self.scores[same.int().argmax(-1)]
 
-    def best(self, n: int, worth: Float[Tensor, "_"] | None = None) -> Int64[Tensor, "_ s"]:
-        """The n rows with the highest scores, or worth most by `worth` of each row; the earlier of equals first."""
-        worth = self.scores if worth is None else worth
-        return self.population[worth.argsort(descending=True, stable=True)[:n]]
+    def best(self, n: int) -> Int64[Tensor, "_ s"]:
+        """The n rows with the highest scores; the earlier of equals first."""
+        return self.population[self.scores.argsort(descending=True, stable=True)[:n]]
 
     def state_dict(self) -> dict[str, Any]:
         return {"population": self.population, "scores": self.scores}

@@ -1,7 +1,12 @@
-"""`Search(G, A, S_seeds)` of Algorithm 2, line 15: evolution after Guo et al. 2019, Algorithm 1."""
+"""`Search(G, A, S_seeds)` of Algorithm 2, line 15: evolution after Guo et al. 2019, Algorithm 1.
+
+Evolution finds what the supernet errs about most: of many scores the highest are those that noise and the supernet's
+own interactions raise. With `EvolutionSettings.smoothing` the same number of evaluations is spent otherwise: after the
+seeds on uniform draws, to which an additive fit is made, and at last on the architectures that evolve on the fit.
+"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,11 +14,12 @@ from jaxtyping import Int64
 from torch import Generator, Tensor
 
 from vaenas.evaluation.supernet import Evaluate
-from vaenas.search.additive import smoothed
+from vaenas.search.additive import AdditiveFit
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
-from vaenas.spaces.space import Accept, Population, SearchSpace, rows_in
+from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid, rows_in
 
+ON_THE_FIT = 20  # generations that evolve on the fit, which costs nothing
 ATTEMPTS = 20  # rounds of proposals for children that are new and keep the limits, before fresh draws fill up
 
 
@@ -25,21 +31,26 @@ class EvolutionSettings:
     generations: int = 20  # T, the seeds' included
     top_k: int = 10
     mutation_prob: float = 0.1  # for each slot
-    smoothing: bool = False  # parents are the best by an additive fit to all scores so far
+    smoothing: bool = False  # choose by an additive fit to uniform draws; see above
 
 
 @dataclass
 class Evolution:
     """All that changes while evolution runs; a resumed run goes on from it."""
 
-    seeds: Population  # the first generation
-    population: Population  # of the generation under way
+    seeds: Int64[Tensor, "_ s"]  # the first generation
+    population: Int64[Tensor, "_ s"]  # of the generation under way
     archive: Archive
+    design: Int64[Tensor, "_ s"]  # with smoothing: the uniform draws so far
     generation: int = 0  # generations finished
 
     @classmethod
     def start(cls, seeds: Population) -> "Evolution":
-        return cls(seeds, seeds, Archive(seeds.shape[1]))
+        return cls(seeds, seeds, Archive(seeds.shape[1]), seeds[:0])
+
+    def fit(self, space: SearchSpace) -> AdditiveFit | None:
+        """To the uniform draws; None without any."""
+        return AdditiveFit(space, self.design, self.archive.lookup(self.design)) if len(self.design) else None
 
     def state_dict(self) -> dict[str, Any]:
         return {**vars(self), "archive": self.archive.state_dict()}
@@ -67,7 +78,8 @@ def evolve(
         best = float(state.archive.scores.max())
         generation, state.generation = state.generation, state.generation + 1
         if state.generation < settings.generations:
-            state.population = next_generation(state.archive, space, settings, accept, rng)
+            following = _next_of_design if settings.smoothing else next_generation
+            state.population = following(state, space, settings, accept, rng)
         yield Record(
             "generation",
             {"generation": generation, "best": best, "mean": float(scores.mean()), "scores": scores.tolist()},
@@ -75,12 +87,11 @@ def evolve(
 
 
 def next_generation(
-    archive: Archive, space: SearchSpace, settings: EvolutionSettings, accept: Accept, rng: Generator
+    state: Evolution, space: SearchSpace, settings: EvolutionSettings, accept: Accept, rng: Generator
 ) -> Population:
     """P children of the k best so far: half by mutation, half by crossover, fresh draws where those give too few."""
-    worth = smoothed(space, archive.population, archive.scores) if settings.smoothing else archive.scores
-    parents = archive.best(settings.top_k, worth)
-    half = settings.population // 2
+    archive = state.archive
+    parents, half = archive.best(settings.top_k), settings.population // 2
 
     def pick(n: int) -> Population:
         return parents[torch.randint(len(parents), (n,), generator=rng)]
@@ -99,6 +110,22 @@ def next_generation(
         children = _with_new(children, propose, size, archive, space, accept)
     # A space can be used up, or the limits leave little: then known architectures fill the generation.
     return torch.cat([children, parents.repeat(settings.population, 1)])[: settings.population]
+
+
+def _next_of_design(
+    state: Evolution, space: SearchSpace, settings: EvolutionSettings, accept: Accept, rng: Generator
+) -> Population:
+    """P uniform draws; in the last generation the P best by the fit to those before."""
+    if state.generation < settings.generations - 1:
+        drawn = draw_valid(lambda n: space.uniform(n, rng), accept, settings.population)
+        state.design = torch.cat([state.design, drawn])
+        return drawn
+    fit = state.fit(space) or AdditiveFit(space, state.archive.population, state.archive.scores)
+    imagined = Evolution.start(state.archive.population)
+    free = replace(settings, generations=ON_THE_FIT, smoothing=False)
+    for _ in evolve(imagined, space, free, fit, accept, rng):
+        pass
+    return imagined.archive.best(settings.population)
 
 
 def _with_new(

@@ -76,7 +76,11 @@ class GradientState:
     compared: Archive | None = None
     ended: bool = False
 
-    def answer(self, population: Population, scores: Scores) -> int:
+    def worth(self, space: SearchSpace, population: Population, scores: Scores) -> Scores:
+        """What the Pareto front goes by."""
+        return scores
+
+    def answer(self, population: Population, worth: Scores) -> int:
         """The row that the search returns, line 12: α*, whatever the scores are."""
         assert self.derived is not None
         return int((population == self.derived).all(-1).nonzero()[0])

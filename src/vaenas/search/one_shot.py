@@ -66,9 +66,14 @@ class OneShotState:
         """The sampler's draws of line 13, which are compared with uniform ones."""
         return self.evolution and self.evolution.seeds
 
-    def answer(self, population: Population, scores: Scores) -> int:
+    def worth(self, space: SearchSpace, population: Population, scores: Scores) -> Scores:
+        """What the search chooses by: the scores, or with smoothing the fit of the evolution."""
+        fit = self.evolution and self.evolution.fit(space)
+        return fit(population) if fit else scores
+
+    def answer(self, population: Population, worth: Scores) -> int:
         """The row that the search returns, line 16: the best."""
-        return int(scores.argmax())
+        return int(worth.argmax())
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and dictionaries of them, random states included."""
