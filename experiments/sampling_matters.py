@@ -44,9 +44,11 @@ SAMPLERS = {
     "uniform": {"sampler": "uniform"},
     "fair": {"sampler": "fair"},  # needs a space without rules
     "categorical": {"sampler": "categorical"},
-    "vae-literal": {"sampler": "vae", "vae": "literal"},
+    "vae-literal": {
+        "sampler": "vae", "vae": "literal", "epsilon-limit": 1.0, "rank-by": "accuracy", "smoothing": "none"
+    },
     "vae": {"sampler": "vae"},
-}
+}  # fmt: skip
 COLUMNS = ("kendall", "kendall_top", "spearman")
 COLOURS = dict(zip(SAMPLERS, ("0.6", "tab:brown", "tab:orange", "tab:blue", "tab:green"), strict=True))
 

@@ -12,7 +12,7 @@ from tests.samplers.samplers import LEARNED, SAMPLERS, Make
 from tests.shared_fixtures import tiny_problem, tiny_search
 from vaenas.errors import UserError
 from vaenas.networks.supernet import ChoiceLayer
-from vaenas.search.additive import smoothed
+from vaenas.search.additive import AdditiveFit
 from vaenas.search.one_shot import OneShotState
 
 samplers = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS.keys())
@@ -44,14 +44,20 @@ def test_the_sampler_learns_from_the_scores_or_from_the_fit_to_them(
     smoothing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, state = tiny_search(tiny_problem(), LEARNED["categorical"], smoothing=smoothing)
-    given: list[torch.Tensor] = []
+    given: list[tuple[torch.Tensor, torch.Tensor]] = []
     update = state.sampler.update  # type: ignore[attr-defined]
-    monkeypatch.setattr(state.sampler, "update", lambda p, s, rng: given.append(s) or update(p, s, rng))
+    monkeypatch.setattr(state.sampler, "update", lambda p, s, rng: given.append((p, s)) or update(p, s, rng))
     for record in search.run(state):
         if record.kind == "update":
             population, scores = torch.tensor(record.values["population"]), torch.tensor(record.values["scores"])
-            expected = smoothed(search.space, population, scores) if smoothing else scores
-            torch.testing.assert_close(given[-1], expected)
+            learned_from, worth = given[-1]
+            if smoothing:
+                assert len(learned_from) == 1008
+                assert torch.equal(learned_from[:8], population)
+                torch.testing.assert_close(worth, AdditiveFit(search.space, population, scores)(learned_from))
+            else:
+                assert torch.equal(learned_from, population)
+                torch.testing.assert_close(worth, scores)
     assert len(given) == 3
 
 

@@ -117,7 +117,7 @@ class SearchConfig(BaseModel):
     epsilon_inc: float | None = Field(
         None, ge=0, description="added to ε each step (default: reaches the limit at the end)"
     )
-    epsilon_limit: Share = Field(1.0, description="largest ε: share of architectures from the learned sampler")
+    epsilon_limit: Share = Field(0.5, description="largest ε: share of architectures from the learned sampler")
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
     ranking_images: int = Field(1000, ge=1, description="images held out of training, to rank architectures")
     rank_by: Measure = Field(

@@ -134,7 +134,9 @@ class GradientSearch:
                 yield Record("weights", self._diversity(state))
                 continue
             if state.ranking and learned:
-                yield from shared_weights.rank_and_learn(self, state, state.ranking, learned, 1.0)  # lines 7-9
+                yield from shared_weights.rank_and_learn(  # lines 7-9
+                    self, state, state.ranking, learned, 1.0, lambda n: self.space.uniform(n, state.rng)
+                )
                 continue
             architecture = self._next_architecture(state)  # line 2
             search_loss = self._update_weights(state, architecture)  # line 3

@@ -14,10 +14,12 @@ from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch, Evaluate
 from vaenas.samplers.sampler import LearnedSampler, Sampler
-from vaenas.search.additive import smoothed
+from vaenas.search.additive import AdditiveFit
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
 from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid
+
+IMAGINED = 1000  # draws that a sampler learns from with smoothing
 
 Augment = Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
 
@@ -172,20 +174,37 @@ def train_step(
 
 
 def rank_and_learn(
-    search: Search, state: State, ranking: Ranking, sampler: LearnedSampler, epsilon: float
+    search: Search,
+    state: State,
+    ranking: Ranking,
+    sampler: LearnedSampler,
+    epsilon: float,
+    propose: Callable[[int], Population],
 ) -> Iterator[Record]:
-    """Lines 7-9 of Algorithms 2 and 3: evaluate the population of line 6 and call Algorithm 1 on it."""
+    """Lines 7-9 of Algorithms 2 and 3: evaluate the population of line 6 and call Algorithm 1 on it.
+
+    With smoothing the evaluated population is what an additive fit learns from, and Algorithm 1 is called on it and on
+    `IMAGINED` more draws of `propose`, line 6's distribution, as far as they keep the limits, with what the fit expects
+    of each. They cost nothing, and a sampler that learns from so many does not collapse onto the few that happened to
+    be evaluated.
+    """
     for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
-    scores = ranking.archive.lookup(ranking.population)  # line 8: S
-    worth = smoothed(search.space, ranking.population, scores) if search.settings.smoothing else scores
-    stats = sampler.update(ranking.population, worth, state.rng)  # line 9
+    population = ranking.population
+    scores = ranking.archive.lookup(population)  # line 8: S
+    if search.settings.smoothing:
+        drawn = propose(IMAGINED)
+        imagined = torch.cat([population, drawn[search.accept(drawn)]])
+        expected = AdditiveFit(search.space, population, scores)(imagined)
+        stats = sampler.update(imagined, expected, state.rng)  # line 9
+    else:
+        stats = sampler.update(population, scores, state.rng)  # line 9
     state.ranking = None
     yield Record(
         "update",
         {
             "epsilon": epsilon,
-            "population": ranking.population.tolist(),
+            "population": population.tolist(),
             "scores": scores.tolist(),
             "learned": ranking.learned.tolist(),
             **{name: value for name, value in asdict(stats).items() if value is not None},
