@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parent / "results" / "sampling_matters"
 # Small, so that it ends on two cores; the same for every sampler.
 SEARCH = {
     "data": "cifar10", "image-size": 16, "epochs": 8, "batch-size": 64, "learning-rate": 0.1, "vae-interval": 1,
-    "ranking-size": 64, "ranking-images": 1000, "recalibration-images": 0, "population": 50, "generations": 6,
+    "ranking-size": 64, "ranking-images": 1000, "recalibration-images": 0, "population": 50, "generations": 10,
     "top-k": 10, "table-sample": 400, "log-interval": 50,
 }  # fmt: skip
 SPACES: dict[str, dict[str, Any]] = {
@@ -43,7 +43,7 @@ SPACES: dict[str, dict[str, Any]] = {
 SAMPLERS = {
     "uniform": {"sampler": "uniform"},
     "fair": {"sampler": "fair"},  # needs a space without rules
-    "categorical": {"sampler": "categorical"},
+    "categorical": {"sampler": "categorical", "epsilon-limit": 1.0},  # better than 0.5: experiments/imagined.py
     "vae-literal": {
         "sampler": "vae", "vae": "literal", "epsilon-limit": 1.0, "rank-by": "accuracy", "smoothing": "none"
     },

@@ -124,7 +124,7 @@ class SearchConfig(BaseModel):
         "likelihood", description="score of an architecture on the supernet: accuracy, or likelihood of the right class"
     )
     smoothing: Literal["additive", "none"] = Field(
-        "additive", description="what the search chooses by: an additive fit to the scores, or the scores themselves"
+        "additive", description="choose by an additive fit to scores of uniform draws, or by scores and evolution"
     )
     recalibration_images: int = Field(
         256, ge=0, description="training images for batch norm before each evaluation; 0 = each ranking batch by itself"
@@ -135,8 +135,8 @@ class SearchConfig(BaseModel):
         0.5, description="gradient: share of the training images that the architecture weights learn from"
     )
 
-    population: int = Field(32, ge=2, description="N_seeds and the size of a generation")
-    generations: int = Field(3, ge=1, description="of the evolution, the seeds' included")
+    population: int = Field(32, ge=2, description="N_seeds, and evaluations a round of the last stage")
+    generations: int = Field(5, ge=1, description="rounds of the last stage, the seeds' included: see --smoothing")
     top_k: int = Field(8, ge=1, description="parents of the next generation")
     mutation_prob: Share = Field(0.1, description="for each slot of a mutated architecture")
 

@@ -1,0 +1,100 @@
+"""How should a supernet rank? Rank correlations with the truth, on the trained supernets of finished searches.
+
+    python experiments/ranking.py RUN [RUN ...]           of `vaenas search --table`, such as sampling_matters'
+
+For each run the final supernet scores its sample of the table anew: by accuracy and by likelihood, with 0 (each ranking
+batch by its own statistics) to 1,024 images to recalibrate batch norm. Printed and written to
+results/ranking/table.json: Kendall's tau with the truth of the scores and of the additive fit to them, over the sample
+and over its true top tenth; seconds for an architecture. Then the last stage is run on the same supernet with the run's
+number of evaluations, by the scores (evolution) and by the fit to uniform draws: truth and rank of the answer.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from torch import Generator
+
+from vaenas.evaluation.rank import kendall_tau
+from vaenas.evaluation.supernet import Measure, SupernetEvaluator
+from vaenas.runs.config import make_config
+from vaenas.runs.images import Subset
+from vaenas.runs.search_run import SearchRun
+from vaenas.search.additive import smoothed
+from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
+from vaenas.search.one_shot import OneShot
+
+RESULTS = Path(__file__).parent / "results" / "ranking"
+IMAGES = (0, 64, 256, 1024)
+SEEDS = 3  # of the last stage
+
+
+def study(run: Path) -> dict[str, Any]:
+    """Of one finished run."""
+    search = SearchRun(make_config({}, run / "config.yaml"), run, resume=True)
+    evaluate, training = search.search.evaluate, search.search.images
+    assert isinstance(evaluate, SupernetEvaluator)
+    assert isinstance(training, Subset)
+    assert search.truth is not None
+    sample = search.truth.sample(search.config.table_sample)
+    truth = search.truth.task.truth(sample)
+    top = truth >= truth.quantile(0.9)
+    rows = {}
+    for measure in get_args(Measure):
+        for images in IMAGES:
+            evaluate.measure, evaluate.recalibration = measure, training.batches(images)
+            began = time.monotonic()
+            scores = evaluate(sample)
+            seconds = (time.monotonic() - began) / len(sample)
+            fit = smoothed(search.truth.space, sample, scores)
+            taus = [kendall_tau(x, y) for x, y in ((scores, truth), (fit, truth), (scores[top], truth[top]))]
+            taus.append(kendall_tau(fit[top], truth[top]))
+            names = ("scores", "fit", "scores_top", "fit_top")
+            rows[f"{measure}, {images} images"] = {**dict(zip(names, taus, strict=True)), "seconds": seconds}
+    evaluate.measure, evaluate.recalibration = "likelihood", training.batches(search.config.recalibration_images)
+    return {"rows": rows, "last stage": {name: last_stage(search, name == "fit") for name in ("evolution", "fit")}}
+
+
+def last_stage(search: SearchRun, smoothing: bool) -> list[dict[str, Any]]:
+    """Truth and rank of the answer, from uniform seeds, for several random seeds."""
+    one_shot, truth = search.search, search.truth
+    assert isinstance(one_shot, OneShot)
+    assert truth is not None
+    settings: EvolutionSettings = replace(one_shot.settings.evolution, smoothing=smoothing)
+    every, found = truth.task.truth(truth.task.population), []
+    for seed in range(SEEDS):
+        rng = Generator().manual_seed(seed)
+        state = Evolution.start(one_shot.space.uniform(settings.population, rng))
+        for _ in evolve(state, one_shot.space, settings, one_shot.evaluate, one_shot.accept, rng):
+            pass
+        fit, population = state.fit(one_shot.space), state.archive.population
+        worth = fit(population) if fit else state.archive.scores
+        accuracy = float(truth.task.truth(population[worth.argmax()][None])[0])
+        found.append({"accuracy": accuracy, "rank": 1 + int((every > accuracy).sum())})
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    options = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    table = RESULTS / "table.json"
+    content = json.loads(table.read_text()) if table.exists() else {}
+    for run in options.runs:
+        content[run.name] = study(run)
+        table.write_text(json.dumps(content, indent=1) + "\n")
+        print(f"{run.name}\n| scores, recalibration | tau: scores, fit | top tenth: scores, fit | seconds |")
+        print("| --- | --- | --- | --- |")
+        for name, row in content[run.name]["rows"].items():
+            both = f"{row['scores']:.3f}, {row['fit']:.3f} | {row['scores_top']:.3f}, {row['fit_top']:.3f}"
+            print(f"| {name} | {both} | {row['seconds']:.2f} |")
+        for name, found in content[run.name]["last stage"].items():
+            print(f"{name}: " + ", ".join(f"{100 * f['accuracy']:.2f} (rank {f['rank']})" for f in found))
+
+
+if __name__ == "__main__":
+    main()
