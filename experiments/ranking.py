@@ -32,7 +32,7 @@ IMAGES = (0, 64, 256, 1024)
 SEEDS = 3  # of the last stage
 
 
-def study(run: Path) -> dict[str, Any]:
+def study(run: Path, generations: int | None) -> dict[str, Any]:
     """Of one finished run."""
     search = SearchRun(make_config({}, run / "config.yaml"), run, resume=True)
     evaluate, training = search.search.evaluate, search.search.images
@@ -55,15 +55,17 @@ def study(run: Path) -> dict[str, Any]:
             names = ("scores", "fit", "scores_top", "fit_top")
             rows[f"{measure}, {images} images"] = {**dict(zip(names, taus, strict=True)), "seconds": seconds}
     evaluate.measure, evaluate.recalibration = "likelihood", training.batches(search.config.recalibration_images)
-    return {"rows": rows, "last stage": {name: last_stage(search, name == "fit") for name in ("evolution", "fit")}}
+    of_run = generations or search.config.generations
+    found = {name: last_stage(search, name == "fit", of_run) for name in ("evolution", "fit")}
+    return {"rows": rows, "last stage": {"generations": of_run, **found}}
 
 
-def last_stage(search: SearchRun, smoothing: bool) -> list[dict[str, Any]]:
+def last_stage(search: SearchRun, smoothing: bool, generations: int) -> list[dict[str, Any]]:
     """Truth and rank of the answer, from uniform seeds, for several random seeds."""
     one_shot, truth = search.search, search.truth
     assert isinstance(one_shot, OneShot)
     assert truth is not None
-    settings: EvolutionSettings = replace(one_shot.settings.evolution, smoothing=smoothing)
+    settings: EvolutionSettings = replace(one_shot.settings.evolution, smoothing=smoothing, generations=generations)
     every, found = truth.task.truth(truth.task.population), []
     for seed in range(SEEDS):
         rng = Generator().manual_seed(seed)
@@ -80,19 +82,23 @@ def last_stage(search: SearchRun, smoothing: bool) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--generations", type=int, help="of the last stage (default: the run's)")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     table = RESULTS / "table.json"
     content = json.loads(table.read_text()) if table.exists() else {}
     for run in options.runs:
-        content[run.name] = study(run)
+        content[run.name] = study(run, options.generations)
         table.write_text(json.dumps(content, indent=1) + "\n")
         print(f"{run.name}\n| scores, recalibration | tau: scores, fit | top tenth: scores, fit | seconds |")
         print("| --- | --- | --- | --- |")
         for name, row in content[run.name]["rows"].items():
             both = f"{row['scores']:.3f}, {row['fit']:.3f} | {row['scores_top']:.3f}, {row['fit_top']:.3f}"
             print(f"| {name} | {both} | {row['seconds']:.2f} |")
-        for name, found in content[run.name]["last stage"].items():
+        stage = content[run.name]["last stage"]
+        print(f"last stage, {stage['generations']} generations")
+        for name in ("evolution", "fit"):
+            found = stage[name]
             print(f"{name}: " + ", ".join(f"{100 * f['accuracy']:.2f} (rank {f['rank']})" for f in found))
 
 
