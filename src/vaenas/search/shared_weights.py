@@ -185,8 +185,7 @@ def rank_and_learn(
 
     With smoothing the evaluated population is what an additive fit learns from, and Algorithm 1 is called on it and on
     `IMAGINED` more draws of `propose`, line 6's distribution, as far as they keep the limits, with what the fit expects
-    of each. They cost nothing, and a sampler that learns from so many does not collapse onto the few that happened to
-    be evaluated.
+    of each, which costs nothing (docs/decisions.md, "Ranking by a supernet").
     """
     for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
