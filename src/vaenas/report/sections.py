@@ -187,8 +187,8 @@ def _pareto(data: RunData) -> Part:
     limit = data.config.get("max_flops")
     result = data.result
     limited = "" if limit is None else " The dotted vertical line is the limit max_flops."
-    if data.config.get("smoothing") == "additive":
-        limited = f" The {data.measure} is that of an additive fit to all scores, by which the search chose.{limited}"
+    if data.config.get("smoothing") == "additive" and not data.gradient:
+        limited = f" The {data.measure} is what an additive fit to uniform draws expects: the search chose so.{limited}"
     return (
         "fig-pareto",
         figures.pareto(result["evaluations"], result["pareto"], result["best"], limit, data.measure),
