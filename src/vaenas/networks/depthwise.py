@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class DepthwiseConv2d(nn.Conv2d):
     """`nn.Conv2d` of each channel by itself, without bias.
 
-    On CPUs oneDNN's gradient of the weights takes some twenty times as long as its forward pass where the kernel is
+    On CPUs oneDNN's gradient of the weights takes many times as long as its forward pass where the kernel is
     larger than the map (5 x 5 on 4 x 4 pixels: `benchmarks/depthwise.py`). There, in training, it is computed as a
     product of matrices instead.
     """
