@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tests.runs.command import call
+from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.training.config import make_train_config
 from vaenas.training.recipes import RECIPES, Recipe
 
@@ -26,6 +27,12 @@ def test_the_paper_s_recipes() -> None:
     assert RECIPES["imagenet-shufflenet"].dropout == 0.5
     assert RECIPES["imagenet-nasnet"].auxiliary == 0.4
     assert all(recipe.label_smoothing == 0.1 for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize("space", IMAGE_SPACES)
+@pytest.mark.parametrize("recipe", ["quick", "modern", "imagenet-shufflenet"])
+def test_these_recipes_are_for_every_space(recipe: str, space: str) -> None:
+    assert make_train_config({"code": "any", "space": space, "recipe": recipe}).recipe == recipe
 
 
 def test_a_setting_beside_a_recipe_changes_that_alone() -> None:
