@@ -74,7 +74,7 @@ def test_channels_of_a_cell_of_nasbench101() -> None:
     cell = torch.zeros(1, 26, dtype=torch.int64)
     for source, target in edges:
         cell[0, edge(source, target)] = 1
-    assert vertex_channels(cell, 128).tolist() == [[0, 43, 43, 43, 42, 0, 128]]
+    assert vertex_channels(cell, torch.tensor([128])).tolist() == [[0, 43, 43, 43, 42, 0, 128]]
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

@@ -24,22 +24,25 @@ INNER = range(1, OUTPUT)
 KERNELS = (3, 1)  # of the operations that are convolutions; the third is max pooling
 
 
-def vertex_channels(cells: Cells, outputs: int) -> Int64[Tensor, "n 7"]:
+def vertex_channels(cells: Cells, outputs: Int64[Tensor, "n"]) -> Int64[Tensor, "n 7"]:
     """Channels of each vertex of pruned cells, 0 for those that are pruned; the input's, which vary, are left at 0.
 
     The benchmark's rule: vertices with an edge to the output divide its channels among them, the first get one more
     where that does not come out even; any other vertex has as many as the widest that it feeds.
+
+    Args:
+        cells: (n, 26)
+        outputs: channels of each cell's output.
     """
-    channels = torch.zeros(len(cells), VERTICES, dtype=torch.int64)
-    into_output = torch.stack([cells[:, edge(v, OUTPUT)] for v in INNER], dim=1)  # (n, 5)
-    count = into_output.sum(1, keepdim=True)
-    share, rest = outputs // count.clamp(min=1), outputs % count.clamp(min=1)
+    channels = torch.zeros_like(cells[:, :VERTICES])
+    into_output = cells[:, [edge(v, OUTPUT) for v in INNER]]  # (n, 5)
+    count = into_output.sum(1).clamp(min=1)
+    share, rest = (outputs // count)[:, None], (outputs % count)[:, None]
     channels[:, 1:OUTPUT] = into_output * (share + (into_output.cumsum(1) <= rest).long())
     channels[:, OUTPUT] = outputs
     for v in reversed(INNER):
-        for target in range(v + 1, OUTPUT):
-            fed = cells[:, edge(v, target)] * channels[:, target] * (1 - into_output[:, v - 1])
-            channels[:, v] = torch.maximum(channels[:, v], fed)
+        fed = cells[:, [edge(v, target) for target in range(v + 1, VERTICES)]] * channels[:, v + 1 :]
+        channels[:, v] = torch.where(into_output[:, v - 1] == 1, channels[:, v], fed.amax(1))
     return channels
 
 
@@ -82,7 +85,8 @@ class NASBench101(Supernet):
         self.geometry = geometry
         self.only: _Cell | None = None  # the cell of a final network
         if allowed is not None and all(len(values) == 1 for values in allowed):
-            self.only = _Cell.of([list(values) for values in allowed], geometry)
+            with torch.device("cpu"):  # the network may be built on the meta device
+                self.only = _Cell.of([list(values) for values in allowed], geometry)
         self.input_shape = (geometry.image_channels, geometry.image_size, geometry.image_size)
         self.stem = ConvBNReLU(geometry.image_channels, geometry.width, 3)
         self.layers, self.projections = nn.ModuleList(), nn.ModuleList()
@@ -156,15 +160,15 @@ class _Cell(NamedTuple):
 
     @classmethod
     def of(cls, path: list[list[int]], geometry: NASBench101Geometry) -> "_Cell":
-        with torch.device("cpu"):  # a network may be built on the meta device
-            row = prune(torch.tensor([[value for (value,) in path]]))
-            bits, vertices = row[0].tolist(), range(1, VERTICES)
-            widths = {outputs: vertex_channels(row, outputs)[0].tolist() for _, outputs in geometry.cells}
+        row = prune(torch.tensor([[value for (value,) in path]]))
+        bits, vertices = row[0].tolist(), range(1, VERTICES)
+        widths = [outputs for _, outputs in geometry.cells[:: geometry.layers]]
+        channels = vertex_channels(row.repeat(len(widths), 1), torch.tensor(widths)).tolist()
         return cls(
             path,
             bits[EDGES:],
             {v: tuple(source for source in range(v) if bits[edge(source, v)]) for v in vertices},
-            {outputs: {v: channels[v] for v in vertices} for outputs, channels in widths.items()},
+            {outputs: {v: of[v] for v in vertices} for outputs, of in zip(widths, channels, strict=True)},
         )
 
 
@@ -218,7 +222,7 @@ class NASBench101Cost:
         for cell, (inputs, outputs) in enumerate(g.cells):
             if cell and cell % g.layers == 0:
                 size = -(-size // 2)
-            channels = vertex_channels(cells, outputs)
+            channels = vertex_channels(cells, torch.full((len(cells),), outputs))
             projected = torch.stack([cells[:, edge(0, v)] for v in range(1, VERTICES)], dim=1) * channels[:, 1:]
             inner = channels[:, 1:OUTPUT]
             weights = (kernels * inner**2).sum(1) + inputs * projected.sum(1)
