@@ -18,7 +18,7 @@ QUERIES, SEEDS = 30, 2
 
 def curves(table: Path, output: Path, *more: object, methods: str = "random,evolution", queries: int = QUERIES) -> int:
     options = ["--methods", methods, "--queries", queries, "--seeds", SEEDS, "--workers", 1, *more]
-    return call("bench", "curves", "--table", table, "--output", output, *options)  # type: ignore[return-value]
+    return call("bench", "curves", "--table", table, "--output", output, *options)
 
 
 def summary(output: Path) -> dict[str, Any]:

@@ -19,8 +19,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAENAS_CACHE", str(tmp_path / "cache"))
 
 
-def native(imagenet_mini: Path, workers: int, **options: bool) -> FileSet:
-    data = load(str(imagenet_mini / "imagenet-native"), image_size=24, workers=workers, **options)  # type: ignore[arg-type]
+def native(imagenet_mini: Path, workers: int) -> FileSet:
+    data = load(str(imagenet_mini / "imagenet-native"), image_size=24, workers=workers)
     assert isinstance(data.train, FileSet)
     return data.train
 

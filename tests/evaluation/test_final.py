@@ -57,8 +57,9 @@ def test_the_command_prints_them(
 ) -> None:
     picture = tmp_path / "confusion.svg"
     assert call("eval", weights[0], "--json", "--batch-size", "16", "--picture", picture) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["images"] == sum(map(sum, found["confusion"])) == len(load("builtin").test)  # type: ignore[arg-type]
+    found, test = json.loads(capsys.readouterr().out), load("builtin").test
+    assert test is not None
+    assert found["images"] == sum(map(sum, found["confusion"])) == len(test)
     assert found["top1"] <= found["top5"]
     assert found["classes"] == list(weights[1].classes)
     assert found["params"] == sum(p.numel() for p in weights[1].build().parameters())

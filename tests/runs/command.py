@@ -68,10 +68,11 @@ def arguments(*words: object) -> Iterator[None]:
         yield
 
 
-def call(*words: object) -> object:
+def call(*words: object) -> int:
     """The same in this process: the exit code. Any other exception is one that the user would see as a traceback."""
     with arguments(*words), pytest.raises(SystemExit) as caught:
         cli.main()
+    assert isinstance(caught.value.code, int)
     return caught.value.code
 
 

@@ -50,7 +50,8 @@ def compared(data: RunData) -> tuple[Summary, Summary] | None:
         return summarise(record["sampler"]), summarise(record["uniform"])
     draws = data.result.get("draws") if data.result else None
     if draws and draws["sampler"]["n"] and draws["uniform"]["n"]:
-        return tuple(Summary(d["mean"], d["std"], d["n"]) for d in (draws["sampler"], draws["uniform"]))  # type: ignore[return-value]
+        learned, uniform = (Summary(d["mean"], d["std"], d["n"]) for d in (draws["sampler"], draws["uniform"]))
+        return learned, uniform
     return None
 
 
