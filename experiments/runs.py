@@ -18,7 +18,9 @@ def call(command: str, run: Path, settings: dict[str, object], *words: str) -> d
             arguments += ["--resume", str(run)]
         else:
             options = {**settings, "output": run}
-            arguments += [*words, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+            for name, value in options.items():
+                arguments += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+            arguments += words
         with run.with_suffix(".log").open("ab") as log:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             if subprocess.run(arguments, stdout=log, stderr=log, env=environment).returncode:

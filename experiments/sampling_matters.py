@@ -38,7 +38,8 @@ SEARCH = {
 SPACES: dict[str, dict[str, Any]] = {
     "macro": {"width": 0.25, "source": "nas-bench-macro/nas-bench-macro_cifar10.json"},
     "nasbench201": {"width": 8, "layers": 1, "source": "nas-bench-201/cells.csv"},
-    "nasbench101": {"width": 16, "layers": 1, "source": "nas-bench-101/cells.parquet"},
+    # labelled in part: the 7-vertex protocol
+    "nasbench101": {"width": 16, "layers": 1, "full-cells": True, "source": "nas-bench-101/cells.parquet"},
 }
 SAMPLERS = {
     "uniform": {"sampler": "uniform"},

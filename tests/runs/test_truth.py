@@ -89,8 +89,13 @@ def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pic
 
 
 def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: Path, tmp_path: Path) -> None:
-    config = make_config({**OF101, "data": str(pictures), "table": str(sparse_table), "sampler": "categorical"})
-    list(SearchRun(config, tmp_path / "run").records())
+    more = {"data": str(pictures), "table": str(sparse_table), "sampler": "categorical", "full_cells": True}
+    run = SearchRun(make_config({**OF101, **more}), tmp_path / "run")
+    updates = [record.values["population"] for record in run.records() if record.kind == "update"]
+    assert updates
+    assert is_full(torch.tensor(updates).flatten(0, 1)).all()  # what is ranked
+    assert run.state.archive is not None
+    assert is_full(run.state.archive.population).all()  # what may be returned
     truth = result(tmp_path / "run")["truth"]
     assert "7-vertex" in truth["measured"]
     assert 18_000 < truth["architectures"] < 22_000
@@ -127,6 +132,7 @@ def test_the_best_of_k_uniform_draws() -> None:
     [
         (["--space", "nasbench201"], "a table of space macro; nasbench201 is needed"),
         (["--space", "nasbench101", "--method", "gradient"], "--method: gradient needs slots that can be mixed"),
+        (["--space", "macro", "--full-cells"], "--full-cells: nothing is pruned in space macro; leave it out"),
         (["--space", "nasbench101", "--max-latency", "8ms"], "--max-latency: 8 has no meaning in space nasbench101"),
         (["--space", "nasbench101", "--sampler", "fair"], "--sampler: fair needs a space without rules"),
         (["--space", "macro", "--layers", "9"], "layers: 9 does not fit: space macro has 8"),

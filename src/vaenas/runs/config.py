@@ -96,6 +96,9 @@ class SearchConfig(BaseModel):
     max_latency: Milliseconds | None = Field(
         None, description="limit on the time of one image on this device, such as 8ms"
     )
+    full_cells: bool = Field(
+        False, description="nasbench101: keep to cells whose 7 vertices all count, as a table labelled in part asks for"
+    )
 
     epochs: int = Field(8, ge=1, description="of supernet training")
     batch_size: int = Field(64, ge=2, description="images a step")
@@ -168,6 +171,8 @@ class SearchConfig(BaseModel):
         space = IMAGE_SPACES[self.space].space(checked_geometry(self.space, self.width, self.layers))
         if self.sampler == "fair" and not space.is_free:
             raise ValueError(f"sampler: fair needs a space without rules, which {self.space} is not; choose another")
+        if self.full_cells and IMAGE_SPACES[self.space].full is None:
+            raise ValueError(f"full_cells: nothing is pruned in space {self.space}; leave it out")
         if not IMAGE_SPACES[self.space].additive:
             if self.method == "gradient":
                 raise ValueError(

@@ -72,9 +72,11 @@ class SearchRun:
             self.cost = self.latency.added_to(self.cost)
         self.truth = Truth(Path(config.table), config.space, config.seed) if config.table else None
         self.ranked = Archive(self.space.slots)  # for the truth: a sample on the final weights
+        full = self.image_space.full if config.full_cells else None
+        rule = None if full is None else ("--full-cells", full)
         self.limits = Limits(
             self.cost, config.max_flops, config.max_params,
-            None if config.max_latency is None else round(1e6 * config.max_latency),
+            None if config.max_latency is None else round(1e6 * config.max_latency), rule,
         )  # fmt: skip
         needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
         self.limits.check(self.space, uniform_proposals(self.space, config.seed), needed)

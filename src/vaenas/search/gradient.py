@@ -13,6 +13,7 @@ from vaenas import parallel
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.samplers.sampler import LearnedSampler, Sampler
+from vaenas.samplers.uniform import UniformSampler
 from vaenas.search import shared_weights
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
@@ -135,7 +136,7 @@ class GradientSearch:
                 continue
             if state.ranking and learned:
                 yield from shared_weights.rank_and_learn(  # lines 7-9
-                    self, state, state.ranking, learned, 1.0, lambda n: self.space.uniform(n, state.rng)
+                    self, state, state.ranking, learned, 1.0, lambda n: self._from_uniform(n, state)
                 )
                 continue
             architecture = self._next_architecture(state)  # line 2
@@ -148,9 +149,7 @@ class GradientSearch:
             values["search_loss"] = search_loss
             state.step += 1
             if learned and state.step % settings.vae_interval == 0:  # line 5
-                population = draw_valid(  # line 6, from U (Algorithm 2 ranks draws from Γ)
-                    lambda n: self.space.uniform(n, state.rng), self.accept, settings.ranking_size, limits=self.limits
-                )
+                population = self._from_uniform(settings.ranking_size, state)  # line 6
                 state.ranking = Ranking(
                     population, torch.zeros(len(population), dtype=torch.bool), Archive(self.space.slots)
                 )
@@ -169,6 +168,10 @@ class GradientSearch:
         """Whether the weights are to be described: as often as the sampler learns, and at the end."""
         at = state.step % self.settings.vae_interval == 0 or state.step == self.settings.steps
         return at and state.described < state.step
+
+    def _from_uniform(self, n: int, state: GradientState) -> Population:
+        """Line 6: from U, where Algorithm 2 ranks draws from Γ."""
+        return shared_weights.draw(self, UniformSampler(self.space), n, state.rng)
 
     def _next_architecture(self, state: GradientState) -> Int64[Tensor, "s"]:
         """Line 2, α ~ p_θ(α|z). Draws from softmax(w) are made one by one, since w moves at every step."""

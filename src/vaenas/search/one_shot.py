@@ -115,7 +115,7 @@ class OneShot:
                 reached = settings.epsilon(state.step - 1)
 
                 def propose(n: int, share: float = reached) -> Population:
-                    return gamma.sample(torch.full((n,), share), state.rng)[0]
+                    return gamma.sample(torch.full((n,), share), state.rng, self.accept, self.limits)[0]
 
                 yield from shared_weights.rank_and_learn(  # lines 7-9
                     self, state, state.ranking, learned, reached, propose

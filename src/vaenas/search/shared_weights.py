@@ -17,7 +17,7 @@ from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.search.additive import AdditiveFit
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
-from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid
+from vaenas.spaces.space import Accept, LimitTooTight, Population, SearchSpace, draw_valid
 
 IMAGINED = 1000  # draws that a sampler learns from with smoothing
 
@@ -184,16 +184,18 @@ def rank_and_learn(
     """Lines 7-9 of Algorithms 2 and 3: evaluate the population of line 6 and call Algorithm 1 on it.
 
     With smoothing the evaluated population is what an additive fit learns from, and Algorithm 1 is called on it and on
-    `IMAGINED` more draws of `propose`, line 6's distribution, as far as they keep the limits, with what the fit expects
-    of each, which costs nothing (docs/decisions.md, "Ranking by a supernet").
+    `IMAGINED` more draws of `propose`, line 6's distribution under the limits, with what the fit expects of each, which
+    costs nothing (docs/decisions.md, "Ranking by a supernet").
     """
     for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
     population = ranking.population
     scores = ranking.archive.lookup(population)  # line 8: S
     if search.settings.smoothing:
-        drawn = propose(IMAGINED)
-        imagined = torch.cat([population, drawn[search.accept(drawn)]])
+        try:
+            imagined = torch.cat([population, propose(IMAGINED)])
+        except LimitTooTight:  # for so many; then the evaluated must do
+            imagined = population
         expected = AdditiveFit(search.space, population, scores)(imagined)
         stats = sampler.update(imagined, expected, state.rng)  # line 9
     else:
