@@ -8,7 +8,7 @@ and evaluations, whatever the sampler; the table is asked afterwards. Reported, 
 Kendall's tau of the final supernet over architectures drawn uniformly from the table, and over the best tenth of them,
 both of the scores and of the additive fit to them; the true accuracy and rank of what the search returns (the
 evolution's favourite); the highest true accuracy of 10, 50, 100 and 300 draws of the sampler: Table 4's weight-sharing
-row and its evolution column.
+row and its evolution column, and the share of the gap from as many uniform draws to the optimum that they close.
 
 Runs live in `--runs` (default ~/.cache/vaenas/experiments/sampling_matters), two at a time, one thread each; started
 again, the script goes on where it was. What a run came to goes to results/sampling_matters/runs, which takes its place
@@ -85,6 +85,14 @@ def over_seeds(values: list[float | None]) -> dict[str, float | None]:
     return {"mean": statistics.mean(known) if known else None, "std": spread, "n": len(known)}
 
 
+def gap(truth: dict[str, Any], k: str) -> float | None:
+    """The share of the way from the best of k uniform draws to the optimum that k draws of the sampler go."""
+    if truth["best_of"] is None:
+        return None
+    uniform = truth["uniform_best_of"][k]
+    return (truth["best_of"][k] - uniform) / (truth["optimum"] - uniform)
+
+
 def summarise() -> None:
     rows: dict[str, dict[str, Any]] = {}
     for space in SPACES:
@@ -104,6 +112,7 @@ def summarise() -> None:
                     k: over_seeds([t["best_of"] and t["best_of"][k] for t in truths])
                     for k in truths[0]["uniform_best_of"]
                 },
+                "gap": {k: over_seeds([gap(truth, k) for truth in truths]) for k in truths[0]["uniform_best_of"]},
                 "uniform_best_of": truths[0]["uniform_best_of"],
                 "optimum": truths[0]["optimum"],
                 "mean": truths[0]["mean"],
@@ -113,13 +122,16 @@ def summarise() -> None:
     content = {"search": SEARCH, "spaces": SPACES, "rows": rows}
     (RESULTS / "table.json").write_text(json.dumps(content, indent=1) + "\n")
     draw(rows)
-    print("| space, sampler | seeds | tau: scores, fit | top 10 %: scores, fit | found, % | rank | best of 10 / ... |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| space, sampler | seeds | tau: scores, fit | top 10 %: scores, fit | found, % | rank | best of k | gap, % |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, row in rows.items():
         best_of = " / ".join(shown(value, 100) for value in row["best_of"].values())
+        closed = " / ".join("-" if g["mean"] is None else f"{100 * g['mean']:.0f}" for g in row["gap"].values())
         taus = [f"{shown(row[name])}, {shown(row['smoothed'][name])}" for name in ("kendall", "kendall_top")]
         cells = [*taus, shown(row["found"], 100), shown(row["rank"])]
-        print(f"| {name} | {row['kendall']['n']} | {' | '.join(cells)} | {best_of} |")
+        print(f"| {name} | {row['kendall']['n']} | {' | '.join(cells)} | {best_of} | {closed} |")
 
 
 def draw(rows: dict[str, dict[str, Any]]) -> None:

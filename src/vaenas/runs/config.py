@@ -111,7 +111,7 @@ class SearchConfig(BaseModel):
     cutout: int = Field(0, ge=0, description="side in pixels of the square cut out; 0 = none")
 
     vae: Literal["recommended", "literal"] = Field("recommended", description="preset of the VAE's settings")
-    vae_interval: float = Field(2.0, gt=0, description="n_vae: epochs between updates of the sampler")
+    vae_interval: float = Field(1.0, gt=0, description="n_vae: epochs between updates of the sampler")
     ranking_size: int = Field(48, ge=2, description="N_s: architectures ranked for an update")
     keep_ratio: Ratio | None = Field(None, description="K: share of the ranked that the sampler learns from")
     vae_iterations: int | None = Field(None, ge=1, description="n_iters of Algorithm 1")
