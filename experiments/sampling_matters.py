@@ -48,10 +48,11 @@ SAMPLERS = {
     "vae-literal": {
         "sampler": "vae", "vae": "literal", "epsilon-limit": 1.0, "rank-by": "accuracy", "smoothing": "none"
     },
-    "vae": {"sampler": "vae"},
+    "vae-top-quarter": {"sampler": "vae", "vae": "recommended", "epsilon-limit": 0.5},
+    "vae": {"sampler": "vae", "vae": "literal", "epsilon-limit": 1.0},
 }  # fmt: skip
 COLUMNS = ("kendall", "kendall_top", "spearman")
-COLOURS = dict(zip(SAMPLERS, ("0.6", "tab:brown", "tab:orange", "tab:blue", "tab:green"), strict=True))
+COLOURS = dict(zip(SAMPLERS, ("0.6", "tab:brown", "tab:orange", "tab:blue", "tab:olive", "tab:green"), strict=True))
 
 
 def table_of(space: str, root: Path, runs: Path) -> Path:
