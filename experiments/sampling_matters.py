@@ -67,15 +67,18 @@ def table_of(space: str, root: Path, runs: Path) -> Path:
 
 def search(space: str, sampler: str, seed: int, root: Path, runs: Path) -> None:
     kept = RESULTS / "runs" / f"{space}-{sampler}-seed{seed}.json"
-    if kept.exists():
-        return
     of_space = {name: value for name, value in SPACES[space].items() if name != "source"}
+    settings = {**SEARCH, **of_space, **SAMPLERS[sampler]}
+    if kept.exists():
+        if json.loads(kept.read_text())["settings"] != settings:
+            raise SystemExit(f"{kept} is of other settings: move it away")
+        return
     given = {"space": space, "seed": seed, "data-root": root, "table": runs / f"{space}.table"}
-    result = call("search", runs / kept.stem, {**SEARCH, **of_space, **SAMPLERS[sampler], **given})
+    result = call("search", runs / kept.stem, {**settings, **given})
     truth = result["truth"]
     truth["sample"] = {name: [round(value, 5) for value in values] for name, values in truth["sample"].items()}
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"truth": truth, "seconds": result["seconds"]}) + "\n")
+    kept.write_text(json.dumps({"settings": settings, "truth": truth, "seconds": result["seconds"]}) + "\n")
     tau, fitted = truth["kendall"], truth["smoothed"]["kendall"]
     print(f"{space}, {sampler}, seed {seed}: tau {tau:.2f}, fitted {fitted:.2f}, found {truth['best']}", flush=True)
 
