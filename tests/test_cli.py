@@ -27,6 +27,7 @@ OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where t
     "space": "shufflenet", "method": "one-shot", "sampler": "fair", "data": "cifar10", "data_root": "/place",
     "download": True, "skip_bad_images": True, "workers": 2, "image_size": 32, "seed": 3, "device": "cpu",
     "precision": "bf16-mixed", "width": 0.5, "layers": 15, "max_flops": 1500, "max_params": 2500, "max_latency": 1.5,
+    "full_cells": False,  # the only value in this space
     "epochs": 7, "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5, "label_smoothing": 0.2,
     "clip_norm": 2.0, "padding": 3, "cutout": 5, "vae": "literal", "vae_interval": 0.5, "ranking_size": 5,
     "keep_ratio": 0.125, "vae_iterations": 11, "kl_weight": 0.75, "free_bits": 0.375, "epsilon_inc": 0.01,
@@ -89,7 +90,10 @@ def test_every_setting_comes_from_yaml_or_the_command_line_which_comes_first(
     assert OTHERS.keys() == SearchConfig.model_fields.keys()
     file = tmp_path / "settings.yaml"
     file.write_text(yaml.safe_dump(OTHERS))
-    options = [w for k, v in OTHERS.items() for w in ([option(k)] if v is True else [option(k), str(v)])]
+    options: list[str] = []
+    for name, value in OTHERS.items():
+        flag = option(name) if value is not False else option(name).replace("--", "--no-", 1)
+        options += [flag] if isinstance(value, bool) else [flag, str(value)]
     assert call("search", "--config", file) == call("search", *options) == 0
     assert told[0] == told[1]
     assert told[0].model_dump() == OTHERS
