@@ -64,7 +64,7 @@ class SearchProgress:
 
     def __enter__(self) -> "SearchProgress":
         run = self.run
-        images, ranked = len(run.search.images), run.config.ranking_images
+        images, ranked = len(run.search.images), len(run.images.ranking)
         least, most = (readable(n) for n in _flops_range(run))
         self.console.print(
             f"{run.config.space}, {run.config.method}: {run.space.slots} choices, {least} to {most} multiply-adds"

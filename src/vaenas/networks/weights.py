@@ -86,5 +86,9 @@ def load_weights(path: Path) -> tuple[Supernet, NetworkInfo]:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        raise UserError(f"{path}: the weights are not those of architecture {info.code}: {reason}") from None
+        if len(reason) > 200:  # it lists all tensors
+            reason = f"{reason[:200]} ..."
+        raise UserError(
+            f"{path}: the weights are not those of architecture {info.code}: {reason}; take the file as it was written"
+        ) from None
     return network.eval(), info

@@ -122,7 +122,9 @@ class SearchConfig(BaseModel):
     )
     epsilon_limit: Share = Field(0.5, description="largest ε: share of architectures from the learned sampler")
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
-    ranking_images: int = Field(1000, ge=1, description="images held out of training, to rank architectures")
+    ranking_images: int | None = Field(
+        None, ge=1, description="images held out of training, to rank architectures (1000, at most a fifth of all)"
+    )
     rank_by: Measure = Field(
         "likelihood", description="score of an architecture on the supernet: accuracy, or likelihood of the right class"
     )

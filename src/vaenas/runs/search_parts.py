@@ -32,17 +32,23 @@ class SearchImages:
 
 def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> SearchImages:
     usable, _, _ = train_and_test(data)
-    parts = split(usable.labels, config.ranking_images, rng)
+    held_out = config.ranking_images
+    if held_out is None:
+        held_out = max(1, min(1000, len(usable) // 5))
+    try:
+        parts = split(usable.labels, held_out, rng)
+    except UserError as error:
+        raise UserError(f"--ranking-images {held_out}: {error}") from None
     training, ranking = (Subset(data.train, usable.rows[rows]) for rows in parts)
     # split sorts; what is taken from the front, for batch norm, must be a random sample
     rows = training.rows[torch.randperm(len(training), generator=rng)]
     if config.train_images is not None and config.train_images > len(rows):
         raise UserError(
-            f"--train-images {config.train_images}: there are only {len(rows)} after {config.ranking_images} for "
+            f"--train-images {config.train_images}: there are only {len(rows)} after {held_out} for "
             f"ranking; lower it, or leave it out for all"
         )
     training = replace(training, rows=rows[: config.train_images])
-    validation, left = None, f"are left to train on after {config.ranking_images} for ranking"
+    validation, left = None, f"are left to train on after {held_out} for ranking"
     if config.method == "gradient":
         ours = len(training) - round(config.weights_share * len(training))
         training, validation = (replace(training, rows=rows) for rows in (training.rows[:ours], training.rows[ours:]))

@@ -81,7 +81,7 @@ class SearchRun:
         needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
         self.limits.check(self.space, uniform_proposals(self.space, config.seed), needed)
 
-        images = split_images(config, self.data, rng)
+        self.images = images = split_images(config, self.data, rng)
         self.steps_per_epoch = len(images.training) // config.batch_size
         supernet = self.image_space.network(self.geometry, None)
         parallel.synchronize(supernet)
