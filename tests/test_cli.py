@@ -203,10 +203,9 @@ def test_training_and_ranking_images_are_disjoint(tmp_path: Path, pictures: Path
     assert torch.equal(recalibration, everything.batch(training.rows[:32])[0])
 
 
-def test_a_small_folder_holds_out_a_fifth_to_rank(tmp_path: Path, pictures: Path) -> None:
-    settings = {"data": str(pictures), "image_size": 16, "recalibration_images": 32}
-    images = SearchRun(make_config(settings), tmp_path / "run").images
-    assert (len(images.training), len(images.ranking)) == (120, 30)
+def test_the_defaults_fit_a_small_folder(tmp_path: Path, pictures: Path) -> None:
+    images = SearchRun(make_config({"data": str(pictures), "image_size": 16}), tmp_path / "run").images
+    assert (len(images.training), len(images.ranking), images.recalibration) == (120, 30, 120)
 
 
 def test_the_test_set_stays_untouched(

@@ -131,8 +131,11 @@ class SearchConfig(BaseModel):
     smoothing: Literal["additive", "none"] = Field(
         "additive", description="choose by an additive fit to scores of uniform draws, or by scores and evolution"
     )
-    recalibration_images: int = Field(
-        256, ge=0, description="training images for batch norm before each evaluation; 0 = each ranking batch by itself"
+    recalibration_images: int | None = Field(
+        None,
+        ge=0,
+        description="training images for batch norm before each evaluation; 0 = each ranking batch by itself "
+        "(256, or all if they are fewer)",
     )
 
     weights_learning_rate: float = Field(0.02, gt=0, description="gradient: of Adam on the architecture weights")

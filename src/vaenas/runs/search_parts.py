@@ -28,6 +28,7 @@ class SearchImages:
     training: Subset
     ranking: Subset
     validation: Subset | None  # for the architecture weights of Algorithm 3
+    recalibration: int  # so many of the training images, for batch norm
 
 
 def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> SearchImages:
@@ -59,11 +60,12 @@ def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> Searc
             f"--batch-size {config.batch_size}: only {len(training)} images {left}; lower --batch-size or "
             f"--ranking-images"
         )
-    if len(training) < config.recalibration_images:
-        raise UserError(
-            f"--recalibration-images {config.recalibration_images}: there are only {len(training)} to train on"
-        )
-    return SearchImages(training, ranking, validation)
+    recalibration = config.recalibration_images
+    if recalibration is None:
+        recalibration = min(256, len(training))
+    if len(training) < recalibration:
+        raise UserError(f"--recalibration-images {recalibration}: there are only {len(training)} to train on; lower it")
+    return SearchImages(training, ranking, validation, recalibration)
 
 
 def make_optimizer(config: SearchConfig, network: torch.nn.Module) -> torch.optim.Optimizer:

@@ -89,7 +89,7 @@ class SearchRun:
         augment = Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout)
         evaluate = SupernetEvaluator(
             supernet,
-            recalibration=images.training.batches(config.recalibration_images),
+            recalibration=images.training.batches(images.recalibration),
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
             autocast=fabric.autocast,
