@@ -56,8 +56,10 @@ def test_beats_random_on_a_table() -> None:
         pytest.skip(f"needs {MACRO}: name its folder in VAENAS_SHARED_DATA")
     accuracy = {code: row["mean_acc"] for code, row in json.loads(MACRO.read_text()).items()}
 
+    def table(trial: optuna.Trial) -> float:
+        return accuracy["".join(map(str, digits(trial, 8)))]
+
     def best(sampler: optuna.samplers.BaseSampler) -> float:
-        table = lambda trial: accuracy["".join(map(str, digits(trial, 8)))]  # noqa: E731
         return optimize(sampler, table, 60, "maximize").best_value
 
     random = [best(RandomSampler(seed=seed)) for seed in range(20)]

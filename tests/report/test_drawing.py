@@ -42,7 +42,8 @@ def test_long_rows_wrap_inside_the_page(slots: int):
     figure = draw_architecture(drawing)
     width = figure.get_figwidth() * 72
     for patch in figure.axes[0].patches:
-        x, y, w, h = patch.get_bbox().bounds  # type: ignore[attr-defined]
+        assert isinstance(patch, FancyBboxPatch)
+        x, y, w, h = patch.get_bbox().bounds
         assert 0 <= x < x + w <= width
         assert 0 <= y < y + h <= figure.get_figheight() * 72
 
