@@ -54,7 +54,7 @@ def study(run: Path, generations: int | None) -> dict[str, Any]:
             taus.append(kendall_tau(fit[top], truth[top]))
             names = ("scores", "fit", "scores_top", "fit_top")
             rows[f"{measure}, {images} images"] = {**dict(zip(names, taus, strict=True)), "seconds": seconds}
-    evaluate.measure, evaluate.recalibration = "likelihood", training.batches(search.config.recalibration_images)
+    evaluate.measure, evaluate.recalibration = "likelihood", training.batches(search.images.recalibration)
     of_run = generations or search.config.generations
     found = {name: last_stage(search, name == "fit", of_run) for name in ("evolution", "fit")}
     return {"rows": rows, "last stage": {"generations": of_run, **found}}

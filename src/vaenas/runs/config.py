@@ -97,7 +97,8 @@ class SearchConfig(BaseModel):
         None, description="limit on the time of one image on this device, such as 8ms"
     )
     full_cells: bool = Field(
-        False, description="nasbench101: keep to cells whose 7 vertices all count, as a table labelled in part asks for"
+        False,
+        description="nasbench101: rank and return only cells whose 7 vertices all count, for a table labelled in part",
     )
 
     epochs: int = Field(8, ge=1, description="of supernet training")

@@ -184,8 +184,9 @@ def rank_and_learn(
     """Lines 7-9 of Algorithms 2 and 3: evaluate the population of line 6 and call Algorithm 1 on it.
 
     With smoothing the evaluated population is what an additive fit learns from, and Algorithm 1 is called on it and on
-    `IMAGINED` more draws of `propose`, line 6's distribution under the limits, with what the fit expects of each, which
-    costs nothing (docs/decisions.md, "Ranking by a supernet").
+    `IMAGINED` more draws of `propose`, line 6's distribution under the limits, with what the fit expects of each, for
+    which nothing is evaluated (docs/decisions.md, "Ranking by a supernet"). Where the limits are so tight that so many
+    can't be drawn it is called on the evaluated alone.
     """
     for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
