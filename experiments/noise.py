@@ -4,7 +4,7 @@
 
 Printed and written to results/noise/table.json: the standard deviation of one training, and of the truth (the mean of
 three) among the best 200 architectures; Kendall's tau of one training with the mean of the two others, over all 6,561
-architectures and over the top tenth by these two; what the two others say of the architecture that is best by one; truth
+architectures and over the top tenth by these two; what these say of the architecture that is best by one; truth
 and rank of the architecture that an additive fit to the truth's log error puts first. A search can't be asked for more
 than a training of every architecture would give.
 """
