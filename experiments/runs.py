@@ -9,12 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 
 def call(command: str, run: Path, settings: dict[str, object], *words: str) -> dict[str, Any]:
-    """A run to its end, begun or gone on with; gives its result.json."""
+    """A run to its end, begun or gone on with; gives its result.json. A run of other settings stops the experiment."""
+    config = run / "config.yaml"
+    if config.exists():
+        begun = yaml.safe_load(config.read_text())
+        for name, value in settings.items():
+            before = begun.get(name.replace("-", "_"))
+            if before != (str(value) if isinstance(value, Path) else value):
+                raise SystemExit(f"{run} was begun with {name} {before}, not {value}: move it away")
     if not (run / "result.json").exists():
         arguments = [sys.executable, "-m", "vaenas.cli", command]
-        if (run / "config.yaml").exists():
+        if config.exists():
             arguments += ["--resume", str(run)]
         else:
             options = {**settings, "output": run}

@@ -14,6 +14,7 @@ from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.runs.config import make_config
 from vaenas.runs.search_run import SearchRun
+from vaenas.search.one_shot import OneShotState
 from vaenas.spaces.cells import embed, is_full
 from vaenas.spaces.nasbench101 import nasbench101_space
 
@@ -91,9 +92,16 @@ def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pic
 def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: Path, tmp_path: Path) -> None:
     more = {"data": str(pictures), "table": str(sparse_table), "sampler": "categorical", "full_cells": True}
     run = SearchRun(make_config({**OF101, **more}), tmp_path / "run")
-    updates = [record.values["population"] for record in run.records() if record.kind == "update"]
+    updates, trained = [], []
+    for record in run.records():
+        if record.kind == "update":
+            updates.append(record.values["population"])
+        assert isinstance(run.state, OneShotState)
+        if run.state.upcoming is not None:
+            trained.append(run.state.upcoming)
     assert updates
     assert is_full(torch.tensor(updates).flatten(0, 1)).all()  # what is ranked
+    assert is_full(torch.cat(trained)).all()
     assert run.state.archive is not None
     assert is_full(run.state.archive.population).all()  # what may be returned
     truth = result(tmp_path / "run")["truth"]

@@ -12,6 +12,7 @@ SPACES = {
     "shufflenet-10": shufflenet_space(10),
     "nasnet": nasnet_space(),
     "nasbench101": nasbench101_space(),
+    "nasbench101-full": nasbench101_space(full_cells=True),
     "nasbench201": nasbench201_space(),
     "macro": macro_space(),
     "uneven": SearchSpace("uneven", operations=("ab", "xyz", "1", "pqrst"), groups=(1, 3)),

@@ -12,7 +12,7 @@ from torch import Tensor
 from vaenas.spaces import cells
 from vaenas.spaces.nasbench101 import nasbench101_space
 
-SPACE = nasbench101_space()
+SPACE, FULL = nasbench101_space(), nasbench101_space(full_cells=True)
 seeds = st.integers(0, 2**31 - 1)
 
 
@@ -47,6 +47,18 @@ def test_zero_logits_are_uniform_over_the_connected_rows_of_nine_edges(masks: Te
     assert chi2_z(cut[place].bincount(minlength=cuts).double(), n * share, cuts - 1) < 4.9
     seen = torch.nn.functional.one_hot(drawn[:, 21:], 3).sum(0).double()
     assert chi2_z(seen, torch.full_like(seen, n / 3), 10) < 4.9
+
+
+def test_full_cells_are_uniform_over_those_that_keep_seven_vertices(masks: Tensor, rng: torch.Generator) -> None:
+    """As above: 100 cuts, false alarms 1e-6."""
+    whole = masks[cells.is_full(torch.nn.functional.pad(masks[:, None] >> torch.arange(21) & 1, (0, 5)))]
+    assert 0.01 < len(whole) / len(masks) < 0.02
+    n, cuts = 10_000, 100
+    place = torch.searchsorted(whole, found := bits(FULL.uniform(n, rng)))
+    assert torch.equal(whole[place], found)
+    cut = torch.arange(len(whole)) * cuts // len(whole)
+    share = cut.bincount().double() / len(whole)
+    assert chi2_z(cut[place].bincount(minlength=cuts).double(), n * share, cuts - 1) < 4.9
 
 
 def test_the_nine_largest_numbers_become_edges(masks: Tensor, rng: torch.Generator) -> None:

@@ -136,7 +136,15 @@ def test_draw_valid_gives_the_uniform_distribution_on_what_is_accepted(rng: torc
 def test_draw_valid_gives_up_and_counts(rng: torch.Generator) -> None:
     space = SPACES["uneven"]
     with pytest.raises(LimitTooTight, match=r"of 12295 architectures drawn only 0 keep --max-flops 1K; 7 are needed"):
-        draw_valid(lambda n: space.uniform(n, rng), lambda p: p[:, 0] > 9, 7, max_tries=4, limits="--max-flops 1K")
+        draw_valid(lambda n: space.uniform(n, rng), lambda p: p[:, 0] > 9, 7, "--max-flops 1K", max_proposals=12_000)
+
+
+def test_draw_valid_finds_a_thousand_where_it_finds_64(rng: torch.Generator) -> None:
+    """One in 1,024 passes: 409,600 proposals hold 400 of them."""
+    space = SearchSpace("plain", ("01",) * 10, (10,))
+    drawn = draw_valid(lambda n: space.uniform(n, rng), lambda p: p.all(-1), 1000)
+    assert drawn.shape == (1000, 10)
+    assert drawn.all()
 
 
 def test_rows_in() -> None:

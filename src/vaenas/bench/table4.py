@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from vaenas.bench.finished import Finished
-from vaenas.bench.truth import BEST_OF, Task, best_of
+from vaenas.bench.truth import BEST_OF, Task, best_of, gap_closed
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.files import write_atomically
@@ -220,7 +220,7 @@ def summarise(task: Task, results: dict[tuple[str, float, int], dict[str, Any]])
             uniform = rows[RANDOM]["noise_0"]
             best = {k: v["mean"] for k, v in entry.items() if k.isdigit()}
             closed.setdefault(row, {})[level] = {
-                k: (v - uniform[k]["mean"]) / (task.optimum - uniform[k]["mean"]) for k, v in best.items()
+                k: gap_closed(v, uniform[k]["mean"], task.optimum) for k, v in best.items()
             }
             if row != "categorical":
                 ahead.setdefault(row, {})[level] = {

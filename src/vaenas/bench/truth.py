@@ -27,6 +27,11 @@ def best_of(values: Float[Tensor, "d"], k: int) -> float:
     return float((weights / weights.sum() * ordered[k - 1 :]).sum())
 
 
+def gap_closed(best: float, uniform: float, optimum: float) -> float:
+    """The share of the way from the best of k uniform draws to the optimum that the best of k other draws goes."""
+    return (best - uniform) / (optimum - uniform)
+
+
 class Task:
     """Search a table by its observed scores; the report is by the truth.
 

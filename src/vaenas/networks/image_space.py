@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaenas.networks.cost import Cost
 from vaenas.networks.supernet import Supernet
-from vaenas.spaces.space import Accept, SearchSpace
+from vaenas.spaces.space import SearchSpace
 
 
 @runtime_checkable
@@ -43,7 +43,8 @@ class ImageSpace:
         widths: what `vaenas run` chooses among, the widest first.
         none: the operation that means "no edge".
         slots: geometry -> the slot of each of the network's layers, where layers share one; else None.
-        full: which architectures have no part that is pruned; None = no architecture has one.
+        full: geometry -> the part of the search space whose architectures lose nothing by pruning; None = nothing is
+            pruned.
         additive: whether each operation is a layer with a cost of its own (`AdditiveCost`), whatever the others are;
             Algorithm 3's gates and tables of latency need that.
     """
@@ -58,5 +59,5 @@ class ImageSpace:
     widths: Sequence[float]
     none: int | None = None
     slots: Callable[[Any], Sequence[int] | None] = lambda geometry: None
-    full: Accept | None = None
+    full: Callable[[Any], SearchSpace] | None = None
     additive: bool = True

@@ -14,7 +14,7 @@ from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import total
 from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
 from vaenas.norm import SlicedBatchNorm2d
-from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, edge, is_full, prune
+from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, edge, prune
 from vaenas.spaces.geometry import check_channels
 from vaenas.spaces.nasbench101 import BENCHMARK_WIDTH, NASBench101Geometry, drawing, nasbench101_space
 from vaenas.spaces.space import Population
@@ -267,6 +267,6 @@ IMAGE_SPACE = ImageSpace(
     width=16,
     layers=1,
     widths=(128, 96, 64, 48, 32, 16),
-    full=is_full,
+    full=lambda geometry: nasbench101_space(full_cells=True),
     additive=False,
 )

@@ -64,19 +64,19 @@ class SearchRun:
         self.geometry = self.image_space.geometry(
             train.image_size, train.channels, len(train.classes), config.width, config.layers
         )
-        self.space, self.cost = self.image_space.space(self.geometry), self.image_space.cost(self.geometry)
+        make_space = self.image_space.full if config.full_cells else self.image_space.space
+        assert make_space is not None  # as the settings have made sure
+        self.space, self.cost = make_space(self.geometry), self.image_space.cost(self.geometry)
         self.latency: LatencyTable | None = None
         if config.max_latency is not None:
             self.latency = self._latency(fabric, directory / "latency.json" if resume else None)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
-        self.truth = Truth(Path(config.table), config.space, config.seed) if config.table else None
+        self.truth = Truth.open(Path(config.table), config.space, config.seed) if config.table else None
         self.ranked = Archive(self.space.slots)  # for the truth: a sample on the final weights
-        full = self.image_space.full if config.full_cells else None
-        rule = None if full is None else ("--full-cells", full)
         self.limits = Limits(
             self.cost, config.max_flops, config.max_params,
-            None if config.max_latency is None else round(1e6 * config.max_latency), rule,
+            None if config.max_latency is None else round(1e6 * config.max_latency),
         )  # fmt: skip
         needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
         self.limits.check(self.space, uniform_proposals(self.space, config.seed), needed)

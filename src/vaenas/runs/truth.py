@@ -20,19 +20,24 @@ from vaenas.spaces.space import LimitTooTight, Population, Scores, draw_valid
 DRAWS = 300  # of the sampler after each update
 SPARSE = 10  # times as many where only some have a label
 JUDGED = 6000  # draws of the final sampler, whose best of k is asked for
+RARE = 50  # so many draws for one that has a label, or there is no answer
 TOP = 0.1  # the share of the best whose order is asked for by itself
 
 
 class Truth:
     """A table, asked only when a search has ended. Its random numbers are its own: the search's stay what they were."""
 
-    def __init__(self, table: Path, space: str, seed: int) -> None:
+    def __init__(self, task: Task, seed: int) -> None:
+        self.task, self.seed = task, seed
+        # as the supernets call them: the task's space may see the rows that it lacks
+        self.space = task.table.space
+
+    @classmethod
+    def open(cls, table: Path, space: str, seed: int) -> "Truth":
         """Raises `UserError` if there is no such table, or it is one of another space."""
         benchmark = TabularBenchmark.open(table)
         benchmark.expect(space)
-        self.task, self.seed = Task(benchmark), seed
-        # as the supernets call them: a table's space may see the rows that it lacks
-        self.space = benchmark.space
+        return cls(Task(benchmark), seed)
 
     def draws(self, sampler: Sampler, step: int) -> list[str]:
         """Codes of what the sampler draws after `step` steps. The table is not asked."""
@@ -77,8 +82,8 @@ class Truth:
                 "kendall_top": _number(kendall_tau(worth[top], true[top])),
             },
             "sample": {"scores": ranked.scores.tolist(), "truth": true.tolist()},
-            "draws": [self._mean(update) for update in updates],
-            "best_of": self._best_of(sampler),
+            "draws": [self.mean(update) for update in updates],
+            "best_of": self.best_of(sampler),
         }
 
     def _best(self, population: Population, scores: Scores) -> dict[str, Any] | None:
@@ -89,18 +94,18 @@ class Truth:
         favourite = population[known][scores[known].argmax()][None]
         return {"code": self.space.encode(favourite)[0], "accuracy": float(self.task.truth(favourite)[0])}
 
-    def _mean(self, update: Mapping[str, Any]) -> dict[str, Any]:
+    def mean(self, update: Mapping[str, Any]) -> dict[str, Any]:
         """The true mean of the draws after one update, and of how many it is."""
         drawn = self.space.decode(update["draws"])
         known = drawn[self._known(drawn)]
         mean = float(self.task.truth(known).mean()) if len(known) else None
         return {"step": update["step"], "epoch": update["epoch"], "mean": mean, "n": len(known)}
 
-    def _best_of(self, sampler: Sampler) -> dict[str, float] | None:
+    def best_of(self, sampler: Sampler) -> dict[str, float] | None:
         """For each of `BEST_OF` the expected highest truth of so many draws; None where hardly any is known."""
         rng = self._rng(-1)
         try:
-            drawn = draw_valid(lambda m: sampler.sample(m, rng), self._known, JUDGED)
+            drawn = draw_valid(lambda m: sampler.sample(m, rng), self._known, JUDGED, max_proposals=RARE * JUDGED)
         except LimitTooTight:
             return None
         return best_of_each(self.task.truth(drawn))

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from vaenas.errors import UserError
 from vaenas.networks.cost import Cost
-from vaenas.spaces.space import Accept, LimitTooTight, Population, SearchSpace, draw_valid
+from vaenas.spaces.space import LimitTooTight, Population, SearchSpace, draw_valid
 
 UNITS = {"G": 1e9, "M": 1e6, "K": 1e3, "": 1}
 
@@ -32,13 +32,12 @@ BOUNDS: tuple[tuple[str, str, Callable[[int | float], str]], ...] = (
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds, each inclusive; None = no bound. And a rule, named by its option."""
+    """Upper bounds, each inclusive; None = no bound."""
 
     cost: Cost
     max_flops: int | None = None
     max_params: int | None = None
     max_latency: int | None = None  # nanoseconds; needs a cost that knows them
-    rule: tuple[str, Accept] | None = None
 
     @property
     def bounds(self) -> tuple[int | None, ...]:
@@ -46,7 +45,7 @@ class Limits:
 
     def accept(self, population: Population) -> Bool[Tensor, "n"]:
         """Which architectures keep all of them."""
-        good = torch.ones(len(population), dtype=torch.bool) if self.rule is None else self.rule[1](population)
+        good = torch.ones(len(population), dtype=torch.bool)
         for values, bound in zip(self.cost.totals(population), self.bounds, strict=False):
             if bound is not None:
                 good &= values <= bound
@@ -54,8 +53,7 @@ class Limits:
 
     def __str__(self) -> str:
         bounds = zip(BOUNDS, self.bounds, strict=True)
-        given = [f"{option} {text(bound)}" for (option, _, text), bound in bounds if bound is not None]
-        return " and ".join(given if self.rule is None else [*given, self.rule[0]])
+        return " and ".join(f"{option} {text(bound)}" for (option, _, text), bound in bounds if bound is not None)
 
     def check(self, space: SearchSpace, propose: Callable[[int], Population], needed: int = 1) -> None:
         """Raises `UserError` if nothing of the space keeps the bounds, or too little to draw `needed` architectures."""

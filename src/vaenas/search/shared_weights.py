@@ -14,10 +14,11 @@ from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch, Evaluate
 from vaenas.samplers.sampler import LearnedSampler, Sampler
+from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.additive import AdditiveFit
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
-from vaenas.spaces.space import Accept, LimitTooTight, Population, SearchSpace, draw_valid
+from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid
 
 IMAGINED = 1000  # draws that a sampler learns from with smoothing
 
@@ -185,18 +186,14 @@ def rank_and_learn(
 
     With smoothing the evaluated population is what an additive fit learns from, and Algorithm 1 is called on it and on
     `IMAGINED` more draws of `propose`, line 6's distribution under the limits, with what the fit expects of each, for
-    which nothing is evaluated (docs/decisions.md, "Ranking by a supernet"). Where the limits are so tight that so many
-    can't be drawn it is called on the evaluated alone.
+    which nothing is evaluated (docs/decisions.md, "Ranking by a supernet").
     """
     for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
     population = ranking.population
     scores = ranking.archive.lookup(population)  # line 8: S
     if search.settings.smoothing:
-        try:
-            imagined = torch.cat([population, propose(IMAGINED)])
-        except LimitTooTight:  # for so many; then the evaluated must do
-            imagined = population
+        imagined = torch.cat([population, propose(IMAGINED)])
         expected = AdditiveFit(search.space, population, scores)(imagined)
         stats = sampler.update(imagined, expected, state.rng)  # line 9
     else:
@@ -222,9 +219,7 @@ def draw(search: Search, sampler: Sampler, n: int, rng: Generator) -> Population
 def compare(search: Search, state: State, scores: Float[Tensor, "n"]) -> Iterator[Record]:
     """Did the sampler learn? The scores of its n draws against those of n uniform ones, on the final weights."""
     if state.compared is None or state.uniform is None:
-        state.uniform = draw_valid(
-            lambda m: search.space.uniform(m, state.rng), search.accept, len(scores), limits=search.limits
-        )
+        state.uniform = draw(search, UniformSampler(search.space), len(scores), state.rng)
         state.compared = Archive(search.space.slots)
     for done, total in score(state.uniform, state.compared, search.evaluate):
         yield Record("evaluation", {"of": "comparison", "done": done, "total": total})

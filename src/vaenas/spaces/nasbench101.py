@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
 from vaenas.spaces.cell_features import cell_features
-from vaenas.spaces.cells import EDGES, MAX_EDGES, OPERATIONS, VERTICES, alive, canonical_key, connected
+from vaenas.spaces.cells import EDGES, MAX_EDGES, OPERATIONS, VERTICES, alive, canonical_key, connected, is_full
 from vaenas.spaces.geometry import check_channels, check_images
-from vaenas.spaces.space import Population, SearchSpace, gumbel, until_valid
+from vaenas.spaces.space import Accept, Population, SearchSpace, gumbel, until_valid
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
 STACKS = 3
@@ -23,19 +23,33 @@ class NASBench101Space(SearchSpace):
 
     The text code writes the edges into each vertex, from vertex 0 on, then the five operations:
     "0-01-000-1000-10111-100101-pp11p".
+
+    Args:
+        full_cells: valid are only cells that keep all 7 vertices, 1.5 % of the others' uniform draws.
     """
 
     name: str = "nasbench101"
     operations: tuple[str, ...] = ("01",) * EDGES + (SYMBOLS,) * 5
     groups: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 5)
+    full_cells: bool = False
+
+    @property
+    def _keeps(self) -> Accept:
+        """What nine edges must keep: a path, or all vertices."""
+        return is_full if self.full_cells else connected
+
+    @property
+    def _rounds(self) -> int:
+        """Of drawing anew: enough for all but one uniform draw in a million."""
+        return 1000 if self.full_cells else 100
 
     def draw(self, logits: Float[Tensor, "n 26 3"], rng: Generator) -> Population:
         """One architecture per row of logits; zeros are uniform over the valid rows.
 
         App. A.5: an edge's number is l_1 - l_0 plus noise, the nine largest become edges, and a row is drawn anew until
         it is connected. The paper does not say that there is noise; it is Gumbel-max's, so that an operation and an
-        edge are drawn alike. Rows that are still disconnected after 100 rounds (their logits leave next to no mass on
-        connected cells) draw their edges uniformly.
+        edge are drawn alike. Rows that are still invalid after 100 rounds, full cells after 1,000 (their logits leave
+        next to no mass on valid cells), draw their edges uniformly.
         """
 
         def propose(rows: Int64[Tensor, "m"]) -> Population:
@@ -44,23 +58,24 @@ class NASBench101Space(SearchSpace):
             edges = torch.zeros(len(rows), EDGES, dtype=torch.int64).scatter_(1, best, 1)
             return torch.cat([edges, noisy[:, EDGES:].argmax(-1)], dim=1)
 
-        drawn = until_valid(propose, connected, torch.zeros(len(logits), self.slots, dtype=torch.int64))
-        rest = ~connected(drawn)
+        none = torch.zeros(len(logits), self.slots, dtype=torch.int64)
+        drawn = until_valid(propose, self._keeps, none, self._rounds)
+        rest = ~self._keeps(drawn)
         if rest.any():
             drawn[rest] = self.draw(logits[rest].index_fill(1, torch.arange(EDGES), 0.0), rng)
         return drawn
 
     def is_valid(self, population: Population) -> Bool[Tensor, "n"]:
-        """Which rows have exactly 9 edges and a path from input to output."""
+        """Which rows have exactly 9 edges and a path from input to output, or all vertices on one."""
         in_range = super().is_valid(population)
         if not in_range.any():
             return in_range
-        return in_range & (population[:, :EDGES].sum(-1) == MAX_EDGES) & connected(population)
+        return in_range & (population[:, :EDGES].sum(-1) == MAX_EDGES) & self._keeps(population)
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each edge changes places with a random absent one, each operation is drawn anew, with probability `prob`.
 
-        Repeated until connected; after 100 rounds the row stays as it was.
+        Repeated until valid; after 100 rounds, full cells after 1,000, the row stays as it was.
         """
 
         def propose(rows: Int64[Tensor, "m"]) -> Population:
@@ -74,13 +89,14 @@ class NASBench101Space(SearchSpace):
             operations = torch.where(torch.rand(operations.shape, generator=rng) < prob, fresh, operations)
             return torch.cat([edges - leaving.long() + entering.long(), operations], dim=1)
 
-        return until_valid(propose, connected, population)
+        return until_valid(propose, self._keeps, population, self._rounds)
 
     def crossover(self, mothers: Population, fathers: Population, rng: Generator) -> Population:
         """The mother with one edge exchanged for one of the father's; operations from either with probability one half.
 
         App. A.5: of a random pair, an edge that only the mother has leaves and one that only the father has enters.
-        Repeated until connected; after 100 rounds, or where the parents have the same edges, the mother's edges stay.
+        Repeated until valid; after 100 rounds, full cells after 1,000, or where the parents have the same edges, the
+        mother's edges stay.
         """
         children = super().crossover(mothers, fathers, rng)
         children[:, :EDGES] = mothers[:, :EDGES]
@@ -95,7 +111,7 @@ class NASBench101Space(SearchSpace):
                 exchanged.scatter_(1, edge, torch.where(only.any(-1, keepdim=True), value, kept))
             return exchanged
 
-        return until_valid(propose, connected, children)
+        return until_valid(propose, self._keeps, children, self._rounds)
 
     def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
         """Paths, kinds of edges and the shape of the pruned cell: equal for isomorphic cells."""
@@ -111,12 +127,12 @@ class NASBench101Space(SearchSpace):
         pairs = torch.cartesian_prod((edges == 1).nonzero()[:, 0], (edges == 0).nonzero()[:, 0])
         exchanged = architecture.repeat(len(pairs), 1)
         exchanged.scatter_(1, pairs[:, :1], 0).scatter_(1, pairs[:, 1:], 1)
-        return torch.cat([exchanged[connected(exchanged)], super().neighbours(architecture)])
+        return torch.cat([exchanged[self._keeps(exchanged)], super().neighbours(architecture)])
 
 
-def nasbench101_space() -> NASBench101Space:
-    """The search space of Sec. 5.3 and App. A.5."""
-    return NASBench101Space()
+def nasbench101_space(full_cells: bool = False) -> NASBench101Space:
+    """The search space of Sec. 5.3 and App. A.5, or of it the cells with 7 vertices."""
+    return NASBench101Space(full_cells=full_cells)
 
 
 @dataclass(frozen=True)

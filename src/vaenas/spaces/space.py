@@ -167,22 +167,29 @@ class LimitTooTight(UserError):
 
 
 def draw_valid(
-    propose: Callable[[int], Population], accept: Accept, n: int, max_tries: int = 100, limits: str = "the limits"
+    propose: Callable[[int], Population],
+    accept: Accept,
+    n: int,
+    limits: str = "the limits",
+    max_proposals: int | None = None,
 ) -> Population:
     """n accepted architectures by rejection: the accepted proposals of as many rounds as it takes.
 
     Args:
         propose: gives that many fresh proposals, independent of the ones before.
         accept: which of them may stay.
-        max_tries: rounds of n (at least 4096) proposals before it gives up.
         limits: named in the message when it gives up.
+        max_proposals: after so many it gives up; by default 6400 for each of the n, and at least 409,600. So more than
+            64 fail only where fewer can fail, too: whoever needs 1,000 may rely on a check that 256 can be drawn.
 
     Raises:
         LimitTooTight: with the number of proposals and of those that passed.
     """
     kept: list[Tensor] = []
     passed = tried = 0
-    for _ in range(max_tries):
+    if max_proposals is None:
+        max_proposals = 6400 * max(n, 64)
+    while tried < max_proposals:
         # The first round asks for just n: most spaces accept nearly everything.
         proposals = propose(n if tried == 0 else max(n, 4096))
         good = proposals[accept(proposals)]
