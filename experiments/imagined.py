@@ -55,6 +55,7 @@ ROWS = [
     ("vae", 0.25, 0.25, "imagined"),
     ("vae", 0.1, 0.5, "uniform"),
     ("vae", 0.05, 0.5, "uniform"),
+    ("categorical", 0.25, 0.25, "imagined"),
 ]
 
 

@@ -121,7 +121,9 @@ class SearchConfig(BaseModel):
     epsilon_inc: float | None = Field(
         None, ge=0, description="added to ε each step (default: reaches the limit at the end)"
     )
-    epsilon_limit: Share = Field(0.5, description="largest ε: share of architectures from the learned sampler")
+    epsilon_limit: Share | None = Field(
+        None, description="largest ε: share of architectures from the learned sampler (as --keep-ratio)"
+    )
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
     ranking_images: int | None = Field(
         None, ge=1, description="images held out of training, to rank architectures (1000, at most a fifth of all)"
@@ -166,6 +168,8 @@ class SearchConfig(BaseModel):
         for name, of_vae in OF_PRESET.items():
             if values.get(name) is None:
                 values[name] = getattr(preset, of_vae)
+        if values.get("epsilon_limit") is None:
+            values["epsilon_limit"] = values["keep_ratio"]
         space = IMAGE_SPACES.get(str(values.get("space", cls.model_fields["space"].default)))
         for name in ("width", "layers"):
             if space is not None and values.get(name) is None:

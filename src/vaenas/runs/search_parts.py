@@ -87,6 +87,7 @@ def count_steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
 
 
 def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
+    assert config.epsilon_limit is not None
     increment = config.epsilon_limit / steps[0] if config.epsilon_inc is None else config.epsilon_inc
     return OneShotSettings(
         *steps,
