@@ -47,6 +47,7 @@ def test_from_a_folder_to_a_network_in_use(pictures: Path, tmp_path: Path, capsy
     assert trained["images"]["test_split"] == evaluation["test_split"] == split
     assert (search["images"]["training"], trained["images"]["training"], evaluation["images"]) == (105, 135, 15)
     assert evaluation["top1"] == pytest.approx(trained["accuracy"])
+    assert set(evaluation["latency_ms"]) == {"torch", "onnx"}
     network, info = load_weights(out / "weights.safetensors")
     assert network.eval()(torch.zeros(1, 3, 16, 16)).shape == (1, 3)
     assert info.classes == ("blue", "green", "red")

@@ -119,8 +119,11 @@ def evaluation_of(
     workers: int,
     skip_bad_images: bool,
     picture: Path | None = None,
+    onnx: Path | None = None,
 ) -> dict[str, Any]:
     """All figures of a trained network on its test images; `picture` is drawn of the confusion matrix.
+
+    The time of the exported model in `onnx` (default: beside the weights), where there is one, stands beside PyTorch's.
 
     Raises:
         UserError: images or classes that are not the network's.
@@ -154,7 +157,8 @@ def evaluation_of(
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
     shape = (info.image_channels, info.image_size, info.image_size)
-    runners = {"torch": lambda x: logits_of(network, [x])} | onnx_runner(weights_file(source).with_suffix(".onnx"))
+    exported = weights_file(source).with_suffix(".onnx") if onnx is None else onnx
+    runners = {"torch": lambda x: logits_of(network, [x])} | onnx_runner(exported)
     figures |= {"params": int(costs.params), "flops": int(costs.flops), "classes": list(info.classes)}
     figures["latency_ms"] = {
         name: [asdict(latency(run, shape, batch)) for batch in dict.fromkeys((1, batch_size))]

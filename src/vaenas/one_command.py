@@ -16,6 +16,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import is_main
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.images import load_data
+from vaenas.runs.search_parts import search_space
 from vaenas.search.limits import Limits, uniform_proposals
 from vaenas.training.config import TrainConfig, make_train_config
 
@@ -70,7 +71,8 @@ def with_widest_fit(settings: SearchConfig, given: dict[str, Any]) -> SearchConf
     def fits(width: float) -> bool:
         geometry = image_space.geometry(*sizes, width, layers)
         limits = Limits(image_space.cost(geometry), settings.max_flops, settings.max_params)
-        keeping = limits.accept(uniform_proposals(image_space.space(geometry), settings.seed)(500))
+        space = search_space(settings, geometry)
+        keeping = limits.accept(uniform_proposals(space, settings.seed)(500))
         return float(keeping.float().mean()) >= 0.5
 
     widths = image_space.widths
@@ -85,15 +87,19 @@ def finish(plan: Plan, folder: Path, again: str) -> None:
     train_to_its_end(settings, training, resumes, again)
     if not is_main():
         return
-    root = None if settings.data_root is None else Path(settings.data_root)
-    figures = evaluation_of(
-        training, settings.data, root, 64, settings.workers, settings.skip_bad_images, folder / "confusion.png"
-    )
-    write_atomically(folder / "evaluation.json", (json.dumps(figures, indent=1) + "\n").encode())
-    print_evaluation(figures)
+    exported: dict[str, Path] = {}
     for kind in plan.kinds:
         name = "weights" if kind in ("timm", "safetensors") else "network"
-        print(export(training, kind, folder / f"{name}{ENDINGS[kind]}"))
+        exported[kind] = export(training, kind, folder / f"{name}{ENDINGS[kind]}")
+    root = None if settings.data_root is None else Path(settings.data_root)
+    figures = evaluation_of(
+        training, settings.data, root, 64, settings.workers, settings.skip_bad_images, folder / "confusion.png",
+        exported.get("onnx"),
+    )  # fmt: skip
+    write_atomically(folder / "evaluation.json", (json.dumps(figures, indent=1) + "\n").encode())
+    print_evaluation(figures)
+    for path in exported.values():
+        print(path)
     shutil.copyfile(search / "report.html", folder / "report.html")
     print(folder / "report.html")
 

@@ -34,7 +34,7 @@ def vertex_channels(cells: Cells, outputs: Int64[Tensor, "n"]) -> Int64[Tensor, 
         cells: (n, 26)
         outputs: channels of each cell's output.
     """
-    channels = torch.zeros_like(cells[:, :VERTICES])
+    channels = cells.new_zeros(len(cells), VERTICES)
     into_output = cells[:, [edge(v, OUTPUT) for v in INNER]]  # (n, 5)
     count = into_output.sum(1).clamp(min=1)
     share, rest = (outputs // count)[:, None], (outputs % count)[:, None]

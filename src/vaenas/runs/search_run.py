@@ -29,6 +29,7 @@ from vaenas.runs.search_parts import (
     make_optimizer,
     make_sampler,
     one_shot_settings,
+    search_space,
     split_images,
 )
 from vaenas.runs.tensorboard import TensorBoard
@@ -64,9 +65,7 @@ class SearchRun:
         self.geometry = self.image_space.geometry(
             train.image_size, train.channels, len(train.classes), config.width, config.layers
         )
-        make_space = self.image_space.full if config.full_cells else self.image_space.space
-        assert make_space is not None  # as the settings have made sure
-        self.space, self.cost = make_space(self.geometry), self.image_space.cost(self.geometry)
+        self.space, self.cost = search_space(config, self.geometry), self.image_space.cost(self.geometry)
         self.latency: LatencyTable | None = None
         if config.max_latency is not None:
             self.latency = self._latency(fabric, directory / "latency.json" if resume else None)
@@ -270,6 +269,7 @@ class SearchRun:
             "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
             "images": {
                 "training": len(self.search.images),
+                "ranking": len(self.images.ranking),
                 "test_split": train_and_test(self.data)[2],
                 "skipped": skipped(self.data),
             },
