@@ -146,7 +146,8 @@ def test_an_unreadable_image(refused: Refused, pictures: Path, tmp_path: Path) -
     assert "--skip-bad-images" in line
     assert not output.exists()
     assert call("search", "--output", output, "--data", data, *TINY, "--skip-bad-images") == 0
-    assert result(output)["images"] == {"training": 120, "ranking": 29, "test_split": None, "skipped": ["train/red/half.png"]}
+    images = {"training": 120, "ranking": 30, "test_split": None, "skipped": ["train/red/half.png"]}
+    assert result(output)["images"] == images
 
 
 def test_cifar10_missing_or_damaged(refused: Refused, tmp_path: Path, cache: Path) -> None:
