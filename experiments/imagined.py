@@ -5,7 +5,7 @@
 On the run's final supernet (likelihood of 500 ranking images, each batch by its own statistics) Algorithm 1 is called 8
 times on 64 draws of Γ with ε rising to its limit; it learns from the scores, from the additive fit to them, or from
 what the fit expects of 1,000 more draws, of Γ ("imagined") or of U ("uniform"). Printed and written to
-results/imagined/table.json: the true mean of the sampler's draws after each update, the expected best of 10, 50, 100,
+results/imagined/RUN.json: the true mean of the sampler's draws after each update, the expected best of 10, 50, 100,
 300 draws at the end (of those that have a truth), and the share of different ones among 6,000; means over seeds.
 """
 

@@ -98,7 +98,7 @@ class SearchConfig(BaseModel):
     )
     full_cells: bool = Field(
         False,
-        description="nasbench101: rank and return only cells whose 7 vertices all count, for a table labelled in part",
+        description="nasbench101: only cells whose 7 vertices all count, for a table labelled in part",
     )
 
     epochs: int = Field(8, ge=1, description="of supernet training")
