@@ -121,11 +121,11 @@ def _next_of_design(
         state.design = torch.cat([state.design, drawn])
         return drawn
     fit = state.fit(space) or AdditiveFit(space, state.archive.population, state.archive.scores)
-    imagined = Evolution.start(state.archive.population)
+    by_fit = Evolution.start(state.archive.population)
     free = replace(settings, generations=ON_THE_FIT, smoothing=False)
-    for _ in evolve(imagined, space, free, fit, accept, rng):
+    for _ in evolve(by_fit, space, free, fit, accept, rng):
         pass
-    return imagined.archive.best(settings.population)
+    return by_fit.archive.best(settings.population)
 
 
 def _with_new(

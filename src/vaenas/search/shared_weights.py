@@ -20,7 +20,7 @@ from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
 from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid
 
-IMAGINED = 1000  # draws that a sampler learns from with smoothing
+PREDICTED = 1000  # draws that the sampler learns from by what the additive fit says of them
 
 Augment = Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
 
@@ -185,7 +185,7 @@ def rank_and_learn(
     """Lines 7-9 of Algorithms 2 and 3: evaluate the population of line 6 and call Algorithm 1 on it.
 
     With smoothing the evaluated population is what an additive fit learns from, and Algorithm 1 is called on it and on
-    `IMAGINED` more draws of `propose`, line 6's distribution under the limits, with what the fit expects of each, for
+    `PREDICTED` more draws of `propose`, line 6's distribution under the limits, with what the fit expects of each, for
     which nothing is evaluated (docs/decisions.md, "Ranking by a supernet").
     """
     for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
@@ -193,9 +193,9 @@ def rank_and_learn(
     population = ranking.population
     scores = ranking.archive.lookup(population)  # line 8: S
     if search.settings.smoothing:
-        imagined = torch.cat([population, propose(IMAGINED)])
-        expected = AdditiveFit(search.space, population, scores)(imagined)
-        stats = sampler.update(imagined, expected, state.rng)  # line 9
+        more = torch.cat([population, propose(PREDICTED)])
+        expected = AdditiveFit(search.space, population, scores)(more)
+        stats = sampler.update(more, expected, state.rng)  # line 9
     else:
         stats = sampler.update(population, scores, state.rng)  # line 9
     state.ranking = None

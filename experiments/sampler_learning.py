@@ -1,12 +1,12 @@
 """How should a sampler learn from a supernet's scores? Simulated on supernets that stand still.
 
-    python experiments/imagined.py RUN [RUN ...]     of `vaenas search --table`, such as sampling_matters' uniform ones
+    python experiments/sampler_learning.py RUN [RUN ...]       of `vaenas search --table`, such as sampling_matters'
 
 On the run's final supernet (likelihood of 500 ranking images, each batch by its own statistics) Algorithm 1 is called 8
 times on 64 draws of Γ with ε rising to its limit; it learns from the scores, from the additive fit to them, or from
-what the fit expects of 1,000 more draws, of Γ ("imagined") or of U ("uniform"). Printed and written to
-results/imagined/RUN.json: the true mean of the sampler's draws after each update, the expected best of 10, 50, 100,
-300 draws at the end (of those that have a truth), and the share of different ones among 6,000; means over seeds.
+what the fit expects of 1,000 more draws, of Γ ("predicted") or of U ("uniform"). Printed and written to
+results/sampler_learning/RUN.json: the true mean of the sampler's draws after each update, the expected best of 10, 50,
+100, 300 draws at the end (of those that have a truth), and the share of different ones among 6,000; means over seeds.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
 from vaenas.search.additive import AdditiveFit
 from vaenas.search.archive import Archive, score
-from vaenas.search.shared_weights import IMAGINED
+from vaenas.search.shared_weights import PREDICTED
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
-RESULTS = Path(__file__).parent / "results" / "imagined"
+RESULTS = Path(__file__).parent / "results" / "sampler_learning"
 UPDATES, RANKED, IMAGES = 8, 64, 500
 SAMPLERS: dict[str, Callable[[SearchSpace, Generator, float], LearnedSampler]] = {
     "categorical": lambda space, rng, keep: CategoricalSampler(space, CategoricalSettings(keep)),
@@ -47,15 +47,15 @@ ROWS = [
         (name, keep, limit, source)
         for name, keep in (("categorical", 0.5), ("vae-literal", 0.5), ("vae", 0.25))
         for limit in (1.0, 0.5)
-        for source in ("scores", "fit", "imagined")
+        for source in ("scores", "fit", "predicted")
     ),
-    ("categorical", 0.25, 1.0, "imagined"),
-    ("vae", 0.5, 0.5, "imagined"),
-    ("vae", 0.5, 1.0, "imagined"),
-    ("vae", 0.25, 0.25, "imagined"),
+    ("categorical", 0.25, 1.0, "predicted"),
+    ("vae", 0.5, 0.5, "predicted"),
+    ("vae", 0.5, 1.0, "predicted"),
+    ("vae", 0.25, 0.25, "predicted"),
     ("vae", 0.1, 0.5, "uniform"),
     ("vae", 0.05, 0.5, "uniform"),
-    ("categorical", 0.25, 0.25, "imagined"),
+    ("categorical", 0.25, 0.25, "predicted"),
 ]
 
 
@@ -87,10 +87,10 @@ class Simulation:
             worth = self.scores(population)
             if learns_from != "scores":
                 fit = AdditiveFit(self.space, population, worth)
-                if learns_from == "imagined":
-                    population = torch.cat([population, gamma.sample(torch.full((IMAGINED,), epsilon), rng)[0]])
+                if learns_from == "predicted":
+                    population = torch.cat([population, gamma.sample(torch.full((PREDICTED,), epsilon), rng)[0]])
                 elif learns_from == "uniform":
-                    population = torch.cat([population, base.sample(IMAGINED, rng)])
+                    population = torch.cat([population, base.sample(PREDICTED, rng)])
                 worth = fit(population)
             sampler.update(population, worth, rng)
             codes = truth.draws(sampler, update)
