@@ -3,10 +3,11 @@
     python experiments/sampler_learning.py RUN [RUN ...]       of `vaenas search --table`, such as sampling_matters'
 
 On the run's final supernet (likelihood of 500 ranking images, each batch by its own statistics) Algorithm 1 is called 8
-times on 64 draws of Γ with ε rising to its limit; it learns from the scores, from the additive fit to them, or from
-what the fit expects of 1,000 more draws, of Γ ("predicted") or of U ("uniform"). Printed and written to
-results/sampler_learning/RUN.json: the true mean of the sampler's draws after each update, the expected best of 10, 50,
-100, 300 draws at the end (of those that have a truth), and the share of different ones among 6,000; means over seeds.
+times on 64 draws of Γ (`--updates`, `--ranked`) with ε rising to its limit; it learns from the scores, from the
+additive fit to them, or from what the fit expects of 1,000 more draws, of Γ ("predicted") or of U ("uniform"). Printed
+and written to results/sampler_learning/RUN.json: the true mean of the sampler's draws after each update, the expected
+best of 10, 50, 100, 300 draws at the end (of those that have a truth), and the share of different ones among 6,000;
+means over seeds.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from vaenas.search.shared_weights import PREDICTED
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 RESULTS = Path(__file__).parent / "results" / "sampler_learning"
-UPDATES, RANKED, IMAGES = 8, 64, 500
+IMAGES = 500
 SAMPLERS: dict[str, Callable[[SearchSpace, Generator, float], LearnedSampler]] = {
     "categorical": lambda space, rng, keep: CategoricalSampler(space, CategoricalSettings(keep)),
     "vae-literal": lambda space, rng, keep: VAESampler(space, rng, replace(PAPER_LITERAL, keep_ratio=keep)),
@@ -77,13 +78,15 @@ class Simulation:
             pass
         return self.archive.lookup(population)
 
-    def __call__(self, name: str, keep: float, limit: float, learns_from: str, seed: int) -> dict[str, Any]:
+    def __call__(
+        self, name: str, keep: float, limit: float, learns_from: str, seed: int, updates: int, ranked: int
+    ) -> dict[str, Any]:
         rng, truth = Generator().manual_seed(seed), Truth(self.truth.task, seed)
         sampler, base = SAMPLERS[name](self.space, rng, keep), UniformSampler(self.space)
         gamma, means = Mixture(base, sampler), []
-        for update in range(1, UPDATES + 1):
-            epsilon = limit * update / UPDATES
-            population, _ = gamma.sample(torch.full((RANKED,), epsilon), rng)
+        for update in range(1, updates + 1):
+            epsilon = limit * update / updates
+            population, _ = gamma.sample(torch.full((ranked,), epsilon), rng)
             worth = self.scores(population)
             if learns_from != "scores":
                 fit = AdditiveFit(self.space, population, worth)
@@ -114,6 +117,8 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--rows", type=int, nargs="+", help="numbers of rows (default: all)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--updates", type=int, default=8, help="calls of Algorithm 1")
+    parser.add_argument("--ranked", type=int, default=64, help="N_s")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for run in options.runs:
@@ -125,7 +130,8 @@ def main() -> None:
         print("| --- | --- | --- | --- |")
         for place in range(len(ROWS)) if options.rows is None else options.rows:
             name, keep, limit, learns_from = ROWS[place]
-            found = [simulate(name, keep, limit, learns_from, seed) for seed in range(options.seeds)]
+            of_all = options.updates, options.ranked
+            found = [simulate(name, keep, limit, learns_from, seed, *of_all) for seed in range(options.seeds)]
             row = {
                 **{
                     key: [average(list(values)) for values in zip(*(f[key] for f in found), strict=True)]
@@ -135,6 +141,8 @@ def main() -> None:
                 "seeds": options.seeds,
             }
             title = f"{name}, {keep:g}, {limit:g}, {learns_from}"
+            if of_all != (8, 64):
+                title += f", {options.updates} x {options.ranked}"
             rows[title] = row
             cells = (" ".join("-" if x is None else f"{100 * x:.2f}" for x in row[key]) for key in ("means", "best_of"))
             print(f"| {title} | {' | '.join(cells)} | {row['distinct']:.3f} |", flush=True)
