@@ -134,15 +134,26 @@ def summarise() -> None:
     content = {"search": SEARCH, "spaces": SPACES, "rows": rows}
     (RESULTS / "table.json").write_text(json.dumps(content, indent=1) + "\n")
     draw(rows)
-    print("| space, sampler | seeds | tau: scores, fit | top 10 % | found, % | rank | best of k | gap closed, % |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, row in rows.items():
-        best_of = " / ".join(shown(value, 100) for value in row["best_of"].values())
-        shares = [gap["mean"] for gap in row["gap_closed"].values()]
-        gaps = " / ".join("-" if share is None else f"{100 * share:.0f}" for share in shares)
+    for space in SPACES:
+        of_space = {name.split(" ")[1]: row for name, row in rows.items() if name.startswith(f"{space} ")}
+        if of_space:
+            print(f"\n{space}\n\n{as_table(of_space)}")
+
+
+def as_table(rows: dict[str, dict[str, Any]]) -> str:
+    """As docs/results.md has it."""
+    lines = [
+        "| sampler | seeds | tau: scores, fit | true top tenth | found, % (rank) | best of draws, % | gap closed, % |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for sampler, row in rows.items():
         taus = [f"{shown(row[name])}, {shown(row['smoothed'][name])}" for name in ("kendall", "kendall_top")]
-        cells = [*taus, shown(row["found"], 100), shown(row["rank"])]
-        print(f"| {name} | {row['kendall']['n']} | {' | '.join(cells)} | {best_of} | {gaps} |")
+        found = f"{shown(row['found'], 100)} ({row['rank']['mean']:.0f})"
+        best_of = " / ".join(shown(value, 100) for value in row["best_of"].values())
+        gaps = " / ".join(shown(value, 100, 0) for value in row["gap_closed"].values())
+        cells = (sampler, str(row["kendall"]["n"]), *taus, found, best_of, gaps)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def draw(rows: dict[str, dict[str, Any]]) -> None:
@@ -162,10 +173,11 @@ def draw(rows: dict[str, dict[str, Any]]) -> None:
     figure.savefig(RESULTS / "draws.svg")
 
 
-def shown(value: dict[str, float | None], scale: float = 1) -> str:
+def shown(value: dict[str, float | None], scale: float = 1, digits: int = 2) -> str:
     if value["mean"] is None:
         return "-"
-    return f"{scale * value['mean']:.2f}" + ("" if value["std"] is None else f" ± {scale * value['std']:.2f}")
+    spread = "" if value["std"] is None else f" ± {scale * value['std']:.{digits}f}"
+    return f"{scale * value['mean']:.{digits}f}{spread}"
 
 
 def main() -> None:
