@@ -4,8 +4,9 @@
 
 On the run's final supernet (likelihood of 500 ranking images, each batch by its own statistics) Algorithm 1 is called 8
 times on 64 draws of Γ (`--updates`, `--ranked`) with ε rising to its limit; it learns from the scores, from the
-additive fit to them, or from what the fit expects of 1,000 more draws, of Γ ("predicted") or of U ("uniform"). Printed
-and written to results/sampler_learning/RUN.json: the true mean of the sampler's draws after each update, the expected
+additive fit to them, or from what the fit expects of 1,000 more draws, of Γ ("predicted"), of U ("uniform"), or, as a
+search does, of Γ with ε = K, several times after each ranking ("2 rounds"). Printed and written to
+results/sampler_learning/RUN.json: the true mean of the sampler's draws after each update, the expected
 best of 10, 50, 100, 300 draws at the end (of those that have a truth), and the share of different ones among 6,000;
 means over seeds.
 """
@@ -32,7 +33,7 @@ from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
 from vaenas.search.additive import AdditiveFit
 from vaenas.search.archive import Archive, score
-from vaenas.search.shared_weights import PREDICTED
+from vaenas.search.shared_weights import PREDICTED, learn_from_fit
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 RESULTS = Path(__file__).parent / "results" / "sampler_learning"
@@ -57,6 +58,7 @@ ROWS = [
     ("vae", 0.1, 0.5, "uniform"),
     ("vae", 0.05, 0.5, "uniform"),
     ("categorical", 0.25, 0.25, "predicted"),
+    *((name, 0.25, 0.25, f"{rounds} rounds") for name in ("vae", "categorical") for rounds in (1, 2, 4)),
 ]
 
 
@@ -82,20 +84,24 @@ class Simulation:
         self, name: str, keep: float, limit: float, learns_from: str, seed: int, updates: int, ranked: int
     ) -> dict[str, Any]:
         rng, truth = Generator().manual_seed(seed), Truth(self.truth.task, seed)
-        sampler, base = SAMPLERS[name](self.space, rng, keep), UniformSampler(self.space)
-        gamma, means = Mixture(base, sampler), []
+        sampler, means = SAMPLERS[name](self.space, rng, keep), []
+        gamma = Mixture(UniformSampler(self.space), sampler)
         for update in range(1, updates + 1):
             epsilon = limit * update / updates
             population, _ = gamma.sample(torch.full((ranked,), epsilon), rng)
             worth = self.scores(population)
-            if learns_from != "scores":
-                fit = AdditiveFit(self.space, population, worth)
-                if learns_from == "predicted":
-                    population = torch.cat([population, gamma.sample(torch.full((PREDICTED,), epsilon), rng)[0]])
-                elif learns_from == "uniform":
-                    population = torch.cat([population, base.sample(PREDICTED, rng)])
-                worth = fit(population)
-            sampler.update(population, worth, rng)
+            fit = AdditiveFit(self.space, population, worth)
+            match learns_from:
+                case "scores":
+                    sampler.update(population, worth, rng)
+                case "fit":
+                    sampler.update(population, fit(population), rng)
+                case "predicted" | "uniform":
+                    more = torch.full((PREDICTED,), epsilon if learns_from == "predicted" else 0.0)
+                    population = torch.cat([population, gamma.sample(more, rng)[0]])
+                    sampler.update(population, fit(population), rng)
+                case rounds:
+                    learn_from_fit(sampler, population, worth, rng, rounds=int(rounds.split()[0]))
             codes = truth.draws(sampler, update)
             means.append(truth.mean({"step": update, "epoch": update, "draws": codes})["mean"])
         drawn = sampler.sample(6000, rng)

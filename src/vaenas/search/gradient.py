@@ -135,9 +135,7 @@ class GradientSearch:
                 yield Record("weights", self._diversity(state))
                 continue
             if state.ranking and learned:
-                yield from shared_weights.rank_and_learn(  # lines 7-9
-                    self, state, state.ranking, learned, 1.0, lambda n: self._from_uniform(n, state)
-                )
+                yield from shared_weights.rank_and_learn(self, state, state.ranking, learned, 1.0)  # lines 7-9
                 continue
             architecture = self._next_architecture(state)  # line 2
             search_loss = self._update_weights(state, architecture)  # line 3
@@ -149,7 +147,8 @@ class GradientSearch:
             values["search_loss"] = search_loss
             state.step += 1
             if learned and state.step % settings.vae_interval == 0:  # line 5
-                population = self._from_uniform(settings.ranking_size, state)  # line 6
+                # line 6: from U, where Algorithm 2 ranks draws from Γ
+                population = shared_weights.draw(self, UniformSampler(self.space), settings.ranking_size, state.rng)
                 state.ranking = Ranking(
                     population, torch.zeros(len(population), dtype=torch.bool), Archive(self.space.slots)
                 )
@@ -168,10 +167,6 @@ class GradientSearch:
         """Whether the weights are to be described: as often as the sampler learns, and at the end."""
         at = state.step % self.settings.vae_interval == 0 or state.step == self.settings.steps
         return at and state.described < state.step
-
-    def _from_uniform(self, n: int, state: GradientState) -> Population:
-        """Line 6: from U, where Algorithm 2 ranks draws from Γ."""
-        return shared_weights.draw(self, UniformSampler(self.space), n, state.rng)
 
     def _next_architecture(self, state: GradientState) -> Int64[Tensor, "s"]:
         """Line 2, α ~ p_θ(α|z). Draws from softmax(w) are made one by one, since w moves at every step."""

@@ -112,14 +112,8 @@ class OneShot:
 
         while state.step < settings.steps or state.ranking:  # line 2
             if state.ranking and learned:
-                reached = settings.epsilon(state.step - 1)
-
-                def propose(n: int, share: float = reached) -> Population:
-                    return gamma.sample(torch.full((n,), share), state.rng, self.accept, self.limits)[0]
-
-                yield from shared_weights.rank_and_learn(  # lines 7-9
-                    self, state, state.ranking, learned, reached, propose
-                )
+                reached = epsilon(state.step - 1)
+                yield from shared_weights.rank_and_learn(self, state, state.ranking, learned, reached)  # lines 7-9
                 continue
             architecture = self._next_architecture(state, gamma, epsilon)  # line 3
             values = shared_weights.train_step(self, state, architecture)  # line 4

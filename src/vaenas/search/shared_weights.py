@@ -13,14 +13,16 @@ from torch import Generator, Tensor, nn
 from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch, Evaluate
-from vaenas.samplers.sampler import LearnedSampler, Sampler
+from vaenas.samplers.mixture import Mixture
+from vaenas.samplers.sampler import LearnedSampler, Sampler, UpdateStats
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.additive import AdditiveFit
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
-from vaenas.spaces.space import Accept, Population, SearchSpace, draw_valid
+from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_valid
 
 PREDICTED = 1000  # draws that the sampler learns from by what the additive fit says of them
+ROUNDS = 2  # of such draws after each ranking
 
 Augment = Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
 
@@ -175,27 +177,15 @@ def train_step(
 
 
 def rank_and_learn(
-    search: Search,
-    state: State,
-    ranking: Ranking,
-    sampler: LearnedSampler,
-    epsilon: float,
-    propose: Callable[[int], Population],
+    search: Search, state: State, ranking: Ranking, sampler: LearnedSampler, epsilon: float
 ) -> Iterator[Record]:
-    """Lines 7-9 of Algorithms 2 and 3: evaluate the population of line 6 and call Algorithm 1 on it.
-
-    With smoothing the evaluated population is what an additive fit learns from, and Algorithm 1 is called on it and on
-    `PREDICTED` more draws of `propose`, line 6's distribution under the limits, with what the fit expects of each, for
-    which nothing is evaluated (docs/decisions.md, "Ranking by a supernet").
-    """
+    """Lines 7-9 of Algorithms 2 and 3: evaluate the population of line 6 and call Algorithm 1 on it."""
     for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
     population = ranking.population
     scores = ranking.archive.lookup(population)  # line 8: S
     if search.settings.smoothing:
-        more = torch.cat([population, propose(PREDICTED)])
-        expected = AdditiveFit(search.space, population, scores)(more)
-        stats = sampler.update(more, expected, state.rng)  # line 9
+        stats = learn_from_fit(sampler, population, scores, state.rng, search.accept, search.limits)
     else:
         stats = sampler.update(population, scores, state.rng)  # line 9
     state.ranking = None
@@ -209,6 +199,31 @@ def rank_and_learn(
             **{name: value for name, value in asdict(stats).items() if value is not None},
         },
     )
+
+
+def learn_from_fit(
+    sampler: LearnedSampler,
+    population: Population,
+    scores: Scores,
+    rng: Generator,
+    accept: Accept | None = None,
+    limits: str = "",
+    rounds: int = ROUNDS,
+) -> UpdateStats:
+    """Line 9, for which an additive fit learns from the scores: Algorithm 1 is called on what it expects.
+
+    `rounds` times, each on the population and `PREDICTED` fresh draws of Γ, for which nothing is evaluated. There ε is
+    K: with a larger one a sampler whose draws are the best would keep ever fewer of them (docs/decisions.md, "Ranking
+    by a supernet").
+    """
+    fit, gamma = AdditiveFit(sampler.space, population, scores), Mixture(UniformSampler(sampler.space), sampler)
+
+    def update() -> UpdateStats:
+        drawn, _ = gamma.sample(torch.full((PREDICTED,), sampler.keep_ratio), rng, accept, limits)
+        drawn = torch.cat([population, drawn])
+        return sampler.update(drawn, fit(drawn), rng)
+
+    return [update() for _ in range(rounds)][-1]
 
 
 def draw(search: Search, sampler: Sampler, n: int, rng: Generator) -> Population:
