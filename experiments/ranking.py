@@ -86,9 +86,10 @@ def main() -> None:
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     table = RESULTS / "table.json"
-    content = json.loads(table.read_text()) if table.exists() else {}
     for run in options.runs:
-        content[run.name] = study(run, options.generations)
+        found = study(run, options.generations)
+        content = json.loads(table.read_text()) if table.exists() else {}  # another process may have written meanwhile
+        content[run.name] = found
         table.write_text(json.dumps(content, indent=1) + "\n")
         print(f"{run.name}\n| scores, recalibration | tau: scores, fit | top tenth: scores, fit | seconds |")
         print("| --- | --- | --- | --- |")
@@ -98,8 +99,7 @@ def main() -> None:
         stage = content[run.name]["last stage"]
         print(f"last stage, {stage['generations']} generations")
         for name in ("evolution", "fit"):
-            found = stage[name]
-            print(f"{name}: " + ", ".join(f"{100 * f['accuracy']:.2f} (rank {f['rank']})" for f in found))
+            print(f"{name}: " + ", ".join(f"{100 * f['accuracy']:.2f} (rank {f['rank']})" for f in stage[name]))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
 from vaenas.search.additive import AdditiveFit
 from vaenas.search.archive import Archive, score
-from vaenas.search.shared_weights import PREDICTED, learn_from_fit
+from vaenas.search.shared_weights import PREDICTED, Smoothing, learn_from_fit
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 RESULTS = Path(__file__).parent / "results" / "sampler_learning"
@@ -43,8 +43,8 @@ SAMPLERS: dict[str, Callable[[SearchSpace, Generator, float], LearnedSampler]] =
     "vae-literal": lambda space, rng, keep: VAESampler(space, rng, replace(PAPER_LITERAL, keep_ratio=keep)),
     "vae": lambda space, rng, keep: VAESampler(space, rng, replace(RECOMMENDED, keep_ratio=keep)),
 }
-# sampler, K, limit of ε, what it learns from
-ROWS = [
+# sampler, K, limit of ε, what it learns from: a number is of rounds
+ROWS: list[tuple[str, float, float, str | int]] = [
     *(
         (name, keep, limit, source)
         for name, keep in (("categorical", 0.5), ("vae-literal", 0.5), ("vae", 0.25))
@@ -58,7 +58,7 @@ ROWS = [
     ("vae", 0.1, 0.5, "uniform"),
     ("vae", 0.05, 0.5, "uniform"),
     ("categorical", 0.25, 0.25, "predicted"),
-    *((name, 0.25, 0.25, f"{rounds} rounds") for name in ("vae", "categorical") for rounds in (1, 2, 4)),
+    *((name, 0.25, 0.25, rounds) for name in ("vae", "categorical") for rounds in (1, 2, 4)),
 ]
 
 
@@ -81,7 +81,7 @@ class Simulation:
         return self.archive.lookup(population)
 
     def __call__(
-        self, name: str, keep: float, limit: float, learns_from: str, seed: int, updates: int, ranked: int
+        self, name: str, keep: float, limit: float, learns_from: str | int, seed: int, updates: int, ranked: int
     ) -> dict[str, Any]:
         rng, truth = Generator().manual_seed(seed), Truth(self.truth.task, seed)
         sampler, means = SAMPLERS[name](self.space, rng, keep), []
@@ -100,8 +100,10 @@ class Simulation:
                     more = torch.full((PREDICTED,), epsilon if learns_from == "predicted" else 0.0)
                     population = torch.cat([population, gamma.sample(more, rng)[0]])
                     sampler.update(population, fit(population), rng)
-                case rounds:
-                    learn_from_fit(sampler, population, worth, rng, rounds=int(rounds.split()[0]))
+                case int(rounds):
+                    learn_from_fit(sampler, population, worth, Smoothing(keep, rounds), rng)
+                case _:
+                    raise ValueError(learns_from)
             codes = truth.draws(sampler, update)
             means.append(truth.mean({"step": update, "epoch": update, "draws": codes})["mean"])
         drawn = sampler.sample(6000, rng)
@@ -146,7 +148,7 @@ def main() -> None:
                 "distinct": average([f["distinct"] for f in found]),
                 "seeds": options.seeds,
             }
-            title = f"{name}, {keep:g}, {limit:g}, {learns_from}"
+            title = f"{name}, {keep:g}, {limit:g}, {learns_from}{' rounds' if isinstance(learns_from, int) else ''}"
             if of_all != (8, 64):
                 title += f", {options.updates} x {options.ranked}"
             rows[title] = row

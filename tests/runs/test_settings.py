@@ -24,6 +24,14 @@ def test_a_preset_on_the_command_line_brings_its_own_numbers_over_a_saved_file(t
         PAPER_LITERAL.keep_ratio, PAPER_LITERAL.kl_weight, PAPER_LITERAL.iterations,
     )  # fmt: skip
     assert literal.free_bits == 0.3
+    assert literal.epsilon_limit == PAPER_LITERAL.keep_ratio  # which follows K
+
+
+def test_epsilon_ends_at_k_wherever_that_comes_from_and_at_what_was_asked_for_else(tmp_path: Path) -> None:
+    file = saved(tmp_path / "config.yaml")
+    assert make_config({"keep_ratio": "0.1"}, file).epsilon_limit == 0.1
+    assert make_config({"keep_ratio": "0.1", "epsilon_limit": "0.3"}, file).epsilon_limit == 0.3
+    assert make_config({"epochs": "3"}, saved(tmp_path / "other.yaml", epsilon_limit=0.6)).epsilon_limit == 0.6
 
 
 def test_saved_settings_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

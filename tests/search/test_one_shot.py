@@ -16,7 +16,7 @@ from vaenas.networks.supernet import ChoiceLayer
 from vaenas.samplers.sampler import LearnedSampler
 from vaenas.search.additive import AdditiveFit
 from vaenas.search.one_shot import OneShotState
-from vaenas.search.shared_weights import ROUNDS, learn_from_fit
+from vaenas.search.shared_weights import Smoothing, learn_from_fit
 
 samplers = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS.keys())
 
@@ -42,9 +42,9 @@ def test_a_whole_search_says_what_the_lines_say(make: Make) -> None:
     assert len(state.evolution.seeds) == 6  # N_seeds
 
 
-@pytest.mark.parametrize("smoothing", [False, True])
+@pytest.mark.parametrize("smoothing", [None, Smoothing(epsilon=0.5, rounds=3)], ids=["scores", "fit"])
 def test_the_sampler_learns_from_the_scores_or_from_the_fit_to_them(
-    smoothing: bool, monkeypatch: pytest.MonkeyPatch
+    smoothing: Smoothing | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, state = tiny_search(tiny_problem(), LEARNED["categorical"], smoothing=smoothing)
     given: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -53,15 +53,16 @@ def test_the_sampler_learns_from_the_scores_or_from_the_fit_to_them(
     for record in search.run(state):
         if record.kind == "update":
             population, scores = torch.tensor(record.values["population"]), torch.tensor(record.values["scores"])
-            learned_from, worth = given[-1]
-            if smoothing:
-                assert len(learned_from) == 1008
-                assert torch.equal(learned_from[:8], population)
-                torch.testing.assert_close(worth, AdditiveFit(search.space, population, scores)(learned_from))
-            else:
-                assert torch.equal(learned_from, population)
-                torch.testing.assert_close(worth, scores)
-    assert len(given) == 3 * (ROUNDS if smoothing else 1)
+            for learned_from, worth in given[-3:] if smoothing else given[-1:]:
+                if smoothing:
+                    assert len(learned_from) == 1008
+                    assert torch.equal(learned_from[:8], population)
+                    torch.testing.assert_close(worth, AdditiveFit(search.space, population, scores)(learned_from))
+                else:
+                    assert torch.equal(learned_from, population)
+                    torch.testing.assert_close(worth, scores)
+    assert len(given) == (9 if smoothing else 3)
+    assert len({learned_from.numpy().tobytes() for learned_from, _ in given}) == len(given)  # drawn anew each time
 
 
 @pytest.mark.parametrize("make", [LEARNED["vae"], LEARNED["categorical"]], ids=["vae", "categorical"])
@@ -72,7 +73,7 @@ def test_a_sampler_that_goes_on_learning_from_a_fit_gets_better_and_keeps_its_va
     assert isinstance(sampler, LearnedSampler)
     ranked = space.uniform(64, rng)
     scores = (ranked == 3).float().mean(-1)
-    learn_from_fit(sampler, ranked, scores, rng, rounds=40)
+    learn_from_fit(sampler, ranked, scores, Smoothing(epsilon=0.25, rounds=40), rng)
     drawn = sampler.sample(1000, rng)
     assert float((drawn == 3).float().mean()) > 0.5  # uniform: 0.25
     assert len(torch.unique(drawn, dim=0)) > 200
@@ -132,8 +133,16 @@ def test_unused_paths_get_no_update_of_weights_momentum_or_decay() -> None:
                 assert (momentum is None and old is None) or torch.equal(momentum, old), names[i]
 
 
-def test_every_ranked_seeded_and_returned_architecture_keeps_the_limit() -> None:
-    search, state = tiny_search(tiny_problem(), LEARNED["vae"], accept=lambda population: population[:, 0] != 2)
+@pytest.mark.parametrize("smoothing", [None, Smoothing(epsilon=0.5)], ids=["scores", "fit"])
+def test_every_ranked_learned_seeded_and_returned_architecture_keeps_the_limit(
+    smoothing: Smoothing | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, state = tiny_search(
+        tiny_problem(), LEARNED["vae"], accept=lambda population: population[:, 0] != 2, smoothing=smoothing
+    )
+    given: list[torch.Tensor] = []
+    update = state.sampler.update  # type: ignore[attr-defined]
+    monkeypatch.setattr(state.sampler, "update", lambda p, s, rng: given.append(p) or update(p, s, rng))
     for record in search.run(state):
         if record.kind == "update":
             assert all(row[0] != 2 for row in record.values["population"])
@@ -141,6 +150,7 @@ def test_every_ranked_seeded_and_returned_architecture_keeps_the_limit() -> None
     assert state.compared is not None
     assert (state.evolution.archive.population[:, 0] != 2).all()
     assert (state.compared.population[:, 0] != 2).all()
+    assert (torch.cat(given)[:, 0] != 2).all()
 
 
 def test_training_stops_before_a_loss_that_is_not_finite_reaches_the_weights() -> None:

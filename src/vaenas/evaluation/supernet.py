@@ -135,7 +135,15 @@ class SupernetEvaluator:
     @torch.no_grad()
     def __call__(self, population: Population) -> Scores:
         """Scores of (n, s): accuracies or likelihoods, both in [0, 1], shape (n,)."""
-        sums, seen = [0.0] * len(population), 0
+        sums = [0.0] * len(population)
+        for row, logits, labels in self.logits(population):
+            sums[row] += self._sum(logits, labels)
+        means = torch.tensor(sums, dtype=torch.float64) / max(1, sum(len(labels) for _, labels in self.ranking))
+        return (means if self.measure == "accuracy" else means.exp()).float()
+
+    @torch.no_grad()
+    def logits(self, population: Population) -> Iterator[tuple[int, Float[Tensor, "b classes"], Int64[Tensor, "b"]]]:
+        """For each ranking batch and each row of the population, in any order: the row, its logits, the labels."""
         with _only_batch_norm_changes(self.network) as norms, self.autocast():
             trie = _trie(self.network, population)
             for images, _ in self.recalibration:
@@ -146,10 +154,7 @@ class SupernetEvaluator:
                     norm.eval()
             for images, labels in self.ranking:
                 for row, logits in _walk(trie.values(), self._inputs(images)):
-                    sums[row] += self._sum(logits, labels.to(logits.device))
-                seen += len(labels)
-        means = torch.tensor(sums, dtype=torch.float64) / max(1, seen)
-        return (means if self.measure == "accuracy" else means.exp()).float()
+                    yield row, logits, labels.to(logits.device)
 
     def _sum(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:
         """Over a batch: how many are right, or the log-likelihood."""

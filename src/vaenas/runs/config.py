@@ -134,6 +134,7 @@ class SearchConfig(BaseModel):
     smoothing: Literal["additive", "none"] = Field(
         "additive", description="choose by an additive fit to scores of uniform draws, or by scores and evolution"
     )
+    fit_rounds: int = Field(2, ge=1, description="times that the sampler learns from what each additive fit predicts")
     recalibration_images: int | None = Field(
         None,
         ge=0,
@@ -231,8 +232,10 @@ def make_config(options: dict[str, Any], file: Path | None = None) -> SearchConf
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
     from_file = read_yaml(file) if file else {}
-    # A saved file has the numbers of another preset, or of another space, written out.
+    # A saved file has the numbers of another preset, K or space written out.
     dropped = {*OF_PRESET} if "vae" in options else set()
+    if dropped or "keep_ratio" in options:
+        dropped.add("epsilon_limit")
     if options.get("space", from_file.get("space")) != from_file.get("space"):
         dropped |= {"width", "layers"}
     from_file = {name: value for name, value in from_file.items() if name not in dropped}

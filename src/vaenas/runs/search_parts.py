@@ -20,6 +20,7 @@ from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
 from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.gradient import GradientSettings, Update
 from vaenas.search.one_shot import OneShotSettings
+from vaenas.search.shared_weights import Smoothing
 from vaenas.spaces.space import SearchSpace
 
 
@@ -96,6 +97,11 @@ def count_steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
     return steps, interval
 
 
+def smoothing(config: SearchConfig) -> Smoothing | None:
+    assert config.keep_ratio is not None
+    return Smoothing(config.keep_ratio, config.fit_rounds) if config.smoothing == "additive" else None
+
+
 def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
     assert config.epsilon_limit is not None
     increment = config.epsilon_limit / steps[0] if config.epsilon_inc is None else config.epsilon_inc
@@ -110,7 +116,7 @@ def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSe
         evolution=EvolutionSettings(
             config.population, config.generations, config.top_k, config.mutation_prob, config.smoothing == "additive"
         ),
-        smoothing=config.smoothing == "additive",
+        smoothing=smoothing(config),
     )
 
 
@@ -127,7 +133,7 @@ def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientS
         clip_norm=config.clip_norm,
         draws=config.population,
         update=UPDATES.get(config.sampler, "path"),
-        smoothing=config.smoothing == "additive",
+        smoothing=smoothing(config),
     )
 
 

@@ -30,10 +30,6 @@ class CategoricalSampler:
         self._uniform = space.on_offer.float() / space.on_offer.sum(-1, keepdim=True)
         self.probabilities = self._uniform.clone()  # (s, k)
 
-    @property
-    def keep_ratio(self) -> float:
-        return self.settings.keep_ratio
-
     def sample(self, n: int, rng: Generator) -> Population:
         """(n, s)"""
         return self.space.draw(self.probabilities.log().expand(n, -1, -1), rng)

@@ -29,11 +29,6 @@ class Sampler(Protocol):
 class LearnedSampler(Sampler, Protocol):
     """A sampler that Algorithm 1 trains; `update` goes on from what it knew and never restarts."""
 
-    @property
-    def keep_ratio(self) -> float:
-        """K of Algorithm 1, in (0, 1]: the share of a ranked population that `update` learns from."""
-        ...
-
     def update(self, population: Population, scores: Scores, rng: Generator) -> "UpdateStats": ...
 
 

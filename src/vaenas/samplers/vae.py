@@ -83,10 +83,6 @@ class VAESampler:
         self.vae = SequenceVAE(space, settings, rng)
         self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=settings.learning_rate)
 
-    @property
-    def keep_ratio(self) -> float:
-        return self.settings.keep_ratio
-
     @torch.no_grad()
     def sample(self, n: int, rng: Generator) -> Population:
         """(n, s)"""

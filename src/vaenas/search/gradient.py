@@ -17,7 +17,7 @@ from vaenas.samplers.uniform import UniformSampler
 from vaenas.search import shared_weights
 from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
-from vaenas.search.shared_weights import Augment, Ranking, TrainingImages
+from vaenas.search.shared_weights import Augment, Ranking, Smoothing, TrainingImages
 from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_valid, gumbel
 
 Update = Literal["path", "two-path", "mixture"]
@@ -38,7 +38,7 @@ class GradientSettings:
     label_smoothing: float
     clip_norm: float
     draws: int  # of the sampler, evaluated at the end beside α* and as many uniform ones
-    smoothing: bool = False  # line 8: the sampler learns from an additive fit to S
+    smoothing: Smoothing | None = None  # line 8: the sampler learns from an additive fit to S
     update: Update = "path"
     """How a step of w sees the network.
 
@@ -135,7 +135,7 @@ class GradientSearch:
                 yield Record("weights", self._diversity(state))
                 continue
             if state.ranking and learned:
-                yield from shared_weights.rank_and_learn(self, state, state.ranking, learned, 1.0)  # lines 7-9
+                yield from shared_weights.rank_and_learn(self, state, state.ranking, learned, 0.0)  # lines 7-9
                 continue
             architecture = self._next_architecture(state)  # line 2
             search_loss = self._update_weights(state, architecture)  # line 3

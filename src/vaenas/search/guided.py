@@ -29,10 +29,6 @@ class GuidedSampler:
         self._process: GaussianProcess | None = None
         self.threshold = -torch.inf  # τ, in the process's units
 
-    @property
-    def keep_ratio(self) -> float:
-        return self.sampler.keep_ratio
-
     def update(self, population: Population, scores: Scores, rng: Generator) -> UpdateStats:
         """(n, s), (n,); n >= 2."""
         rows = torch.randperm(len(population), generator=rng)[:CONDITION]

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from vaenas.errors import UserError
 from vaenas.networks.cost import Cost
-from vaenas.spaces.space import LimitTooTight, Population, SearchSpace, draw_valid
+from vaenas.spaces.space import LimitTooTight, Population, SearchSpace, draw_valid, proposals_for
 
 UNITS = {"G": 1e9, "M": 1e6, "K": 1e3, "": 1}
 
@@ -69,7 +69,8 @@ class Limits:
                     f"cheapest architecture, {code}, has {number} {unit}: raise {option} or lower --width"
                 )
         try:
-            draw_valid(propose, self.accept, needed, limits=str(self))
+            # Half of what a search tries later: whoever passes here by chance does not fail there.
+            draw_valid(propose, self.accept, needed, limits=str(self), max_proposals=proposals_for(needed) // 2)
         except LimitTooTight as error:
             near = self.cost.totals(propose(20_000)).float().quantile(0.001, dim=1)
             rare = ", ".join(

@@ -17,7 +17,7 @@ from vaenas.search import shared_weights
 from vaenas.search.archive import Archive
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
 from vaenas.search.record import Record
-from vaenas.search.shared_weights import Augment, Ranking, TrainingImages
+from vaenas.search.shared_weights import Augment, Ranking, Smoothing, TrainingImages
 from vaenas.spaces.space import Accept, Population, Scores, SearchSpace
 
 LOOKAHEAD = 256  # architectures drawn at once: decoding one by one would cost as much as a layer of the network
@@ -36,7 +36,7 @@ class OneShotSettings:
     label_smoothing: float
     clip_norm: float
     evolution: EvolutionSettings
-    smoothing: bool = False  # line 8: the sampler learns from an additive fit to S
+    smoothing: Smoothing | None = None  # line 8: the sampler learns from an additive fit to S
 
 
 @dataclass

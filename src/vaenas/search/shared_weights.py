@@ -21,8 +21,7 @@ from vaenas.search.archive import Archive, score
 from vaenas.search.record import Record
 from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_valid
 
-PREDICTED = 1000  # draws that the sampler learns from by what the additive fit says of them
-ROUNDS = 2  # of such draws after each ranking
+PREDICTED = 1000  # draws that the sampler learns from by what an additive fit says of them
 
 Augment = Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
 
@@ -45,6 +44,14 @@ class Ranking:
     archive: Archive
 
 
+@dataclass(frozen=True)
+class Smoothing:
+    """How line 9 learns from an additive fit to the scores, see `learn_from_fit`."""
+
+    epsilon: float  # of the Γ that the predicted draws are from; K, or the sampler loses its variety
+    rounds: int = 2
+
+
 @runtime_checkable
 class Settings(Protocol):
     """Of the weights' training (App. A.1)."""
@@ -60,7 +67,7 @@ class Settings(Protocol):
     @property
     def clip_norm(self) -> float: ...
     @property
-    def smoothing(self) -> bool: ...
+    def smoothing(self) -> Smoothing | None: ...
 
 
 @runtime_checkable
@@ -184,8 +191,9 @@ def rank_and_learn(
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
     population = ranking.population
     scores = ranking.archive.lookup(population)  # line 8: S
-    if search.settings.smoothing:
-        stats = learn_from_fit(sampler, population, scores, state.rng, search.accept, search.limits)
+    smoothing = search.settings.smoothing
+    if smoothing:
+        stats = learn_from_fit(sampler, population, scores, smoothing, state.rng, search.accept, search.limits)
     else:
         stats = sampler.update(population, scores, state.rng)  # line 9
     state.ranking = None
@@ -205,25 +213,25 @@ def learn_from_fit(
     sampler: LearnedSampler,
     population: Population,
     scores: Scores,
+    smoothing: Smoothing,
     rng: Generator,
     accept: Accept | None = None,
     limits: str = "",
-    rounds: int = ROUNDS,
 ) -> UpdateStats:
-    """Line 9, for which an additive fit learns from the scores: Algorithm 1 is called on what it expects.
+    """Line 9 on what an additive fit to the scores expects, of more architectures than have been scored.
 
-    `rounds` times, each on the population and `PREDICTED` fresh draws of Γ, for which nothing is evaluated. There ε is
-    K: with a larger one a sampler whose draws are the best would keep ever fewer of them (docs/decisions.md, "Ranking
-    by a supernet").
+    Algorithm 1 is called `rounds` times, each on the population and `PREDICTED` fresh draws of Γ, for which nothing is
+    evaluated. With an ε larger than K a sampler whose draws are the best would keep ever fewer of them
+    (docs/decisions.md, "Ranking by a supernet").
     """
     fit, gamma = AdditiveFit(sampler.space, population, scores), Mixture(UniformSampler(sampler.space), sampler)
 
     def update() -> UpdateStats:
-        drawn, _ = gamma.sample(torch.full((PREDICTED,), sampler.keep_ratio), rng, accept, limits)
+        drawn, _ = gamma.sample(torch.full((PREDICTED,), smoothing.epsilon), rng, accept, limits)
         drawn = torch.cat([population, drawn])
         return sampler.update(drawn, fit(drawn), rng)
 
-    return [update() for _ in range(rounds)][-1]
+    return [update() for _ in range(smoothing.rounds)][-1]
 
 
 def draw(search: Search, sampler: Sampler, n: int, rng: Generator) -> Population:

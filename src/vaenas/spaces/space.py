@@ -166,6 +166,15 @@ class LimitTooTight(UserError):
     """Rejection gave up: too few proposals keep the limits."""
 
 
+def proposals_for(n: int) -> int:
+    """After so many `draw_valid` gives up.
+
+    6400 for each of n, and at least 409,600: more than 64 fail only where fewer can fail, too, so whoever needs 1,000
+    may rely on a check that 256 can be drawn.
+    """
+    return 6400 * max(n, 64)
+
+
 def draw_valid(
     propose: Callable[[int], Population],
     accept: Accept,
@@ -179,8 +188,7 @@ def draw_valid(
         propose: gives that many fresh proposals, independent of the ones before.
         accept: which of them may stay.
         limits: named in the message when it gives up.
-        max_proposals: after so many it gives up; by default 6400 for each of the n, and at least 409,600. So more than
-            64 fail only where fewer can fail, too: whoever needs 1,000 may rely on a check that 256 can be drawn.
+        max_proposals: after so many it gives up; by default `proposals_for(n)`.
 
     Raises:
         LimitTooTight: with the number of proposals and of those that passed.
@@ -188,7 +196,7 @@ def draw_valid(
     kept: list[Tensor] = []
     passed = tried = 0
     if max_proposals is None:
-        max_proposals = 6400 * max(n, 64)
+        max_proposals = proposals_for(n)
     while tried < max_proposals:
         # The first round asks for just n: most spaces accept nearly everything.
         proposals = propose(n if tried == 0 else max(n, 4096))
