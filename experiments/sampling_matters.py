@@ -2,6 +2,7 @@
 
     python experiments/sampling_matters.py --data-root ../shared/data --spaces macro --seeds 0 1 2
     python experiments/sampling_matters.py --summary                                only collect what has ended
+    python experiments/sampling_matters.py --full             the benchmarks' widths and 32 x 32 pixels: with a GPU
 
 For each space and each sampler `vaenas search --table T` on CIFAR-10, halved to 16 x 16 pixels: the same steps, images
 and evaluations, whatever the sampler; the table is asked afterwards. Reported, mean and standard deviation over seeds:
@@ -28,6 +29,7 @@ import matplotlib.pyplot as plt
 
 from runs import call, two_at_a_time
 from vaenas.bench.truth import gap_closed
+from vaenas.runs.config import make_config
 
 RESULTS = Path(__file__).parent / "results" / "sampling_matters"
 # Small, so that it ends on two cores; the same for every sampler.
@@ -37,29 +39,32 @@ SEARCH = {
     "top-k": 10, "table-sample": 400, "log-interval": 50,
 }  # fmt: skip
 SPACES: dict[str, dict[str, Any]] = {
-    "macro": {"width": 0.25, "source": "nas-bench-macro/nas-bench-macro_cifar10.json"},
+    "macro": {
+        "width": 0.25,
+        "full": {"width": 1.0, "image-size": 32}, "source": "nas-bench-macro/nas-bench-macro_cifar10.json",
+    },
     # three times as long: after 8 epochs tau is half of what it is after 24, docs/decisions.md
-    "nasbench201": {"width": 8, "layers": 1, "epochs": 24, "vae-interval": 3, "source": "nas-bench-201/cells.csv"},
+    "nasbench201": {
+        "width": 8, "layers": 1, "epochs": 24, "vae-interval": 3,
+        "full": {"width": 16, "layers": 5, "image-size": 32}, "source": "nas-bench-201/cells.csv",
+    },
     # labelled in part: the 7-vertex protocol
-    "nasbench101": {"width": 16, "layers": 1, "full-cells": True, "source": "nas-bench-101/cells.parquet"},
-}
+    "nasbench101": {
+        "width": 16, "layers": 1, "full-cells": True,
+        "full": {"width": 128, "layers": 3, "image-size": 32}, "source": "nas-bench-101/cells.parquet",
+    },
+}  # fmt: skip
 SAMPLERS = {
     "uniform": {"sampler": "uniform"},
-    "fair": {"sampler": "fair"},  # needs a space without rules
+    "fair": {"sampler": "fair"},  # needs a space without rules, which NAS-Bench-101's is not
     "categorical": {"sampler": "categorical"},
     "vae-literal": {
         "sampler": "vae", "vae": "literal", "epsilon-limit": 1.0, "rank-by": "accuracy", "smoothing": "none"
     },
     "vae": {"sampler": "vae", "vae": "recommended"},
-    # only by name: what a larger ε does
-    "categorical-epsilon-1": {"sampler": "categorical", "epsilon-limit": 1.0},
-    "vae-epsilon-half": {"sampler": "vae", "vae": "recommended", "epsilon-limit": 0.5},
 }  # fmt: skip
-FIVE = list(SAMPLERS)[:5]
 COLUMNS = ("kendall", "kendall_top", "spearman")
-COLOURS = dict(
-    zip(SAMPLERS, ("0.6", "tab:brown", "tab:orange", "tab:blue", "tab:green", "gold", "tab:olive"), strict=True)
-)
+COLOURS = dict(zip(SAMPLERS, ("0.6", "tab:brown", "tab:orange", "tab:blue", "tab:green"), strict=True))
 
 
 def table_of(space: str, root: Path, runs: Path) -> Path:
@@ -72,16 +77,23 @@ def table_of(space: str, root: Path, runs: Path) -> Path:
     return table
 
 
-def search(space: str, sampler: str, seed: int, root: Path, runs: Path) -> None:
-    kept = RESULTS / "runs" / f"{space}-{sampler}-seed{seed}.json"
-    of_space = {name: value for name, value in SPACES[space].items() if name != "source"}
-    settings = {**SEARCH, **of_space, **SAMPLERS[sampler]}
+def every_setting(settings: dict[str, Any]) -> dict[str, Any]:
+    """Defaults, too, which may change from one version to the next."""
+    return make_config({name.replace("-", "_"): value for name, value in settings.items()}).model_dump()
+
+
+def search(space: str, sampler: str, seed: int, root: Path, runs: Path, results: Path, wide: bool) -> None:
+    kept = results / "runs" / f"{space}-{sampler}-seed{seed}.json"
+    of_space = {name: value for name, value in SPACES[space].items() if name not in ("source", "full")}
+    given = {**SEARCH, **of_space, **(SPACES[space]["full"] if wide else {}), **SAMPLERS[sampler]}
+    given |= {"space": space, "seed": seed}
+    settings = every_setting(given)
     if kept.exists():
         if json.loads(kept.read_text())["settings"] != settings:
             raise SystemExit(f"{kept} is of other settings: move it away")
         return
-    given = {"space": space, "seed": seed, "data-root": root, "table": runs / f"{space}.table"}
-    result = call("search", runs / kept.stem, {**settings, **given})
+    run = runs / f"{kept.stem}{'-full' if wide else ''}"
+    result = call("search", run, {**given, "data-root": root, "table": runs / f"{space}.table"})
     truth = result["truth"]
     truth["sample"] = {name: [round(value, 5) for value in values] for name, values in truth["sample"].items()}
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -103,15 +115,15 @@ def closed(truth: dict[str, Any], k: str) -> float | None:
     return gap_closed(truth["best_of"][k], truth["uniform_best_of"][k], truth["optimum"])
 
 
-def summarise() -> None:
+def summarise(results: Path) -> None:
     rows: dict[str, dict[str, Any]] = {}
     for space in SPACES:
         for sampler in SAMPLERS:
-            files = sorted((RESULTS / "runs").glob(f"{space}-{sampler}-seed*.json"))
-            results = [json.loads(file.read_text()) for file in files]
-            if not results:
+            files = sorted((results / "runs").glob(f"{space}-{sampler}-seed*.json"))
+            ended = [json.loads(file.read_text()) for file in files]
+            if not ended:
                 continue
-            truths = [result["truth"] for result in results]
+            truths = [run["truth"] for run in ended]
             best = [truth["best"] or {"accuracy": None, "rank": None} for truth in truths]
             rows[f"{space} {sampler}"] = {
                 **{name: over_seeds([truth[name] for truth in truths]) for name in COLUMNS},
@@ -129,11 +141,11 @@ def summarise() -> None:
                 "optimum": truths[0]["optimum"],
                 "mean": truths[0]["mean"],
                 "draws": [truth["draws"] for truth in truths],
-                "seconds": over_seeds([result["seconds"] for result in results]),
+                "seconds": over_seeds([run["seconds"] for run in ended]),
             }
     content = {"search": SEARCH, "spaces": SPACES, "rows": rows}
-    (RESULTS / "table.json").write_text(json.dumps(content, indent=1) + "\n")
-    draw(rows)
+    (results / "table.json").write_text(json.dumps(content, indent=1) + "\n")
+    draw(rows, results / "draws.svg")
     for space in SPACES:
         of_space = {name.split(" ")[1]: row for name, row in rows.items() if name.startswith(f"{space} ")}
         if of_space:
@@ -148,7 +160,7 @@ def as_table(rows: dict[str, dict[str, Any]]) -> str:
     ]
     for sampler, row in rows.items():
         taus = [f"{shown(row[name])}, {shown(row['smoothed'][name])}" for name in ("kendall", "kendall_top")]
-        found = f"{shown(row['found'], 100)} ({row['rank']['mean']:.0f})"
+        found = f"{shown(row['found'], 100)} ({shown({**row['rank'], 'std': None}, digits=0)})"
         best_of = " / ".join(shown(value, 100) for value in row["best_of"].values())
         gaps = " / ".join(shown(value, 100, 0) for value in row["gap_closed"].values())
         cells = (sampler, str(row["kendall"]["n"]), *taus, found, best_of, gaps)
@@ -156,7 +168,7 @@ def as_table(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def draw(rows: dict[str, dict[str, Any]]) -> None:
+def draw(rows: dict[str, dict[str, Any]], file: Path) -> None:
     """The true mean of the sampler's draws after each update, every seed a line."""
     spaces = [space for space in SPACES if any(name.startswith(f"{space} ") for name in rows)]
     figure, axes = plt.subplots(1, len(spaces), figsize=(4.2 * len(spaces), 3.2), layout="constrained", squeeze=False)
@@ -170,7 +182,7 @@ def draw(rows: dict[str, dict[str, Any]]) -> None:
         axis.axhline(100 * mean, color=COLOURS["uniform"], ls="--", label="uniform")
         axis.set(title=space, xlabel="Epoch", ylabel="True mean of the draws (%)")
         axis.legend(fontsize=8)
-    figure.savefig(RESULTS / "draws.svg")
+    figure.savefig(file)
 
 
 def shown(value: dict[str, float | None], scale: float = 1, digits: int = 2) -> str:
@@ -184,24 +196,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"))
     parser.add_argument("--spaces", nargs="+", choices=SPACES, default=list(SPACES))
-    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=FIVE)
+    parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path.home() / ".cache/vaenas/experiments/sampling_matters")
     parser.add_argument("--summary", action="store_true")
+    parser.add_argument("--full", action="store_true", help="the benchmarks' own widths, 32 x 32 pixels: needs a GPU")
     options = parser.parse_args()
+    results = RESULTS / "full" if options.full else RESULTS
     if not options.summary:
         options.runs.mkdir(parents=True, exist_ok=True)
         root = options.data_root.resolve()
         for space in options.spaces:
             table_of(space, root, options.runs)
         two_at_a_time(
-            partial(search, space, sampler, seed, root, options.runs)
+            partial(search, space, sampler, seed, root, options.runs, results, options.full)
             for space in options.spaces
             for seed in options.seeds
             for sampler in options.samplers
             if (space, sampler) != ("nasbench101", "fair")
         )
-    summarise()
+    summarise(results)
 
 
 if __name__ == "__main__":
