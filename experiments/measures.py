@@ -43,7 +43,7 @@ def measures(logits: Float[Tensor, "n b classes"], labels: Int64[Tensor, "b"]) -
         p = divided.softmax(-1)
         right = p.gather(2, labels.expand(n, b)[:, :, None])[:, :, 0]
         found[f"mean probability{name}"] = right.mean(1)
-        found[f"Brier score{name}"] = (2 * right - p.square().sum(-1)).mean(1)
+        found[f"quadratic score{name}"] = 0.5 + (right - 0.5 * p.square().sum(-1)).mean(1)
     ranks = [found[name].argsort().argsort() for name in ("accuracy", "likelihood")]
     found["sum of the ranks of accuracy and likelihood"] = sum(ranks, torch.zeros(n))
     return found

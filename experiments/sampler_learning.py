@@ -2,13 +2,12 @@
 
     python experiments/sampler_learning.py RUN [RUN ...]       of `vaenas search --table`, such as sampling_matters'
 
-On the run's final supernet (likelihood of 500 ranking images, each batch by its own statistics) Algorithm 1 is called 8
-times on 64 draws of Γ (`--updates`, `--ranked`) with ε rising to its limit; it learns from the scores, from the
+On the run's final supernet (`--measure` of 500 ranking images, each batch by its own statistics) Algorithm 1 is called
+8 times on 64 draws of Γ (`--updates`, `--ranked`) with ε rising to its limit; it learns from the scores, from the
 additive fit to them, or from what the fit expects of 1,000 more draws, of Γ ("predicted"), of U ("uniform"), or, as a
 search does, of Γ with ε = K, several times after each ranking ("2 rounds"). Printed and written to
-results/sampler_learning/RUN.json: the true mean of the sampler's draws after each update, the expected
-best of 10, 50, 100, 300 draws at the end (of those that have a truth), and the share of different ones among 6,000;
-means over seeds.
+results/sampler_learning/RUN.json: the true mean of the sampler's draws after each update, the expected best of 10, 50,
+100, 300 draws at the end (of those that have a truth), and the share of different ones among 6,000; means over seeds.
 """
 
 import argparse
@@ -16,13 +15,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Generator
 
 from vaenas.bench.truth import BEST_OF
-from vaenas.evaluation.supernet import SupernetEvaluator
+from vaenas.evaluation.supernet import Measure, SupernetEvaluator
 from vaenas.runs.config import make_config
 from vaenas.runs.search_run import SearchRun
 from vaenas.runs.truth import Truth
@@ -65,14 +64,14 @@ ROWS: list[tuple[str, float, float, str | int]] = [
 class Simulation:
     """One run's final supernet, and the scores that it has given so far."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, measure: Measure) -> None:
         search = SearchRun(make_config({}, run / "config.yaml"), run, resume=True)
         evaluate = search.search.evaluate
         assert isinstance(evaluate, SupernetEvaluator)
         assert search.truth is not None
         images, labels = (torch.cat(part) for part in zip(*evaluate.ranking, strict=True))
         ranking = [(images[i : i + 250], labels[i : i + 250]) for i in range(0, min(IMAGES, len(labels)), 250)]
-        self.evaluate = SupernetEvaluator(evaluate.network, [], ranking, evaluate.prepare, measure="likelihood")
+        self.evaluate = SupernetEvaluator(evaluate.network, [], ranking, evaluate.prepare, measure=measure)
         self.space, self.truth, self.archive = search.space, search.truth, Archive(search.space.slots)
 
     def scores(self, population: Population) -> Scores:
@@ -127,10 +126,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=8, help="calls of Algorithm 1")
     parser.add_argument("--ranked", type=int, default=64, help="N_s")
+    parser.add_argument("--measure", choices=get_args(Measure), default="likelihood")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for run in options.runs:
-        simulate, table = Simulation(run), RESULTS / f"{run.name}.json"
+        simulate, table = Simulation(run, options.measure), RESULTS / f"{run.name}.json"
         rows = json.loads(table.read_text())["rows"] if table.exists() else {}
         print(
             f"{run.name}\n| sampler, K, limit of ε, learns from | true mean after each update, % | best of | distinct |"
@@ -149,6 +149,8 @@ def main() -> None:
                 "seeds": options.seeds,
             }
             title = f"{name}, {keep:g}, {limit:g}, {learns_from}{' rounds' if isinstance(learns_from, int) else ''}"
+            if options.measure != "likelihood":
+                title += f", {options.measure}"
             if of_all != (8, 64):
                 title += f", {options.updates} x {options.ranked}"
             rows[title] = row

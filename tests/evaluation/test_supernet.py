@@ -38,13 +38,19 @@ def scores_of_final_networks(problem: Problem, population: torch.Tensor, measure
         labels = torch.cat([labels for _, labels in problem.ranking])
         if measure == "accuracy":
             scores.append((logits.argmax(-1) == labels).float().mean())
+        elif measure == "quadratic":
+            p, truth = logits.double().softmax(-1), torch.eye(logits.shape[-1])[labels]
+            scores.append(((p * truth).sum(-1) + 0.5 - 0.5 * p.square().sum(-1)).mean().float())
         else:
             right = logits.double().softmax(-1)[torch.arange(len(labels)), labels]
             scores.append((right.prod() ** (1 / len(labels))).float())
     return torch.stack(scores)
 
 
-@pytest.mark.parametrize(("batches", "measure"), [(2, "accuracy"), (1, "accuracy"), (0, "accuracy"), (2, "likelihood")])
+@pytest.mark.parametrize(
+    ("batches", "measure"),
+    [(2, "accuracy"), (1, "accuracy"), (0, "accuracy"), (2, "likelihood"), (2, "quadratic")],
+)
 def test_scores_are_those_of_the_final_network_with_its_own_statistics(
     problem: Problem, batches: int, measure: Measure
 ) -> None:

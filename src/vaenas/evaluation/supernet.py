@@ -15,7 +15,7 @@ from vaenas.spaces.space import Population, Scores
 Evaluate = Callable[[Population], Scores]
 """Population -> scores; a supernet evaluator and a tabular benchmark both are one."""
 
-Measure = Literal["accuracy", "likelihood"]
+Measure = Literal["accuracy", "likelihood", "quadratic"]
 Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
 
 
@@ -100,7 +100,8 @@ class SupernetEvaluator:
     """Scores on the ranking split, with batch norm statistics of each architecture's own.
 
     The likelihood is exp(-cross entropy), the geometric mean of the probabilities that the network gives the right
-    classes. Unlike the accuracy it counts how sure the network is of every image, so that fewer images tell
+    classes; the quadratic score is 1 - half the Brier score, Σ_c (p_c - [c is right])² (Brier 1950), averaged over the
+    images. Unlike the accuracy both count how sure the network is of every image, so that fewer images tell
     architectures apart (docs/decisions.md, "Ranking by a supernet").
 
     The statistics that training gathers mix all architectures and fit none, so they are taken anew: the mean over
@@ -134,12 +135,12 @@ class SupernetEvaluator:
 
     @torch.no_grad()
     def __call__(self, population: Population) -> Scores:
-        """Scores of (n, s): accuracies or likelihoods, both in [0, 1], shape (n,)."""
+        """Scores of (n, s), in [0, 1], shape (n,)."""
         sums = [0.0] * len(population)
         for row, logits, labels in self.logits(population):
             sums[row] += self._sum(logits, labels)
         means = torch.tensor(sums, dtype=torch.float64) / max(1, sum(len(labels) for _, labels in self.ranking))
-        return (means if self.measure == "accuracy" else means.exp()).float()
+        return (means.exp() if self.measure == "likelihood" else means).float()
 
     @torch.no_grad()
     def logits(self, population: Population) -> Iterator[tuple[int, Float[Tensor, "b classes"], Int64[Tensor, "b"]]]:
@@ -157,10 +158,16 @@ class SupernetEvaluator:
                     yield row, logits, labels.to(logits.device)
 
     def _sum(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:
-        """Over a batch: how many are right, or the log-likelihood."""
-        if self.measure == "accuracy":
-            return float((logits.argmax(-1) == labels).sum())
-        return -float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
+        """Over a batch: how many are right, the log-likelihood, or the quadratic scores."""
+        match self.measure:
+            case "accuracy":
+                return float((logits.argmax(-1) == labels).sum())
+            case "likelihood":
+                return -float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
+            case "quadratic":
+                p = logits.float().softmax(-1)
+                errors = p - nn.functional.one_hot(labels, p.shape[-1])
+                return len(labels) - 0.5 * float(errors.square().sum())
 
     def _inputs(self, images: UInt8[Tensor, "b c h w"]) -> Float32[Tensor, "b c h w"]:
         return self.prepare(images).contiguous(memory_format=torch.channels_last)

@@ -49,8 +49,9 @@ class RunData:
 
     @property
     def measure(self) -> str:
-        """What the supernet's scores are: accuracy or likelihood."""
-        return str(self.config.get("rank_by", "accuracy"))
+        """What the supernet's scores are, in words."""
+        name = str(self.config.get("rank_by", "accuracy"))
+        return "quadratic score" if name == "quadratic" else name
 
     @property
     def operations(self) -> list[Record]:

@@ -129,7 +129,9 @@ class SearchConfig(BaseModel):
         None, ge=1, description="images held out of training, to rank architectures (1000, at most a fifth of all)"
     )
     rank_by: Measure = Field(
-        "likelihood", description="score of an architecture on the supernet: accuracy, or likelihood of the right class"
+        "likelihood",
+        description="score of an architecture on the supernet: accuracy, likelihood of the right class, or quadratic "
+        "score (Brier)",
     )
     smoothing: Literal["additive", "none"] = Field(
         "additive", description="choose by an additive fit to scores of uniform draws, or by scores and evolution"
