@@ -159,15 +159,13 @@ class SupernetEvaluator:
 
     def _sum(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:
         """Over a batch: how many are right, the log-likelihood, or the quadratic scores."""
-        match self.measure:
-            case "accuracy":
-                return float((logits.argmax(-1) == labels).sum())
-            case "likelihood":
-                return -float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
-            case "quadratic":
-                p = logits.float().softmax(-1)
-                errors = p - nn.functional.one_hot(labels, p.shape[-1])
-                return len(labels) - 0.5 * float(errors.square().sum())
+        if self.measure == "accuracy":
+            return float((logits.argmax(-1) == labels).sum())
+        if self.measure == "likelihood":
+            return -float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
+        p = logits.float().softmax(-1)
+        errors = p - nn.functional.one_hot(labels, p.shape[-1])
+        return len(labels) - 0.5 * float(errors.square().sum())
 
     def _inputs(self, images: UInt8[Tensor, "b c h w"]) -> Float32[Tensor, "b c h w"]:
         return self.prepare(images).contiguous(memory_format=torch.channels_last)
