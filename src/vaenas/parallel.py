@@ -4,6 +4,7 @@ All processes draw the same random numbers, so they agree on architectures, rows
 works on its own part of a batch, or of a population that is ranked, and the parts are put together.
 """
 
+import atexit
 import os
 import re
 from typing import Any, Literal
@@ -59,7 +60,14 @@ def make_fabric(device: Literal["auto", "cpu", "cuda"], precision: Literal["32-t
     nodes = processes // here
     fabric = Fabric(accelerator=device, devices=here, num_nodes=nodes, strategy=strategy, precision=precision)
     fabric.launch()
+    # Fabric does so for NCCL alone. Gloo's threads need the interpreter: one that outlives it aborts the process.
+    atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def check_batch_size(size: int) -> None:
