@@ -50,18 +50,20 @@ def test_every_architecture_has_the_published_costs(name: str, rows) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_supernet_cut_to_one_architecture_has_its_published_parameters(name: str, rows, rng) -> None:
-    """What is cut has the published number, and the costs; of these the test above compares all there are."""
+    """700 of each space are built; a dozen of them also have the costs of which the test above compares all there are."""
     population, published = rows[name]
     space = IMAGE_SPACES[name]
     geometry = space.geometry(32, 3, 10, *PUBLISHED[name])
-    chosen = torch.randint(len(population), (12,), generator=rng)
+    chosen = torch.randint(len(population), (700,), generator=rng)
     with torch.device("meta"):
         whole = {key: value.shape for key, value in space.network(geometry, None).state_dict().items()}
-    for architecture, params in zip(population[chosen], published["params"][chosen], strict=True):
+    for i, (architecture, params) in enumerate(zip(population[chosen], published["params"][chosen], strict=True)):
         with torch.device("meta"):
             final = space.network(geometry, [[o] for o in architecture.tolist()])
             image = torch.empty(1, *final.input_shape)
         assert sum(p.numel() for p in final.parameters()) == int(params)
+        if i >= 12:
+            continue
         assert count(final, image, architecture) == tuple(map(int, space.cost(geometry)(architecture[None])))
         # each of its tensors is the first part of one of the supernet's
         for key, value in final.state_dict().items():
