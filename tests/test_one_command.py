@@ -62,6 +62,8 @@ def test_from_a_folder_to_a_network_in_use(pictures: Path, tmp_path: Path, capsy
     capsys.readouterr()
     assert call("run", "--resume", out, "--seed", "5") == 2
     assert "--seed 5: the run in" in capsys.readouterr().err
+    assert call("run", "--resume", out, "--train-epochs", "99") == 2
+    assert "--train-epochs 99: the run in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,7 @@ def run(
         if output not in (None, resume):
             raise UserError(f"--output {output}: a resumed run stays in its folder, {resume}; leave --output out")
         plan = read_plan(resume)
+        plan.keep(resume, Plan(recipe, train_epochs, formats))
         settings, folder = unchanged(resume / "search", given, config, make_config), resume
     else:
         plan = Plan(recipe, train_epochs, formats)

@@ -14,7 +14,7 @@ from vaenas.files import write_atomically
 from vaenas.network_commands import evaluation_of, found_by, print_evaluation, train_to_its_end
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import is_main
-from vaenas.runs.config import SearchConfig
+from vaenas.runs.config import SearchConfig, option
 from vaenas.runs.images import load_data
 from vaenas.runs.search_parts import search_space
 from vaenas.search.limits import Limits, uniform_proposals
@@ -39,6 +39,16 @@ class Plan:
         """Settings of the training; raises `UserError` for a recipe or number of epochs that there is not."""
         epochs = {} if self.train_epochs is None else {"epochs": self.train_epochs}
         return make_train_config({**found, "recipe": self.recipe, **epochs})
+
+    def keep(self, folder: Path, wanted: "Plan") -> None:
+        """Raises `UserError` if the user, who resumes the run in `folder`, asks for something else."""
+        for name, usual in asdict(Plan("quick", None, "onnx")).items():
+            value, begun = getattr(wanted, name), getattr(self, name)
+            if value not in (usual, begun):
+                raise UserError(
+                    f"{option(name)} {value}: the run in {folder} has {begun}; a resumed run keeps its settings: leave "
+                    f"the option out, or begin a new run"
+                )
 
     def check(self, settings: SearchConfig) -> None:
         """Raises `UserError` for what would stop the run after its search."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
@@ -176,13 +176,25 @@ def print_result(directory: RunDirectory, report: Path) -> None:
     """The best architectures of a finished run and where everything lies."""
     console, result = Console(), directory.result()
     assert result is not None
-    table = Table("", "architecture", result["measure"], "multiply-adds", "parameters")
+    code = Column("architecture", overflow="fold")  # whole, so that it can be copied
+    table = Table("", code, result["measure"], "worth", "multiply-adds", "parameters")
     best = result["best"]
     others = [entry for entry in reversed(result["pareto"]) if entry["code"] != best["code"]]
     for name, entry in (("best", best), *(("front", entry) for entry in others)):
         costs = readable(entry["flops"]), readable(entry["params"])
-        table.add_row(name, entry["code"], f"{entry['score']:.4f}", *costs)
+        table.add_row(name, entry["code"], f"{entry['score']:.4f}", f"{entry['worth']:.4f}", *costs)
     console.print(table)
+    truth = result["truth"]
+    if truth is not None and truth["best"] is not None:
+        known = truth["best"]
+        tau = truth["kendall"]
+        console.print(
+            f"truth: {known['code']} {100 * known['accuracy']:.2f} %, number {known['rank']:,} of "
+            f"{truth['architectures']:,}; Kendall's tau of the supernet "
+            f"{'not defined' if tau is None else f'{tau:.2f}'}",
+            highlight=False,
+            soft_wrap=True,
+        )
     for what, where in (("result", directory.result_file), ("report", report)):
         console.print(f"{what}: {where}", highlight=False, soft_wrap=True)
 

@@ -50,7 +50,7 @@ def test_every_architecture_has_the_published_costs(name: str, rows) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_supernet_cut_to_one_architecture_has_its_published_parameters(name: str, rows, rng) -> None:
-    """700 of each space are built; a dozen of them also have the costs of which the test above compares all there are."""
+    """700 of each space are built; a dozen also have the costs of which the test above compares all there are."""
     population, published = rows[name]
     space = IMAGE_SPACES[name]
     geometry = space.geometry(32, 3, 10, *PUBLISHED[name])

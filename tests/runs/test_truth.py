@@ -114,17 +114,37 @@ def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: P
 def test_of_a_table_without_every_architecture_what_is_missing_does_not_count(
     macro_table: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    table = TabularBenchmark.open(macro_table)
-    part = table.population[::2]
-    labels = table.validation(part)[:, None, None]
-    half = TabularBenchmark.of(table.space, part, table.budgets, labels, source="half", measured="accuracy")
-    half.save(tmp_path / "half.table")
-    more = {"data": str(pictures), "table": str(tmp_path / "half.table"), "sampler": "categorical"}
-    list(SearchRun(make_config({**MACRO, **more}), tmp_path / "run").records())
-    truth = result(tmp_path / "run")["truth"]
-    assert truth["architectures"] == len(part)
-    assert all(draw["n"] < 300 for draw in truth["draws"])
-    assert call("report", tmp_path / "run") == 0
+    """The answer is in one half of the table; with the other the report says so, and of which network it speaks."""
+    table, said = TabularBenchmark.open(macro_table), []
+    for first in (0, 1):
+        part, run = table.population[first::2], tmp_path / f"run-{first}"
+        labels = table.validation(part)[:, None, None]
+        half = TabularBenchmark.of(table.space, part, table.budgets, labels, source="half", measured="accuracy")
+        half.save(tmp_path / f"half-{first}.table")
+        more = {"data": str(pictures), "table": str(tmp_path / f"half-{first}.table"), "sampler": "categorical"}
+        list(SearchRun(make_config({**MACRO, **more}), run).records())
+        found = result(run)
+        truth = found["truth"]
+        assert truth["architectures"] == len(part)
+        assert all(draw["n"] < 300 for draw in truth["draws"])
+        assert call("report", run) == 0
+        page = " ".join((run / "report.html").read_text().split())
+        assert f"The network found, {found['best']['code']}," in page
+        same = truth["best"]["code"] == found["best"]["code"]
+        assert ("is not in the table. Of what the search has evaluated and the table knows, " in page) != same
+        said.append(same)
+    assert sorted(said) == [False, True]
+
+
+def test_a_table_that_knows_hardly_any_draw_is_refused(
+    sparse_table: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--space", "nasbench101", "--data", pictures, "--table", sparse_table, "--output", tmp_path / "run"]
+    assert call("search", *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "labelled in part" in line
+    assert "--full-cells" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_best_of_k_uniform_draws() -> None:

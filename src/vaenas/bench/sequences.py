@@ -77,7 +77,7 @@ def from_nasbench_macro(path: Path) -> TabularBenchmark:
         raise UserError(f"{path}: cannot read it as NAS-Bench-Macro's JSON ({error}); get it anew") from error
     return TabularBenchmark.of(
         space, population, NO_EPOCHS, accuracies.float(), params=params, source=path.name,
-        measured="accuracy on cifar10 of single training runs", scale=100.0,
+        measured="accuracy on cifar10", scale=100.0,
     )  # fmt: skip
 
 

@@ -98,4 +98,6 @@ class Task:
     def reported(self) -> str:
         """What `truth` is, in words."""
         what = "mean test accuracy" if self.table.has_test else self.table.measured
+        if self.noisy and not self.table.has_test:
+            what = f"mean of {self.table.runs} runs: {what}"
         return what + (", 7-vertex cells" if self.seven_vertices else "")

@@ -187,12 +187,13 @@ def _front(data: RunData) -> str:
     rows = "".join(
         f"<tr{' class=best' if e['code'] == best else ''}><td><code>{html.escape(e['code'])}</code>"
         f"{'<span class=tag>best</span>' if e['code'] == best else ''}</td>"
-        f"<td>{_percent(e['score'])}</td><td>{_millions(e['flops'])}</td><td>{_millions(e['params'])}</td></tr>"
+        f"<td>{_percent(e['score'])}</td><td>{_percent(e['worth'])}</td><td>{_millions(e['flops'])}</td><td>{_millions(e['params'])}</td></tr>"
         for e in sorted(data.result["pareto"], key=lambda e: e["flops"])
     )
     return (
         '<section><h2>Pareto front</h2><div class="scroll"><table><thead><tr><th scope="col">Architecture</th>'
-        f'<th scope="col">{data.measure.capitalize()}</th><th scope="col">FLOPs</th>'
+        f'<th scope="col">{data.measure.capitalize()}</th><th scope="col">Worth (what the search chose by)</th>'
+        '<th scope="col">FLOPs</th>'
         '<th scope="col">Parameters</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section>"
     )

@@ -47,24 +47,30 @@ def truth_part(data: RunData) -> tuple[str, Figure, str] | str:
     truth = data.result.get("truth") if data.result else None
     if not truth:
         return ""
-    found = truth["best"]
-    words = (
-        f"The supernet's favourite has a true accuracy of {100 * found['accuracy']:.2f} % and is number "
-        f"{found['rank']:,} of {truth['architectures']:,} (dashed line on the left; the best has "
-        f"{100 * truth['optimum']:.2f} %). "
-        if found
-        else "Nothing that the search has evaluated stands in the table. "
-    )
+    found, answer = truth["best"], data.result["best"]["code"] if data.result else None
+    if not found:
+        words = "Nothing that the search has evaluated stands in the table. "
+    else:
+        subject = f"The network found, {answer},"
+        if found["code"] != answer:
+            subject += f" is not in the table. Of what the search has evaluated and the table knows, {found['code']}"
+            subject += " is worth most: it"
+        words = (
+            f"{subject} has a true accuracy of {100 * found['accuracy']:.2f} % and is number {found['rank']:,} of "
+            f"{truth['architectures']:,} (dashed line on the left; the best has {100 * truth['optimum']:.2f} %). "
+        )
     names = {"kendall": "Kendall's tau", "spearman": "Spearman's rho", "kendall_top": "tau of the top 10 %"}
     taus = ", ".join(f"{name} {_shown(truth[key])}" for key, name in names.items())
     unknown = "" if truth["best_of"] else " (too few of the sampler's draws are in the table)"
+    known = [draws["n"] for draws in truth["draws"]]
+    of = f" ({min(known)} to {max(known)} that are in the table)" if known else " (this one has none)"
     return (
         "fig-truth",
         truth_figure(truth),
         f"What the table says. {truth['table']} ({truth['measured']}) was not looked at before the search had ended. "
         f"{words}Left: {len(truth['sample']['truth'])} architectures drawn uniformly from the table, ranked on the "
-        f"final supernet: {taus}. Middle: true mean of the sampler's draws after each update; dashed: the table's mean "
-        f"and its best. Right: the expected best of k draws{unknown} and of k uniform ones.",
+        f"final supernet: {taus}. Middle: true mean of the sampler's draws{of} after each update; dashed: the table's "
+        f"mean and its best. Right: the expected best of k draws{unknown} and of k uniform ones.",
     )
 
 

@@ -13,6 +13,7 @@ from vaenas.evaluation.supernet import Measure
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
 from vaenas.search.limits import UNITS
+from vaenas.spaces.geometry import WIDEST
 
 
 def parse_count(value: Any) -> Any:
@@ -83,7 +84,7 @@ class SearchConfig(BaseModel):
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")
 
     width: float | None = Field(
-        None, gt=0, le=1024, description="shufflenet, macro: multiplies all channels (0.25); others: channels (8; 16)"
+        None, gt=0, le=WIDEST, description="shufflenet, macro: multiplies all channels (0.25); others: channels (8; 16)"
     )
     layers: int | None = Field(
         None,

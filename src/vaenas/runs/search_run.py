@@ -71,7 +71,9 @@ class SearchRun:
             self.latency = self._latency(fabric, directory / "latency.json" if resume else None)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
-        self.truth = Truth.open(Path(config.table), config.space, config.seed) if config.table else None
+        self.truth = (
+            Truth.open(Path(config.table), config.space, config.seed, config.full_cells) if config.table else None
+        )
         self.ranked = Archive(self.space.slots)  # for the truth: a sample on the final weights
         self.limits = Limits(
             self.cost, config.max_flops, config.max_params,

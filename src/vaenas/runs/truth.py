@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from vaenas.bench.truth import BEST_OF, Task, best_of
+from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.samplers.sampler import Sampler
@@ -22,6 +23,7 @@ SPARSE = 10  # times as many where only some have a label
 JUDGED = 6000  # draws of the final sampler, whose best of k is asked for
 RARE = 50  # so many draws for one that has a label, or there is no answer
 TOP = 0.1  # the share of the best whose order is asked for by itself
+FEW = 10  # of fewer no order is reported
 
 
 class Truth:
@@ -33,11 +35,17 @@ class Truth:
         self.space = task.table.space
 
     @classmethod
-    def open(cls, table: Path, space: str, seed: int) -> "Truth":
-        """Raises `UserError` if there is no such table, or it is one of another space."""
+    def open(cls, table: Path, space: str, seed: int, full_cells: bool) -> "Truth":
+        """Raises `UserError` if there is no such table, or it is one of another space or knows hardly any draw."""
         benchmark = TabularBenchmark.open(table)
         benchmark.expect(space)
-        return cls(Task(benchmark), seed)
+        task = Task(benchmark)
+        if task.seven_vertices and not full_cells:
+            raise UserError(
+                f"--table {table}: it is labelled in part and judges cells with 7 vertices alone, hardly any of "
+                f"what is drawn without --full-cells: add it, or import the whole benchmark"
+            )
+        return cls(task, seed)
 
     def draws(self, sampler: Sampler, step: int) -> list[str]:
         """Codes of what the sampler draws after `step` steps. The table is not asked."""
@@ -75,11 +83,11 @@ class Truth:
             "best": best and {**best, "rank": 1 + int((every > best["accuracy"]).sum())},
             "kendall": _number(kendall_tau(ranked.scores, true)),
             "spearman": _number(spearman_rho(ranked.scores, true)),
-            "kendall_top": _number(kendall_tau(ranked.scores[top], true[top])),
+            "kendall_top": _of_top(ranked.scores[top], true[top]),
             "smoothed": {
                 "kendall": _number(kendall_tau(worth, true)),
                 "spearman": _number(spearman_rho(worth, true)),
-                "kendall_top": _number(kendall_tau(worth[top], true[top])),
+                "kendall_top": _of_top(worth[top], true[top]),
             },
             "sample": {"scores": ranked.scores.tolist(), "truth": true.tolist()},
             "draws": [self.mean(update) for update in updates],
@@ -116,6 +124,10 @@ class Truth:
 
     def _rng(self, step: int) -> Generator:
         return Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
+
+
+def _of_top(scores: Scores, true: Scores) -> float | None:
+    return _number(kendall_tau(scores, true)) if len(true) >= FEW else None
 
 
 def _number(value: float) -> float | None:

@@ -7,8 +7,7 @@ from typing import Any
 from jaxtyping import Int64
 from torch import Tensor
 
-from vaenas.errors import UserError
-from vaenas.spaces.geometry import check_fixed, check_images
+from vaenas.spaces.geometry import check_fixed, check_images, check_width
 from vaenas.spaces.space import SearchSpace
 
 OPERATIONS = ("Identity", "MB3_K3", "MB6_K5")  # inverted bottlenecks: expansion 3, kernel 3; expansion 6, kernel 5
@@ -38,8 +37,7 @@ class MacroGeometry:
 
     def __post_init__(self) -> None:
         check_fixed("macro", self.layers, len(LAYERS))
-        if self.width < NARROWEST:
-            raise UserError(f"width {self.width:g}: space macro takes >= {NARROWEST} (1 = the benchmark's)")
+        check_width("macro", self.width, NARROWEST, "1 = the benchmark's")
         check_images("macro", self.image_size, self.image_channels, self.classes)
 
     def channels(self, published: int) -> int:

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vaenas.errors import UserError
-from vaenas.spaces.geometry import check_images
+from vaenas.spaces.geometry import check_images, check_width
 from vaenas.spaces.space import SearchSpace
 
 OPERATIONS = ("Shuffle 3x3", "Shuffle 5x5", "Shuffle 7x7", "Shuffle Xception 3x3")
@@ -44,8 +44,7 @@ class ShuffleNetGeometry:
     def __post_init__(self) -> None:
         if self.layers < 5 or self.layers % 5:
             raise UserError(f"layers {self.layers}: space shufflenet takes multiples of 5 (20 is the paper's)")
-        if self.width < NARROWEST:
-            raise UserError(f"width {self.width}: stages must grow by 8 channels each, so >= {NARROWEST} (1.0 = paper)")
+        check_width("shufflenet", self.width, NARROWEST, "stages must grow by 8 channels each; 1 = the paper's")
         check_images("shufflenet", self.image_size, self.image_channels, self.classes)
 
     @property
