@@ -78,9 +78,13 @@ def search(
 
 def run(
     output: Annotated[Path | None, typer.Option(help="Folder (default: a new one under runs/).")] = None,
-    recipe: Annotated[str, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained.")] = "quick",
+    recipe: Annotated[
+        str, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained.")
+    ] = Plan.recipe,
     train_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of that training (the recipe's).")] = None,
-    formats: Annotated[str, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}.")] = "onnx",
+    formats: Annotated[
+        str, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}.")
+    ] = Plan.formats,
     config: Annotated[Path | None, typer.Option(help="YAML file of the search's settings.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this one.")] = None,
     **options: Any,

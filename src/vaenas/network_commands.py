@@ -44,9 +44,9 @@ def train(
             raise UserError(f"--resume {resume}: a resumed run keeps its architecture and folder; leave the others out")
         settings, folder = unchanged(resume, given, config, make_train_config), resume
     else:
-        if code_or_run is not None and "code" in given:
-            raise UserError(f"--code {given['code']}: {code_or_run} names the architecture already; leave one out")
         if code_or_run is not None:
+            if "code" in given:
+                raise UserError(f"--code {given['code']}: {code_or_run} names the architecture already; leave one out")
             given = {**found_by(code_or_run), **given}
         settings = make_train_config(given, config)
         names = ["train", *(f"train-{i}" for i in range(2, 1000))]

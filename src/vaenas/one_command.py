@@ -14,7 +14,8 @@ from vaenas.files import write_atomically
 from vaenas.network_commands import evaluation_of, found_by, print_evaluation, train_to_its_end
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import is_main
-from vaenas.runs.config import SearchConfig, option
+from vaenas.runs.command import check_kept
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.images import load_data
 from vaenas.runs.search_parts import search_space
 from vaenas.search.limits import Limits, uniform_proposals
@@ -27,9 +28,9 @@ PLAN = "run.yaml"
 class Plan:
     """What follows the search."""
 
-    recipe: str
-    train_epochs: int | None
-    formats: str  # with commas between
+    recipe: str = "quick"
+    train_epochs: int | None = None
+    formats: str = "onnx"  # with commas between
 
     @property
     def kinds(self) -> list[str]:
@@ -42,13 +43,10 @@ class Plan:
 
     def keep(self, folder: Path, wanted: "Plan") -> None:
         """Raises `UserError` if the user, who resumes the run in `folder`, asks for something else."""
-        for name, usual in asdict(Plan("quick", None, "onnx")).items():
-            value, begun = getattr(wanted, name), getattr(self, name)
-            if value not in (usual, begun):
-                raise UserError(
-                    f"{option(name)} {value}: the run in {folder} has {begun}; a resumed run keeps its settings: leave "
-                    f"the option out, or begin a new run"
-                )
+        for name, usual in asdict(Plan()).items():
+            value = getattr(wanted, name)
+            if value != usual:  # given
+                check_kept(folder, name, getattr(self, name), value)
 
     def check(self, settings: SearchConfig) -> None:
         """Raises `UserError` for what would stop the run after its search."""

@@ -187,7 +187,8 @@ def _front(data: RunData) -> str:
     rows = "".join(
         f"<tr{' class=best' if e['code'] == best else ''}><td><code>{html.escape(e['code'])}</code>"
         f"{'<span class=tag>best</span>' if e['code'] == best else ''}</td>"
-        f"<td>{_percent(e['score'])}</td><td>{_percent(e['worth'])}</td><td>{_millions(e['flops'])}</td><td>{_millions(e['params'])}</td></tr>"
+        f"<td>{_percent(e['score'])}</td><td>{_percent(e['worth'])}</td>"
+        f"<td>{_millions(e['flops'])}</td><td>{_millions(e['params'])}</td></tr>"
         for e in sorted(data.result["pareto"], key=lambda e: e["flops"])
     )
     return (

@@ -44,10 +44,11 @@ def truth_figure(truth: Mapping[str, Any]) -> Figure:
 
 def truth_part(data: RunData) -> tuple[str, Figure, str] | str:
     """The figure and its caption; nothing to say of a run without a table."""
-    truth = data.result.get("truth") if data.result else None
-    if not truth:
+    result = data.result
+    truth = result.get("truth") if result else None
+    if not result or not truth:
         return ""
-    found, answer = truth["best"], data.result["best"]["code"] if data.result else None
+    found, answer = truth["best"], result["best"]["code"]
     if not found:
         words = "Nothing that the search has evaluated stands in the table. "
     else:

@@ -76,12 +76,17 @@ def unchanged(
     if given or file:
         wanted = make({**settings.model_dump(), **(read_yaml(file) if file else {}), **given}, None)
         for name, value in wanted.model_dump().items():
-            if value != getattr(settings, name):
-                raise UserError(
-                    f"{option(name)} {value}: the run in {resume} has {getattr(settings, name)}; a resumed run keeps "
-                    f"its settings: leave the option out, or begin a new run"
-                )
+            check_kept(resume, name, getattr(settings, name), value)
     return settings
+
+
+def check_kept(folder: Path, name: str, begun: Any, wanted: Any) -> None:
+    """Raises `UserError` if the setting `name` that the user wants is not what the run in `folder` began with."""
+    if wanted != begun:
+        raise UserError(
+            f"{option(name)} {wanted}: the run in {folder} has {begun}; a resumed run keeps its settings: leave the "
+            f"option out, or begin a new run"
+        )
 
 
 def resume_command(command: str, directory: Path) -> str:
