@@ -1,25 +1,35 @@
-"""Files that are written whole or not at all, and what the system says when they can't be."""
+"""Files and folders that are written whole or not at all, by one process at a time; what is said when they can't be."""
 
 import errno
+import fcntl
 import os
+import secrets
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vaenas.errors import UserError
 
+# What the user, not a programmer, can put right.
 USERS_TO_MEND = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
     errno.EACCES,
+    errno.EBUSY,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EINVAL,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
     errno.ENOENT,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.ENOTEMPTY,
     errno.EPERM,
     errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENAMETOOLONG,
 }
 
 
@@ -35,14 +45,121 @@ def writing(what: Path, mend: str) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces `path` in one move: whoever reads it, or is killed meanwhile, finds the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Replaces `path` in one move: whoever reads it, or is killed meanwhile, finds the old file or the new one.
+
+    Raises:
+        UserError: it cannot be written; then the old file stays.
+    """
     with writing(path, "make room or choose another folder"):
+        temporary, descriptor = _new_file(path)
         try:
-            with temporary.open("wb") as file:
+            with open(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
-            os.replace(temporary, path)
+                os.replace(temporary, path)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    """A new file beside `path`, locked while it is open, so that `remove_leftovers` knows it from a dead one's."""
+    while True:
+        temporary = temporary_beside(path)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if lock(descriptor) and os.fstat(descriptor).st_nlink:  # else someone cleaned up between the two lines
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name beside `path` that no process on any machine has; `remove_leftovers` knows it."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+
+
+def sync_folder(folder: Path) -> None:
+    """A power cut after this leaves the folder's names as they are now."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int) -> bool:
+    """Locks an open file or folder; False if another process has it. The system frees it with the last descriptor.
+
+    On file systems without locks (NFS refuses those of folders) it warns once, and is True.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if not _warned:
+            _warned.append(True)
+            print(
+                f"vaenas: warning: this file system has no locks ({error.strerror}): see to it yourself that one "
+                "process at a time writes into a folder",
+                file=sys.stderr,
+            )
+    return True
+
+
+_warned: list[bool] = []
+
+
+def remove_leftovers(folder: Path, prefix: str = "") -> None:
+    """Removes temporary files and folders that dead processes have left in `folder`; those in use are locked."""
+    for path in folder.glob(f".{prefix}*.tmp"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:  # gone already, or nothing of ours
+            continue
+        try:
+            if lock(descriptor):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def new_folder(target: Path, mend: str) -> Iterator[Path]:
+    """Yields an empty folder that becomes `target` in one move when the block ends well, and vanishes when it does not.
+
+    It is locked while the block runs. An empty `target` is replaced.
+
+    Raises:
+        FileExistsError: `target` has something in it, at the start or by another process meanwhile.
+        UserError: it cannot be written.
+    """
+    target = target.absolute()
+    with writing(target, mend):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent, f"{target.name[:100]}.")
+        temporary = temporary_beside(target)
+        temporary.mkdir()
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        lock(descriptor)
+        with writing(target, mend):
+            yield temporary
+            os.fsync(descriptor)
+        try:
+            with writing(target, mend):
+                temporary.rename(target)
+        except UserError as error:
+            if target.is_dir() and any(target.iterdir()):
+                raise FileExistsError(target) from error
+            raise
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def refuse_to_replace(path: Path, option: str, force: bool) -> None:
+    """Raises `UserError` if a file is there already that this command may not have made, unless `force`."""
+    if not force and os.path.lexists(path):
+        raise UserError(f"{option} {path}: it is there already: choose another name, or replace it with --force")

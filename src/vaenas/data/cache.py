@@ -2,18 +2,16 @@
 
 import hashlib
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaenas.files import writing
+from vaenas import files
 
 
 def cache_dir() -> Path:
@@ -30,25 +28,9 @@ def file_digest(path: Path, algorithm: str) -> str:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder that becomes `target` when the block ends well, and vanishes when it does not.
-
-    Where another process was quicker, its `target` stays. Raises `UserError` where `target` cannot be written.
-    """
-    temporary = None
-    try:
-        with writing(target.parent, "make room or set VAENAS_CACHE to another folder"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the target, so that the rename stays on one file system and is atomic.
-            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:16]}-", dir=target.parent))
-            yield temporary
-            try:
-                temporary.rename(target)
-            except OSError:
-                if not target.is_dir():
-                    raise
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+    """`files.new_folder` in the cache: where another process was quicker, its `target` stays."""
+    with suppress(FileExistsError), files.new_folder(target, "make room or set VAENAS_CACHE to another folder") as path:
+        yield path
 
 
 def tensor_of(array: np.ndarray) -> Tensor:
