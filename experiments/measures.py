@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.runs.config import make_config
+from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
 from vaenas.search.additive import AdditiveFit
 from vaenas.spaces.space import Scores
@@ -51,7 +52,7 @@ def measures(logits: Float[Tensor, "n b classes"], labels: Int64[Tensor, "b"]) -
 
 def study(run: Path) -> dict[str, dict[str, float]]:
     """Of one finished run."""
-    search = SearchRun(make_config({}, run / "config.yaml"), run, resume=True)
+    search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run))
     evaluate = search.search.evaluate
     assert isinstance(evaluate, SupernetEvaluator)
     assert search.truth is not None

@@ -21,6 +21,7 @@ from torch import Generator
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.supernet import Measure, SupernetEvaluator
 from vaenas.runs.config import make_config
+from vaenas.runs.directory import RunDirectory
 from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
 from vaenas.search.additive import smoothed
@@ -34,7 +35,7 @@ SEEDS = 3  # of the last stage
 
 def study(run: Path, generations: int | None) -> dict[str, Any]:
     """Of one finished run."""
-    search = SearchRun(make_config({}, run / "config.yaml"), run, resume=True)
+    search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run))
     evaluate, training = search.search.evaluate, search.search.images
     assert isinstance(evaluate, SupernetEvaluator)
     assert isinstance(training, Subset)

@@ -23,6 +23,7 @@ from torch import Generator
 from vaenas.bench.truth import BEST_OF
 from vaenas.evaluation.supernet import Measure, SupernetEvaluator
 from vaenas.runs.config import make_config
+from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
 from vaenas.runs.truth import Truth
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
@@ -65,7 +66,7 @@ class Simulation:
     """One run's final supernet, and the scores that it has given so far."""
 
     def __init__(self, run: Path, measure: Measure) -> None:
-        search = SearchRun(make_config({}, run / "config.yaml"), run, resume=True)
+        search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run))
         evaluate = search.search.evaluate
         assert isinstance(evaluate, SupernetEvaluator)
         assert search.truth is not None

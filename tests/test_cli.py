@@ -16,12 +16,13 @@ from vaenas.networks.cost import additive_cost, count
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.runs import search_run
 from vaenas.runs.config import SearchConfig, make_config, option, read_yaml
+from vaenas.runs.directory import NewRun
 from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 
 GEOMETRY = ShuffleNetGeometry(16, 3, 3, width=0.25, layers=5)  # of TINY on the pictures
-FILES = {"config.yaml", "metrics.jsonl", "checkpoint", "result.json", "drawing.json", "report.html"}
+FILES = {"environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "result.json", "drawing.json", "report.html"}
 
 OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where there is another
     "space": "shufflenet", "method": "one-shot", "sampler": "fair", "data": "cifar10", "data_root": "/place",
@@ -188,7 +189,7 @@ def test_a_report_can_be_written_again(run: Path, tmp_path: Path, capsys: pytest
 def test_training_and_ranking_images_are_disjoint(tmp_path: Path, pictures: Path) -> None:
     """The rows that do not train are those that rank; recalibration takes training images."""
     config = make_config({"data": str(pictures), "image_size": 16, "ranking_images": 30, "recalibration_images": 32})
-    made = SearchRun(config, tmp_path / "run")
+    made = SearchRun(config, NewRun(tmp_path / "run"))
     training, everything = made.search.images, made.data.train
     assert isinstance(training, Subset)
     left = torch.ones(len(everything), dtype=torch.bool)
@@ -204,7 +205,7 @@ def test_training_and_ranking_images_are_disjoint(tmp_path: Path, pictures: Path
 
 
 def test_the_defaults_fit_a_small_folder(tmp_path: Path, pictures: Path) -> None:
-    images = SearchRun(make_config({"data": str(pictures), "image_size": 16}), tmp_path / "run").images
+    images = SearchRun(make_config({"data": str(pictures), "image_size": 16}), NewRun(tmp_path / "run")).images
     assert (len(images.training), len(images.ranking), images.recalibration) == (120, 30, 120)
 
 

@@ -1,8 +1,9 @@
 """The command line: parses, wires the rooms, prints."""
 
+import errno
+import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +15,11 @@ from vaenas.bench.commands import app as bench
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS
 from vaenas.network_commands import evaluate, export, train
-from vaenas.one_command import Plan, finish, read_plan, with_widest_fit, write_plan
+from vaenas.one_command import PLAN, Plan, finish, open_run, with_widest_fit
 from vaenas.parallel import LostProcess, is_main
 from vaenas.runs.command import INTERRUPTED, Interrupted, resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import SearchConfig, make_config
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.training.recipes import RECIPES
 
 app = typer.Typer(
@@ -29,15 +31,26 @@ app.add_typer(bench, name="bench")
 # Typer brings a click of its own, or uses the one that is installed: the base of its errors, whichever that is.
 ClickException: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
+# A full or broken disk, met where no message of its own was foreseen; other errors of files are bugs.
+THE_SYSTEMS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE}
+
 
 def main() -> None:
     """Entry point of `vaenas`. Exit code 2 and one line for what the user can mend."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk or a closed pipe has its message
     except UserError as error:
         code = _fail(str(error), is_main() or isinstance(error, LostProcess))  # what all find wrong is said once
     except ClickException as error:
         code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
+    except BrokenPipeError:  # who read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter would complain at its end
+        code = 141
+    except OSError as error:
+        if error.errno not in THE_SYSTEMS:
+            raise
+        code = _fail(f"{error.filename or 'cannot write the output'}: {error.strerror}")
     except Interrupted as interrupted:
         code = INTERRUPTED[interrupted.number]
     except (typer.Abort, KeyboardInterrupt):
@@ -69,22 +82,19 @@ def search(
     if resume is not None:
         if output is not None and output != resume:
             raise UserError(f"--output {output}: a resumed run stays in its folder, {resume}; leave --output out")
-        settings = unchanged(resume, given, config, make_config)
-        _run(settings, resume, resumes=True)
+        directory = RunDirectory.open(resume)
+        _run(unchanged(directory, given, config, make_config), directory, resume_command("search", resume))
     else:
         settings = make_config(given, config)
-        _run(settings, output or _free_folder(settings), resumes=False)
+        folder = output or _free_folder(settings)
+        _run(settings, NewRun(folder), resume_command("search", folder))
 
 
 def run(
     output: Annotated[Path | None, typer.Option(help="Folder (default: a new one under runs/).")] = None,
-    recipe: Annotated[
-        str, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained.")
-    ] = Plan.recipe,
+    recipe: Annotated[str, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained.")] = "quick",
     train_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of that training (the recipe's).")] = None,
-    formats: Annotated[
-        str, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}.")
-    ] = Plan.formats,
+    formats: Annotated[str, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}.")] = "onnx",
     config: Annotated[Path | None, typer.Option(help="YAML file of the search's settings.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this one.")] = None,
     **options: Any,
@@ -97,17 +107,18 @@ def run(
     if resume is not None:
         if output not in (None, resume):
             raise UserError(f"--output {output}: a resumed run stays in its folder, {resume}; leave --output out")
-        plan = read_plan(resume)
-        plan.keep(resume, Plan(recipe, train_epochs, formats))
-        settings, folder = unchanged(resume / "search", given, config, make_config), resume
+        (whole, plan), folder = open_run(resume), resume
+        plan.keep(resume, Plan(recipe=recipe, train_epochs=train_epochs, formats=formats))
+        directory = RunDirectory.open(resume / "search")
+        settings = unchanged(directory, given, config, make_config)
     else:
-        plan = Plan(recipe, train_epochs, formats)
+        plan = Plan(recipe=recipe, train_epochs=train_epochs, formats=formats)
         settings = with_widest_fit(make_config(given, config), given)
         folder = output or _free_folder(settings, "run-")
+        whole, directory = RunDirectory(folder), NewRun(folder, "search", {PLAN: plan.to_yaml()})
     # All that can be wrong is said before anything is begun.
     plan.check(settings)
-    begun = None if resume else lambda: write_plan(plan, folder)
-    _run(settings, folder / "search", resume is not None, resume_command("run", folder), begun)
+    _run(settings, directory, resume_command("run", folder), whole)
     finish(plan, folder, resume_command("run", folder))
 
 
@@ -130,23 +141,29 @@ def _free_folder(settings: SearchConfig, prefix: str = "") -> Path:
 
 
 def _run(
-    settings: SearchConfig, directory: Path, resumes: bool, again: str = "", begun: Callable[[], None] | None = None
+    settings: SearchConfig, directory: NewRun | RunDirectory, again: str, whole: RunDirectory | None = None
 ) -> None:
-    """Searches; `again` is what to call to go on after a stop, `begun` is called once the directory is there."""
+    """Searches.
+
+    Args:
+        again: what to call to go on after a stop.
+        whole: the folder of `vaenas run`, locked with the search's own as soon as both are there.
+    """
     from vaenas.progress import SearchProgress, print_result
     from vaenas.report import write_report
-    from vaenas.runs.directory import RunDirectory
     from vaenas.runs.search_run import SearchRun
 
     def make() -> SearchRun:
-        made = SearchRun(settings, directory, resumes)
-        if begun is not None and is_main():
-            begun()
+        made = SearchRun(settings, directory)
+        if whole is not None and isinstance(directory, NewRun):
+            whole.lock()
         return made
 
-    to_its_end(again or resume_command("search", directory), make, SearchProgress, directory, resumes)
+    if isinstance(directory, NewRun) or directory.result() is None:
+        to_its_end(again, make, SearchProgress)
     if is_main():
-        print_result(RunDirectory(directory), write_report(directory))
+        folder = directory.path if isinstance(directory, RunDirectory) else directory.folder / directory.inside
+        print_result(RunDirectory(folder), write_report(folder))
 
 
 @app.command()

@@ -6,9 +6,11 @@ import os
 import secrets
 import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from vaenas.errors import UserError
 
@@ -54,13 +56,23 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary, descriptor = _new_file(path)
         try:
             with open(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
+                _write(file, content)
                 os.replace(temporary, path)
             sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """A file in a folder that is not in its place yet (`new_folder`); raises OSError."""
+    with path.open("xb") as file:
+        _write(file, content)
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())  # else a power cut could leave the new name on an empty file
 
 
 def _new_file(path: Path) -> tuple[Path, int]:
@@ -124,6 +136,38 @@ def remove_leftovers(folder: Path, prefix: str = "") -> None:
             os.close(descriptor)
 
 
+class FolderLock:
+    """Keeps other processes from working in a folder as long as this object lives; the system frees it if killed.
+
+    Taken first, before anything in the folder is read or cleaned; then what dead processes have left is removed.
+
+    Raises:
+        UserError: another process has it, or there is no such folder.
+    """
+
+    def __init__(self, folder: Path, mend: str) -> None:
+        with writing(folder, mend):
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            _held.add(self._descriptor)
+            weakref.finalize(self, _release, self._descriptor)
+            if not lock(self._descriptor):
+                raise UserError(f"{folder}: another process is working in it; wait for it, or stop it")
+            remove_leftovers(folder)
+
+
+_held: set[int] = set()
+
+
+def _release(descriptor: int) -> None:
+    if descriptor in _held:
+        _held.remove(descriptor)
+        os.close(descriptor)
+
+
+# A worker that outlives its killed parent for a moment must not keep the lock.
+os.register_at_fork(after_in_child=lambda: [_release(descriptor) for descriptor in list(_held)])
+
+
 @contextmanager
 def new_folder(target: Path, mend: str) -> Iterator[Path]:
     """Yields an empty folder that becomes `target` in one move when the block ends well, and vanishes when it does not.
@@ -148,7 +192,7 @@ def new_folder(target: Path, mend: str) -> Iterator[Path]:
             os.fsync(descriptor)
         try:
             with writing(target, mend):
-                temporary.rename(target)
+                os.replace(temporary, target)
         except UserError as error:
             if target.is_dir() and any(target.iterdir()):
                 raise FileExistsError(target) from error

@@ -19,7 +19,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main
 from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
-from vaenas.runs.directory import RunDirectory
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import skipped, train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
 
@@ -42,7 +42,8 @@ def train(
     if resume is not None:
         if code_or_run is not None or output not in (None, resume):
             raise UserError(f"--resume {resume}: a resumed run keeps its architecture and folder; leave the others out")
-        settings, folder = unchanged(resume, given, config, make_train_config), resume
+        directory, folder = RunDirectory.open(resume), resume
+        settings = unchanged(directory, given, config, make_train_config)
     else:
         if code_or_run is not None:
             if "code" in given:
@@ -51,17 +52,19 @@ def train(
         settings = make_train_config(given, config)
         names = ["train", *(f"train-{i}" for i in range(2, 1000))]
         folder = output or next(p for p in (Path("runs", name) for name in names) if not p.exists())
-    train_to_its_end(settings, folder, resume is not None, resume_command("train", folder))
+        directory = NewRun(folder)
+    train_to_its_end(settings, directory, resume_command("train", folder))
     if is_main():
         print_trained(RunDirectory(folder))
 
 
-def train_to_its_end(settings: TrainConfig, folder: Path, resumes: bool, again: str) -> None:
+def train_to_its_end(settings: TrainConfig, directory: NewRun | RunDirectory, again: str) -> None:
     """Trains; `again` is what to call to go on after a stop."""
     from vaenas.progress import TrainProgress
     from vaenas.training.train_run import TrainRun
 
-    to_its_end(again, lambda: TrainRun(settings, folder, resumes), TrainProgress, folder, resumes)
+    if isinstance(directory, NewRun) or directory.result() is None:
+        to_its_end(again, lambda: TrainRun(settings, directory), TrainProgress)
 
 
 with_settings(train, TrainConfig)

@@ -1,12 +1,11 @@
 """`vaenas run`: what happens around its search, from the choice of a width to the exported network."""
 
 import json
-import shutil
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, check_format, export
@@ -15,7 +14,8 @@ from vaenas.network_commands import evaluation_of, found_by, print_evaluation, t
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import is_main
 from vaenas.runs.command import check_kept
-from vaenas.runs.config import SearchConfig
+from vaenas.runs.config import SearchConfig, read_yaml
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import load_data
 from vaenas.runs.search_parts import search_space
 from vaenas.search.limits import Limits, uniform_proposals
@@ -24,9 +24,10 @@ from vaenas.training.config import TrainConfig, make_train_config
 PLAN = "run.yaml"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What follows the search."""
+class Plan(BaseModel):
+    """What follows the search; `run.yaml` of the folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: str = "quick"
     train_epochs: int | None = None
@@ -41,9 +42,13 @@ class Plan:
         epochs = {} if self.train_epochs is None else {"epochs": self.train_epochs}
         return make_train_config({**found, "recipe": self.recipe, **epochs})
 
+    def to_yaml(self) -> bytes:
+        """What `read_plan` reads."""
+        return yaml.safe_dump(self.model_dump()).encode()
+
     def keep(self, folder: Path, wanted: "Plan") -> None:
         """Raises `UserError` if the user, who resumes the run in `folder`, asks for something else."""
-        for name, usual in asdict(Plan()).items():
+        for name, usual in Plan():
             value = getattr(wanted, name)
             if value != usual:  # given
                 check_kept(folder, name, getattr(self, name), value)
@@ -56,16 +61,20 @@ class Plan:
         self.training({"code": "-", "space": settings.space, "width": settings.width, "layers": settings.layers})
 
 
-def read_plan(folder: Path) -> Plan:
-    """The plan that a run in `folder` was begun with.
+def open_run(folder: Path) -> tuple[RunDirectory, Plan]:
+    """The lock of a folder of `vaenas run`, and the plan that it was begun with.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or another process is working on it.
     """
+    whole, file = RunDirectory(folder), folder / PLAN
+    if not file.is_file():
+        raise UserError(f"--resume {folder}: no run of `vaenas run` is in it (no {PLAN})")
+    whole.lock()
     try:
-        return Plan(**yaml.safe_load((folder / PLAN).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
-        raise UserError(f"--resume {folder}: no run of `vaenas run` is in it ({PLAN} cannot be read)") from None
+        return whole, Plan(**read_yaml(file))
+    except ValidationError:
+        raise UserError(f"{file}: not the plan of a run: put it back, or begin a new run") from None
 
 
 def with_widest_fit(settings: SearchConfig, given: dict[str, Any]) -> SearchConfig:
@@ -90,9 +99,8 @@ def with_widest_fit(settings: SearchConfig, given: dict[str, Any]) -> SearchConf
 def finish(plan: Plan, folder: Path, again: str) -> None:
     """Trains what the search in `folder` found, tests it, exports it; everything lies in `folder` at the end."""
     search, training = folder / "search", folder / "training"
-    resumes = (training / "config.yaml").exists()
     settings = plan.training(found_by(str(search)))
-    train_to_its_end(settings, training, resumes, again)
+    train_to_its_end(settings, RunDirectory.open(training) if training.exists() else NewRun(training), again)
     if not is_main():
         return
     exported: dict[str, Path] = {}
@@ -108,10 +116,5 @@ def finish(plan: Plan, folder: Path, again: str) -> None:
     print_evaluation(figures)
     for path in exported.values():
         print(path)
-    shutil.copyfile(search / "report.html", folder / "report.html")
+    write_atomically(folder / "report.html", (search / "report.html").read_bytes())
     print(folder / "report.html")
-
-
-def write_plan(plan: Plan, folder: Path) -> None:
-    """So that a resumed run goes on with it."""
-    write_atomically(folder / PLAN, yaml.safe_dump(asdict(plan)).encode())

@@ -46,7 +46,7 @@ def environment(cache: Path) -> dict[str, str]:
 
 
 def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "vaenas.cli", *map(str, words)]
+    return [sys.executable, "-m", "vaenas", *map(str, words)]
 
 
 def run(cache: Path, *words: object) -> subprocess.CompletedProcess[str]:

@@ -183,16 +183,6 @@ def test_nothing_to_resume(refused: Refused, tmp_path: Path) -> None:
     assert not files(tmp_path)
 
 
-def test_a_run_of_another_version(refused: Refused, copy: Path) -> None:
-    config = copy / "config.yaml"
-    config.write_text(config.read_text().replace("# vaenas 0.1.0", "# vaenas 0.0.9"))
-    before = files(copy)
-    line = refused("search", "--resume", copy)
-    assert "begun by vaenas 0.0.9, this is 0.1.0" in line
-    assert "--config" in line
-    assert files(copy) == before
-
-
 def test_a_resumed_run_keeps_its_settings(refused: Refused, copy: Path, tmp_path: Path) -> None:
     before = files(copy)
     line = refused("search", "--resume", copy, "--seed", "5")
@@ -250,6 +240,7 @@ def test_no_flipped_byte_of_a_checkpoint_goes_unnoticed(copy: Path, rng: torch.G
     """Wherever it is, also in the directory at the end: the file is refused, or it loads as it was."""
     directory, file = RunDirectory(copy), copy / "checkpoint"
     expected, content = directory.load_checkpoint(), file.read_bytes()
+    assert expected is not None
     places = torch.cat(
         [torch.randint(len(content), (30,), generator=rng), -torch.randint(1, 20_000, (60,), generator=rng)]
     )
@@ -259,7 +250,7 @@ def test_no_flipped_byte_of_a_checkpoint_goes_unnoticed(copy: Path, rng: torch.G
         damaged[place] ^= 1 << place % 8
         file.write_bytes(damaged)
         try:
-            assert same(directory.load_checkpoint(), expected), f"byte {place}"
+            assert same(dict(directory.load_checkpoint() or {}), dict(expected)), f"byte {place}"
         except UserError:
             refusals += 1
     assert refusals > 45
@@ -363,7 +354,7 @@ def test_a_loss_that_is_not_a_number(refused: Refused, pictures: Path, tmp_path:
     assert re.search(r"step \d+: the loss is .* the last checkpoint is kept; .* a lower --learning-rate", line)
     checkpoint = RunDirectory(output).load_checkpoint()
     assert checkpoint is not None
-    assert checkpoint["search"]["step"] > 0
+    assert checkpoint.state["step"] > 0
     assert refused("search", "--resume", output) == line
 
 
@@ -371,7 +362,7 @@ def test_a_run_that_another_process_works_on(refused: Refused, copy: Path) -> No
     other = RunDirectory(copy)
     other.lock()
     before = files(copy)
-    assert f"{copy}: another process is working on this run; wait for it" in refused("search", "--resume", copy)
+    assert f"{copy}: another process is working in it; wait for it" in refused("search", "--resume", copy)
     assert files(copy) == before
     del other
     assert call("search", "--resume", copy) == 0

@@ -10,6 +10,7 @@ import torch
 from tests.runs.command import TINY, assert_same_end, call, metrics, result
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import make_config
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
 
 COMMON = {
@@ -40,14 +41,15 @@ def title(case: dict) -> str:
 @pytest.mark.parametrize("case", CASES, ids=title)
 def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pictures: Path, tmp_path: Path) -> None:
     config = make_config({"data": str(pictures), **case})
-    whole = SearchRun(config, tmp_path / "whole")
+    whole = SearchRun(config, NewRun(tmp_path / "whole"))
     records = list(whole.records())
     kinds = [record.kind for record in records]
 
     # Stopped at the first record of each kind, where kinds meet.
+    folder = tmp_path / "stopped"
     at, stops = -1, sorted({kinds.index(kind) for kind in kinds}) if case in STOPPED else []
     for stop in [*stops, len(kinds)] if stops else []:
-        run = SearchRun(config, tmp_path / "stopped", resume=at >= 0)
+        run = SearchRun(config, RunDirectory.open(folder) if at >= 0 else NewRun(folder))
         assert [record.kind for record in islice(run.records(), stop - at)] == kinds[at + 1 : stop + 1]
         at = stop
         if stop < len(kinds):
@@ -69,7 +71,7 @@ def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pic
 
 def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None:
     case = {**NASNET, "method": "gradient", "sampler": "multinomial", "data": str(pictures)}
-    list(SearchRun(make_config(case), tmp_path / "run").records())
+    list(SearchRun(make_config(case), NewRun(tmp_path / "run")).records())
     lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "weights"]
     assert [line["epoch"] for line in lines] == [1, 2]
     for line in lines:

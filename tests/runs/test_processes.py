@@ -33,7 +33,7 @@ SEARCHES = {  # few steps: rounding grows with each
 def torchrun(cache: Path, *words: object, **kwargs: object) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     return subprocess.Popen(
-        [*command, "-m", "vaenas.cli", *map(str, words)], env=environment(cache),
+        [*command, "-m", "vaenas", *map(str, words)], env=environment(cache),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs,  # type: ignore[call-overload]
     )  # fmt: skip
 

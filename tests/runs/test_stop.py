@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.runs.command import BUILTIN, TINY, assert_same_end, call, environment, files, metrics, result, run, start
 from vaenas.runs.config import make_config
-from vaenas.runs.directory import RunDirectory
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
 
 # Forks a process for each kill, which kills itself before or after it renames a file, or with half of it written.
@@ -22,6 +22,7 @@ from vaenas import cli
 import vaenas.progress, vaenas.report, vaenas.runs.search_run
 
 kills, first, rest = json.loads(sys.argv[1])
+folder = rest[-1]
 rename, sync = os.replace, os.fsync
 
 def run(words, when, name, n):
@@ -46,13 +47,13 @@ def run(words, when, name, n):
 for i, kill in enumerate([*kills, ["", "", 0]]):
     child = os.fork()
     if child == 0:
-        run(rest if i else first, *kill)
+        run(rest if os.path.isdir(folder) else first, *kill)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code != (-signal.SIGKILL if i < len(kills) else 0):
         sys.exit(f"kill {i}, {kill}: ended with {code}")
 """
 KILLS = [
-    ("after", "config.yaml", 1), ("half", "checkpoint", 1), ("before", "checkpoint", 1), ("after", "checkpoint", 1),
+    ("half", "config.yaml", 1), ("before", "run", 1), ("after", "run", 1), ("half", "checkpoint", 1), ("before", "checkpoint", 1), ("after", "checkpoint", 1),
     ("half", "checkpoint", 5), ("before", "checkpoint", 17), ("after", "checkpoint", 13), ("half", "drawing.json", 1),
     ("after", "drawing.json", 1), ("before", "result.json", 1), ("after", "result.json", 1),
 ]  # fmt: skip
@@ -88,12 +89,12 @@ def test_kills_leave_nothing_behind(killed_while_writing: Path) -> None:
 
 
 def test_killed_before_it_began(pictures: Path, tmp_path: Path) -> None:
-    """With half of `config.yaml` written there is nothing to resume; the same command begins the run."""
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / ".config.yaml.123.tmp").write_text("# vae")
-    assert call("search", "--data", pictures, "--output", path, *TINY) == 0
-    assert not list(path.glob(".*"))
+    """There is nothing to resume; the same command begins the run, and removes what was left."""
+    left = tmp_path / ".run.0123456789abcdef.tmp"
+    left.mkdir()
+    (left / "config.yaml").write_text("# vae")
+    assert call("search", "--data", pictures, "--output", tmp_path / "run", *TINY) == 0
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_tensorboard_after_kills(killed_while_writing: Path) -> None:
@@ -106,7 +107,7 @@ def test_tensorboard_after_kills(killed_while_writing: Path) -> None:
 def test_stopped_at_the_last_record(finished: Path, pictures: Path, tmp_path: Path) -> None:
     """A checkpoint of the very end: the comparison is not told a second time."""
     config = make_config({}, finished / "config.yaml")
-    begun = SearchRun(config, tmp_path / "run")
+    begun = SearchRun(config, NewRun(tmp_path / "run"))
     for record in begun.records():
         if record.kind == "comparison":
             begun.save()

@@ -13,6 +13,7 @@ from vaenas.bench.truth import BEST_OF, best_of
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.runs.config import make_config
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
 from vaenas.search.one_shot import OneShotState
 from vaenas.spaces.cells import embed, is_full
@@ -41,7 +42,7 @@ def sparse_table(cells_parquet: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
     """With and without a table: the same losses, populations, scores, answer."""
     for name, more in (("with", {"table": str(macro_table)}), ("without", {})):
-        run = SearchRun(make_config({**MACRO, "data": str(pictures), **more}), tmp_path / name)
+        run = SearchRun(make_config({**MACRO, "data": str(pictures), **more}), NewRun(tmp_path / name))
         kinds = [record.values.get("of") for record in run.records()]
         assert ("truth" in kinds) == bool(more)
     lines = {name: metrics(tmp_path / name) for name in ("with", "without")}
@@ -76,22 +77,22 @@ def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, 
 
 def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
     config = make_config({**MACRO, "data": str(pictures), "table": str(macro_table), "sampler": "uniform"})
-    list(SearchRun(config, tmp_path / "whole").records())
-    run = SearchRun(config, tmp_path / "stopped")
+    list(SearchRun(config, NewRun(tmp_path / "whole")).records())
+    run = SearchRun(config, NewRun(tmp_path / "stopped"))
     for record in run.records():
         if record.values.get("of") == "truth":
             run.save()
             break
     assert 0 < len(run.ranked) < 24
     del run
-    list(SearchRun(config, tmp_path / "stopped", resume=True).records())
+    list(SearchRun(config, RunDirectory.open(tmp_path / "stopped")).records())
     assert_same_end(tmp_path / "stopped", tmp_path / "whole")
     assert result(tmp_path / "stopped")["truth"] == result(tmp_path / "whole")["truth"]
 
 
 def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: Path, tmp_path: Path) -> None:
     more = {"data": str(pictures), "table": str(sparse_table), "sampler": "categorical", "full_cells": True}
-    run = SearchRun(make_config({**OF101, **more}), tmp_path / "run")
+    run = SearchRun(make_config({**OF101, **more}), NewRun(tmp_path / "run"))
     updates, trained = [], []
     for record in run.records():
         if record.kind == "update":
@@ -122,7 +123,7 @@ def test_of_a_table_without_every_architecture_what_is_missing_does_not_count(
         half = TabularBenchmark.of(table.space, part, table.budgets, labels, source="half", measured="accuracy")
         half.save(tmp_path / f"half-{first}.table")
         more = {"data": str(pictures), "table": str(tmp_path / f"half-{first}.table"), "sampler": "categorical"}
-        list(SearchRun(make_config({**MACRO, **more}), run).records())
+        list(SearchRun(make_config({**MACRO, **more}), NewRun(run)).records())
         found = result(run)
         truth = found["truth"]
         assert truth["architectures"] == len(part)
@@ -179,7 +180,7 @@ def test_bad_input(
 
 def test_a_damaged_truth_is_named(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
     config = make_config({**MACRO, "data": str(pictures), "table": str(macro_table), "sampler": "uniform"})
-    list(SearchRun(config, tmp_path / "run").records())
+    list(SearchRun(config, NewRun(tmp_path / "run")).records())
     content = result(tmp_path / "run")
     content["truth"]["sample"] = {"scores": ["x"]}
     (tmp_path / "run" / "result.json").write_text(json.dumps(content))

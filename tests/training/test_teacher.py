@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.runs.command import call, metrics
+from vaenas.runs.directory import NewRun
 from vaenas.training.config import make_train_config
 from vaenas.training.teacher import load_teacher
 from vaenas.training.train_run import TrainRun
@@ -39,7 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_answers_are_learned(weights: Path, tmp_path: Path) -> None:
     config = make_train_config({**SETTINGS, "teacher": NAME, "teacher_weights": str(weights)})
-    run = TrainRun(config, tmp_path / "run")
+    run = TrainRun(config, NewRun(tmp_path / "run"))
     before = {name: value.clone() for name, value in run.training.teacher.state_dict().items()}  # type: ignore[union-attr]
     list(run.records())
     losses = [line["train_loss"] for line in metrics(tmp_path / "run") if line["kind"] == "epoch"]

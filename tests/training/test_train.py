@@ -14,6 +14,7 @@ from tests.training.test_recipes import CODE
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights, save_weights
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.training.config import make_train_config
 from vaenas.training.recipes import RECIPES
 from vaenas.training.train_run import TrainRun
@@ -38,12 +39,12 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
 )
 def test_stopped_anywhere_it_ends_in_the_same_bits(settings: dict[str, str], tmp_path: Path) -> None:
     config = make_train_config(settings)
-    whole = TrainRun(config, tmp_path / "whole")
+    whole = TrainRun(config, NewRun(tmp_path / "whole"))
     kinds = [record.kind for record in whole.records()]
     assert kinds == ["train", "train", "train", "train", "epoch"] * 3
-    at = -1
+    at, folder = -1, tmp_path / "stopped"
     for stop in (2, 4, 7, 13, 99):  # in an epoch, at its end, after its first step
-        run = TrainRun(config, tmp_path / "stopped", resume=at >= 0)
+        run = TrainRun(config, RunDirectory.open(folder) if at >= 0 else NewRun(folder))
         assert [record.kind for record in islice(run.records(), stop - at)] == kinds[at + 1 : stop + 1]
         at = stop
         if stop < len(kinds):
@@ -59,7 +60,7 @@ def test_stopped_anywhere_it_ends_in_the_same_bits(settings: dict[str, str], tmp
 
 
 def test_the_file_is_the_network_that_was_tested(tmp_path: Path) -> None:
-    run = TrainRun(make_train_config({**NASNET, **SMALL, **EVERYTHING}), tmp_path / "run")
+    run = TrainRun(make_train_config({**NASNET, **SMALL, **EVERYTHING}), NewRun(tmp_path / "run"))
     list(run.records())
     network, info = load_weights(tmp_path / "run" / "weights.safetensors")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -74,7 +75,7 @@ def test_the_file_is_the_network_that_was_tested(tmp_path: Path) -> None:
 
 def test_a_network_learns_real_images(cifar10_archive: Path, tmp_path: Path) -> None:
     settings = {**SHUFFLENET, "data": "cifar10", "data_root": str(cifar10_archive), "train_images": "1500"}
-    run = TrainRun(make_train_config({**settings, "epochs": "4", "batch_size": "32"}), tmp_path / "run")
+    run = TrainRun(make_train_config({**settings, "epochs": "4", "batch_size": "32"}), NewRun(tmp_path / "run"))
     list(run.records())
     epochs = [line for line in metrics(tmp_path / "run") if line["kind"] == "epoch"]
     assert epochs[-1]["train_loss"] < epochs[0]["train_loss"] - 0.1
@@ -85,7 +86,7 @@ def test_a_network_learns_real_images(cifar10_archive: Path, tmp_path: Path) -> 
 def test_one_epoch_of_every_recipe(name: str, tmp_path: Path) -> None:
     network = SHUFFLENET if name == "imagenet-shufflenet" else NASNET
     settings: dict[str, Any] = {**network, "recipe": name, "epochs": "1", "batch_size": "16", "train_images": "32"}
-    run = TrainRun(make_train_config(settings), tmp_path / "run")
+    run = TrainRun(make_train_config(settings), NewRun(tmp_path / "run"))
     before = {name: value.clone() for name, value in run.state.trained.state_dict().items()}
     list(run.records())
     after = run.state.trained.state_dict()
@@ -96,7 +97,7 @@ def test_one_epoch_of_every_recipe(name: str, tmp_path: Path) -> None:
 def test_rates_rise_and_fall_as_the_recipe_says(tmp_path: Path) -> None:
     settings = {**SHUFFLENET, **SMALL, "learning_rate": "0.4", "warmup_epochs": "1"}
     for schedule, halfway in (("linear", 0.2), ("cosine", 0.2)):
-        training = TrainRun(make_train_config({**settings, "schedule": schedule}), tmp_path / schedule).training
+        training = TrainRun(make_train_config({**settings, "schedule": schedule}), NewRun(tmp_path / schedule)).training
         rates = [training.rate(step) for step in range(training.steps)]
         assert rates[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
         assert rates[4] == pytest.approx(0.4)
@@ -117,7 +118,7 @@ def test_a_search_s_architecture_is_trained_with_its_settings(finished_search: P
 
 def test_damage_is_named_and_nothing_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    run = TrainRun(make_train_config({**SHUFFLENET, **SMALL}), out)
+    run = TrainRun(make_train_config({**SHUFFLENET, **SMALL}), NewRun(out))
     list(islice(run.records(), 3))
     run.save()
     del run
@@ -134,7 +135,7 @@ def test_damage_is_named_and_nothing_lost(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_weights_file_of_another_network_is_refused(tmp_path: Path) -> None:
-    run = TrainRun(make_train_config({**SHUFFLENET, **SMALL, "epochs": "1"}), tmp_path / "run")
+    run = TrainRun(make_train_config({**SHUFFLENET, **SMALL, "epochs": "1"}), NewRun(tmp_path / "run"))
     list(run.records())
     file = tmp_path / "run" / "weights.safetensors"
     _, info = load_weights(file)
@@ -164,14 +165,14 @@ def test_decoded_in_workers_at_full_size(imagenet_mini: Path, tmp_path: Path) ->
         "train_images": "66",
     }
     config = make_train_config(settings)
-    list(TrainRun(config, tmp_path / "whole").records())
-    run = TrainRun(config, tmp_path / "stopped")
+    list(TrainRun(config, NewRun(tmp_path / "whole")).records())
+    run = TrainRun(config, NewRun(tmp_path / "stopped"))
     for record in run.records():
         if record.kind == "train" and run.state.step == 2:
             run.save()
             break
     del run
-    list(TrainRun(config, tmp_path / "stopped", resume=True).records())
+    list(TrainRun(config, RunDirectory.open(tmp_path / "stopped")).records())
     one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "stopped"))
     assert one.pop("seconds")
     assert two.pop("seconds")

@@ -1,6 +1,7 @@
 """What every command that makes a run does alike: options from settings, interruptions, resuming."""
 
 import inspect
+import os
 import shlex
 import signal
 import sys
@@ -19,7 +20,7 @@ from vaenas.runs.config import option, read_yaml
 from vaenas.runs.directory import RunDirectory
 from vaenas.search.record import Record
 
-INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
+INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -69,14 +70,14 @@ def with_settings(command: Callable[..., None], model: type[BaseModel]) -> None:
 
 
 def unchanged(
-    resume: Path, given: dict[str, Any], file: Path | None, make: Callable[[dict[str, Any], Path | None], C]
+    directory: RunDirectory, given: dict[str, Any], file: Path | None, make: Callable[[dict[str, Any], Path | None], C]
 ) -> C:
     """The settings of the run to resume; raises `UserError` if the user asks for others."""
-    settings = make({}, RunDirectory.open(resume).config_file)
+    settings = make({}, directory.config_file)
     if given or file:
         wanted = make({**settings.model_dump(), **(read_yaml(file) if file else {}), **given}, None)
         for name, value in wanted.model_dump().items():
-            check_kept(resume, name, getattr(settings, name), value)
+            check_kept(directory.path, name, getattr(settings, name), value)
     return settings
 
 
@@ -93,28 +94,30 @@ def resume_command(command: str, directory: Path) -> str:
     return f"vaenas {command} --resume {shlex.quote(str(directory))}"
 
 
-def to_its_end(
-    again: str, make: Callable[[], Run], progress: Callable[[Any], Progress], directory: Path, resumes: bool
-) -> None:
-    """Makes a run and shows it to its end, unless it has ended already; a signal saves it and exits.
+def to_its_end(again: str, make: Callable[[], Run], progress: Callable[[Any], Progress]) -> None:
+    """Makes a run and shows it to its end; a signal saves it and exits.
 
     Args:
         again: what to call to go on, for the message.
     """
     running, stopped_by = False, 0
+    terminals = [number for number in (1, 2) if os.isatty(number)]
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopped_by
+        if number == signal.SIGHUP:
+            for terminal in terminals:  # it is gone: what is still printed would be an error
+                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
         if stopped_by or not running:  # asked twice, or nothing to save yet: at once
             raise Interrupted(number)
         stopped_by = number
         if parallel.is_main():
             print("stopping and saving; once more to stop at once", file=sys.stderr)
 
-    previous = {number: signal.signal(number, stop) for number in INTERRUPTED}
+    # What is ignored from the start, as by nohup, stays ignored.
+    heeded = [number for number in INTERRUPTED if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, stop) for number in heeded}
     try:
-        if resumes and RunDirectory.open(directory).result() is not None:
-            return
         run = make()
         with progress(run) if parallel.is_main() else nullcontext() as shown:
             running = True
@@ -125,8 +128,11 @@ def to_its_end(
                 if stopped_by:
                     run.save()
                     break
+            stopped_by = parallel.all_reduce_max(
+                stopped_by
+            )  # and go on together, once the first has written the result
         running = False
-        if stopped_by and run.directory.result() is None:
+        if stopped_by:
             if parallel.is_main():
                 print(f"stopped and saved; go on with: {again}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED[stopped_by])

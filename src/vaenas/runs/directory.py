@@ -1,160 +1,226 @@
 """The run directory: what is written, when, and how it is read again."""
 
-import fcntl
 import io
 import json
-import os
-import weakref
+import sys
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import vaenas
+from vaenas import machine
 from vaenas.errors import UserError
-from vaenas.files import write_atomically, writing
+from vaenas.files import FolderLock, new_folder, sync_folder, write_atomically, write_new, writing
 from vaenas.parallel import is_main
 
+FORMAT = 1  # of run directories: raise it when an older one can't be resumed
 MEND = "make room or choose another --output"
 
 
-class RunDirectory:
-    """`config.yaml`, `metrics.jsonl`, `checkpoint`, `result.json`, and what else a run writes of its own.
+class Checkpoint(BaseModel):
+    """What `checkpoint` holds.
 
-    Of several processes only the first writes and locks; the others read the checkpoint.
+    Args:
+        kind: of what run; `state` is the algorithm's, to be loaded by `RunDirectory.restoring`.
+        inputs: digests of what the run reads, by what a user calls it.
+        metrics_bytes: how long `metrics.jsonl` was.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["search", "training"]
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    seconds: float
+    state: dict[str, Any]
+    ranked: dict[str, Any] | None = None
+    metrics_bytes: int = Field(default=0, ge=0)
+
+
+class Begun(BaseModel):
+    """`environment.json`: by what a run was begun."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int
+    environment: dict[str, str | int]
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run directory that is still to be made.
+
+    Args:
+        folder: made in one move, with all that a run needs to be resumed; must not be there, or be empty.
+        inside: where in it the run itself is; "" = `folder` is the run directory.
+        files: what else is in `folder` from the beginning.
+    """
+
+    folder: Path
+    inside: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class RunDirectory:
+    """`config.yaml`, `environment.json`, `metrics.jsonl`, `checkpoint`, `result.json`, and what else a run writes.
+
+    Whoever works on it holds its lock. Of several processes only the first writes and locks; the others read.
     """
 
     def __init__(self, path: Path) -> None:
+        """To look at; `create` and `open` give one to work in."""
         self.path = path
         self.config_file = path / "config.yaml"
+        self.environment_file = path / "environment.json"
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoint_file = path / "checkpoint"
         self.result_file = path / "result.json"
 
     @classmethod
-    def create(cls, path: Path, config: BaseModel) -> "RunDirectory":
-        """A new run; raises `UserError` if the folder holds anything already."""
-        directory = cls(path)
+    def create(
+        cls, new: NewRun, config: BaseModel, environment: dict[str, str | int], files: Mapping[str, bytes]
+    ) -> "RunDirectory":
+        """A new run with its settings and `files`; raises `UserError` if the folder holds anything already."""
+        directory = cls(new.folder / new.inside)
         if not is_main():
             return directory
-        with writing(path, MEND):
-            path.mkdir(parents=True, exist_ok=True)
-            if directory.config_file.exists():
-                raise UserError(f"--output {path} holds another run: choose another folder, or --resume {path}")
-            for left_by_a_kill in path.glob(".config.yaml.*.tmp"):
-                left_by_a_kill.unlink()
-            if any(path.iterdir()):
-                raise UserError(f"--output {path} is not empty and holds no run: choose another folder")
         text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-        write_atomically(directory.config_file, f"# vaenas {vaenas.__version__}\n{text}".encode())
+        begun = Begun(format=FORMAT, environment=environment).model_dump_json(indent=1)
+        own = {"config.yaml": f"# vaenas {vaenas.__version__}\n{text}".encode(), "environment.json": begun.encode()}
+        try:
+            with new_folder(new.folder, MEND) as folder:
+                (folder / new.inside).mkdir(exist_ok=True)
+                for name, content in new.files.items():
+                    write_new(folder / name, content)
+                for name, content in {**own, **files}.items():
+                    write_new(folder / new.inside / name, content)
+                sync_folder(folder / new.inside)
+        except FileExistsError:
+            what = "is not empty and holds no run: choose another folder"
+            if directory.config_file.exists():
+                what = f"holds another run: choose another folder, or --resume {new.folder}"
+            raise UserError(f"--output {new.folder} {what}") from None
+        directory.lock()
         return directory
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
-        """A run that was begun; raises `UserError` if there is none, or if another version began it."""
+        """A run to go on with.
+
+        Raises:
+            UserError: there is none, another process is working on it, or another format of vaenas began it.
+        """
         directory = cls(path)
         if not directory.config_file.is_file():
             raise UserError(f"--resume {path}: there is no run in it (no config.yaml)")
-        try:
-            version = directory.config_file.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# vaenas ")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--resume {path}: cannot read {directory.config_file}: {error}") from None
-        if version != vaenas.__version__:
+        directory.lock()
+        if (found := directory.begun().format) != FORMAT:
             raise UserError(
-                f"--resume {path}: begun by vaenas {version}, this is {vaenas.__version__}: install that version, "
-                f"or begin anew with --config {directory.config_file}"
+                f"--resume {path}: a run of format {found}, where this vaenas goes on with {FORMAT} alone: install the "
+                f"version that config.yaml names, or begin anew with --config {directory.config_file}"
             )
-        if not is_main():
-            return directory
-        with writing(path, MEND):
-            for left_by_a_kill in path.glob(".*.tmp"):
-                left_by_a_kill.unlink()
         return directory
 
     def lock(self) -> None:
-        """Keeps others from working on this run as long as this object lives; the system frees it if killed.
+        """Keeps others from working on this run as long as this object lives; raises `UserError` if another one is."""
+        if is_main():
+            self._lock = FolderLock(self.path, MEND)
 
-        Raises:
-            UserError: another one is at it.
-        """
-        if not is_main():
-            return
-        descriptor = os.open(self.path, os.O_RDONLY)
-        weakref.finalize(self, os.close, descriptor)
+    def begun(self) -> Begun:
+        """By what the run was begun; raises `UserError` where that cannot be read."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{self.path}: another process is working on this run; wait for it, or stop it") from None
+            return Begun.model_validate_json(self.environment_file.read_bytes())
+        except (OSError, ValidationError):
+            raise UserError(
+                f"{self.environment_file}: cannot be read as what a run writes there: put it back, or begin anew with "
+                f"--config {self.config_file}"
+            ) from None
+
+    def warn_of_changes(self, environment: dict[str, str | int]) -> None:
+        """Says how `environment`, in which the run goes on, differs from that in which it was begun."""
+        changes = machine.differences(self.begun().environment, environment)
+        if changes and is_main():
+            print(
+                f"vaenas: warning: {self.path} was begun elsewhere: {'; '.join(changes)}: the results may differ in "
+                "their last bits, and with them everything that follows",
+                file=sys.stderr,
+            )
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """One line more; at the system's once written, so that killing this process loses nothing."""
         with writing(self.metrics_file, MEND), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replaces the checkpoint in one move; how far `metrics.jsonl` had come is kept with it."""
         size = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
         buffer = io.BytesIO()
-        torch.save({**state, "metrics_bytes": size, "version": vaenas.__version__}, buffer)
+        torch.save({**dict(checkpoint), "metrics_bytes": size}, buffer)
         write_atomically(self.checkpoint_file, buffer.getvalue())
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None if the run was stopped before its first; metrics after it are cut off.
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The last checkpoint, or None if the run was stopped before its first.
 
         Raises:
-            UserError: the file is cut short or altered.
+            UserError: the file is cut short, altered, or no checkpoint.
         """
         if not self.checkpoint_file.exists():
-            if is_main():
-                self.metrics_file.unlink(missing_ok=True)
             return None
-        damaged = (
-            f"{self.checkpoint_file} is damaged: it cannot be resumed; remove it to begin the run again, "
-            f"or use a copy of it"
-        )
-        try:
+        with self.restoring():
             with zipfile.ZipFile(self.checkpoint_file) as archive:  # torch's loader does not look at check sums
                 if archive.testzip() is not None:
-                    raise UserError(damaged)
-            state = torch.load(self.checkpoint_file, weights_only=True, map_location="cpu")
+                    raise ValueError
+            return Checkpoint(**torch.load(self.checkpoint_file, weights_only=True, map_location="cpu"))
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Turns what is raised where a checkpoint is read or loaded into a `UserError`."""
+        try:
+            yield
         except UserError:
             raise
         except OSError as error:
-            raise UserError(f"cannot read {self.checkpoint_file}: {error.strerror}") from None
-        except Exception:  # what torch raises for a broken file is of no one class
-            raise UserError(damaged) from None
-        if is_main() and self.metrics_file.exists():
-            with writing(self.metrics_file, MEND), self.metrics_file.open("r+b") as file:
-                # Whole lines only: a power cut may have lost some that the checkpoint counts.
-                file.truncate(file.read(state["metrics_bytes"]).rfind(b"\n") + 1)
-        return state
+            raise UserError(f"cannot read {self.checkpoint_file}: {error.strerror or error}") from None
+        except Exception:  # what torch raises for a broken or another's file is of no one class
+            raise UserError(
+                f"{self.checkpoint_file} is damaged, or of another run: remove it to begin the run again, or put "
+                f"back a copy of it"
+            ) from None
 
-    def load_checkpoint_of(self, config: BaseModel, data: str, fingerprint: str) -> dict[str, Any] | None:
-        """`load_checkpoint`, if it is of a run with these settings on these images.
-
-        Args:
-            data: what the images are called; `fingerprint` changes with them.
+    def resume(self, kind: str, config: BaseModel, inputs: Mapping[str, str]) -> Checkpoint | None:
+        """`load_checkpoint`, if it is of a run with these settings on these inputs; metrics after it are cut off.
 
         Raises:
             UserError: it is of another, or damaged.
         """
         checkpoint = self.load_checkpoint()
-        if checkpoint is None:
-            return None
-        for name, value in checkpoint["config"].items():
-            if value != getattr(config, name):
-                raise UserError(
-                    f"{self.config_file}, {name}: {getattr(config, name)} is not what the run was begun with, {value}: "
-                    f"put it back, or begin a new run"
-                )
-        if checkpoint["data"] != fingerprint:
-            raise UserError(
-                f"--resume {self.path}: the images of {data} are not those that the run was begun with: put them back, "
-                f"or begin a new run"
-            )
+        if checkpoint is not None:
+            if checkpoint.kind != kind:
+                raise UserError(f"--resume {self.path}: it is a {checkpoint.kind}, not a {kind}")
+            for name, value in config.model_dump().items():
+                begun = checkpoint.config.get(name)
+                if value != begun:
+                    raise UserError(
+                        f"{self.config_file}, {name}: {str(value)[:100]} is not what the run was begun with, "
+                        f"{str(begun)[:100]}: put it back, or begin a new run"
+                    )
+            for what, digest in inputs.items():
+                if checkpoint.inputs.get(what) != digest:
+                    raise UserError(
+                        f"--resume {self.path}: {what} changed since the run was begun: put back what was there, or "
+                        f"begin a new run"
+                    )
+        if is_main() and self.metrics_file.exists():
+            with writing(self.metrics_file, MEND), self.metrics_file.open("r+b") as file:
+                # Whole lines only: a power cut may have lost some that the checkpoint counts.
+                file.truncate(file.read(checkpoint.metrics_bytes if checkpoint else 0).rfind(b"\n") + 1)
         return checkpoint
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:

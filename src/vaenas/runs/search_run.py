@@ -1,5 +1,6 @@
 """A search as a run: builds the rooms from the settings, iterates, writes down, resumes."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Generator
 
 import vaenas
-from vaenas import parallel
+from vaenas import machine, parallel
 from vaenas.data import Augment
 from vaenas.data.cache import cache_dir
 from vaenas.errors import UserError
@@ -21,7 +22,7 @@ from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.directory import MEND, RunDirectory
+from vaenas.runs.directory import MEND, Checkpoint, NewRun, RunDirectory
 from vaenas.runs.images import fingerprint, load_data, skipped, train_and_test
 from vaenas.runs.search_parts import (
     count_steps,
@@ -44,8 +45,11 @@ from vaenas.search.record import Record
 class SearchRun:
     """One run. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits."""
 
-    def __init__(self, config: SearchConfig, directory: Path, resume: bool = False) -> None:
+    def __init__(self, config: SearchConfig, directory: NewRun | RunDirectory) -> None:
         """Loads the data, checks the limits and builds everything; only then is the directory made or changed.
+
+        Args:
+            directory: one that is still to be made, or that of the run to go on with (`RunDirectory.open`).
 
         Raises:
             UserError: whatever of the settings, data or directory cannot work.
@@ -68,7 +72,8 @@ class SearchRun:
         self.space, self.cost = search_space(config, self.geometry), self.image_space.cost(self.geometry)
         self.latency: LatencyTable | None = None
         if config.max_latency is not None:
-            self.latency = self._latency(fabric, directory / "latency.json" if resume else None)
+            saved = directory.path / "latency.json" if isinstance(directory, RunDirectory) else None
+            self.latency = self._latency(fabric, saved)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
         self.truth = (
@@ -118,18 +123,32 @@ class SearchRun:
         self.search: OneShot | GradientSearch = search
         self.state: OneShotState | GradientState = state
 
-        self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
-        self.directory.lock()
-        if self.latency is not None and not resume:
-            self.directory.write_json("latency.json", self.latency.to_json())
-        checkpoint = self.directory.load_checkpoint_of(config, config.data, fingerprint(self.data)) if resume else None
-        if checkpoint is not None:
-            self.state.load_state_dict(checkpoint["search"])
-            self.ranked = Archive.from_state_dict(checkpoint["ranked"])
-            self._seconds_before = checkpoint["seconds"]
+        self.environment = machine.environment(fabric.device)
+        self.inputs = {f"the images of {config.data}": fingerprint(self.data)}
+        if self.truth is not None:
+            self.inputs[f"the table {config.table}"] = self.truth.task.table.digest()
+        files: dict[str, bytes] = {}
+        if self.latency is not None:
+            files["latency.json"] = json.dumps(self.latency.to_json()).encode()
+            self.inputs["latency.json"] = hashlib.sha256(files["latency.json"]).hexdigest()
+        if isinstance(directory, NewRun):
+            self.directory = RunDirectory.create(directory, config, self.environment, files)
+        else:
+            self.directory = directory
+            self._go_on()
         fabric.barrier()  # before the first writes a checkpoint again
         if parallel.is_main():
             self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, MEND)
+
+    def _go_on(self) -> None:
+        """Continues from the checkpoint of the directory, if there is one."""
+        self.directory.warn_of_changes(self.environment)
+        checkpoint = self.directory.resume("search", self.config, self.inputs)
+        if checkpoint is not None:
+            with self.directory.restoring():
+                self.state.load_state_dict(checkpoint.state)
+                self.ranked = Archive.from_state_dict(checkpoint.ranked or {})
+            self._seconds_before = checkpoint.seconds
 
     def _latency(self, fabric: Fabric, saved: Path | None) -> LatencyTable:
         """The table of this device; a resumed run keeps the one that it began with, to the bit."""
@@ -155,13 +174,14 @@ class SearchRun:
         if not parallel.is_main():
             return
         self.directory.save_checkpoint(
-            {
-                "search": self.state.state_dict(),
-                "ranked": self.ranked.state_dict(),
-                "config": self.config.model_dump(),
-                "data": fingerprint(self.data),
-                "seconds": self.seconds,
-            }
+            Checkpoint(
+                kind="search",
+                config=self.config.model_dump(),
+                inputs=self.inputs,
+                seconds=self.seconds,
+                state=self.state.state_dict(),
+                ranked=self.ranked.state_dict(),
+            )
         )
 
     def records(self) -> Iterator[Record]:
@@ -277,6 +297,7 @@ class SearchRun:
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,
+            "environment": self.environment,
         }
 
     def _draws(self) -> dict[str, Any] | None:

@@ -9,15 +9,16 @@ import torch
 from torch import Generator, nn
 
 import vaenas
-from vaenas import parallel
+from vaenas import machine, parallel
 from vaenas.data import Augment
+from vaenas.data.cache import file_digest
 from vaenas.data.files import FileSet
 from vaenas.data.shards import open_shards
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
-from vaenas.runs.directory import RunDirectory
+from vaenas.runs.directory import Checkpoint, NewRun, RunDirectory
 from vaenas.runs.images import Subset, fingerprint, load_data, skipped, train_and_test
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
@@ -36,8 +37,11 @@ from vaenas.training.train import (
 class TrainRun:
     """One training. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits."""
 
-    def __init__(self, config: TrainConfig, directory: Path, resume: bool = False) -> None:
+    def __init__(self, config: TrainConfig, directory: NewRun | RunDirectory) -> None:
         """Loads the data and builds everything; only then is the directory made or changed.
+
+        Args:
+            directory: one that is still to be made, or that of the run to go on with (`RunDirectory.open`).
 
         Raises:
             UserError: whatever of the settings, data or directory cannot work.
@@ -116,12 +120,21 @@ class TrainRun:
         self.state = TrainState(wrapped, optimizer, average_of(network, config), rng)
         self.test_images = len(test)
 
-        self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
-        self.directory.lock()
-        checkpoint = self.directory.load_checkpoint_of(config, config.data, fingerprint(self.data)) if resume else None
-        if checkpoint is not None:
-            self.state.load_state_dict(checkpoint["training"])
-            self._seconds_before = checkpoint["seconds"]
+        self.environment = machine.environment(fabric.device)
+        self.inputs = {f"the images of {config.data}": fingerprint(self.data)}
+        for what, file in (("the shards of", config.shards), ("the teacher's weights", config.teacher_weights)):
+            if file is not None:
+                self.inputs[f"{what} {file}"] = file_digest(Path(file), "sha256")
+        if isinstance(directory, NewRun):
+            self.directory = RunDirectory.create(directory, config, self.environment, {})
+        else:
+            self.directory = directory
+            self.directory.warn_of_changes(self.environment)
+            checkpoint = self.directory.resume("training", config, self.inputs)
+            if checkpoint is not None:
+                with self.directory.restoring():
+                    self.state.load_state_dict(checkpoint.state)
+                self._seconds_before = checkpoint.seconds
         fabric.barrier()  # before the first writes a checkpoint again
 
     @property
@@ -134,12 +147,13 @@ class TrainRun:
         if not parallel.is_main():
             return
         self.directory.save_checkpoint(
-            {
-                "training": self.state.state_dict(),
-                "config": self.config.model_dump(),
-                "data": fingerprint(self.data),
-                "seconds": self.seconds,
-            }
+            Checkpoint(
+                kind="training",
+                config=self.config.model_dump(),
+                inputs=self.inputs,
+                seconds=self.seconds,
+                state=self.state.state_dict(),
+            )
         )
 
     def records(self) -> Iterator[Record]:
@@ -205,4 +219,5 @@ class TrainRun:
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,
+            "environment": self.environment,
         }
