@@ -275,8 +275,8 @@ def test_output_that_is_taken(refused: Refused, finished: Path, tmp_path: Path, 
     assert files(finished) == before
     (tmp_path / "file").write_text("mine")
     assert "not empty" in refused(*words, tmp_path)
-    assert f"{tmp_path / 'file'}: File exists" in refused(*words, tmp_path / "file")
-    assert f"{tmp_path / 'file' / 'run'}: Not a directory" in refused(*words, tmp_path / "file" / "run")
+    assert f"{tmp_path / 'file'}: Not a directory" in refused(*words, tmp_path / "file")
+    assert f"{tmp_path / 'file' / 'run'}: File exists" in refused(*words, tmp_path / "file" / "run")
     assert "name too long" in refused(*words, tmp_path / ("x" * 300))
     assert files(tmp_path) == {"file": b"mine"}
 
@@ -354,7 +354,7 @@ def test_a_loss_that_is_not_a_number(refused: Refused, pictures: Path, tmp_path:
     assert re.search(r"step \d+: the loss is .* the last checkpoint is kept; .* a lower --learning-rate", line)
     checkpoint = RunDirectory(output).load_checkpoint()
     assert checkpoint is not None
-    assert checkpoint.state["step"] > 0
+    assert checkpoint.state["search"]["step"] > 0
     assert refused("search", "--resume", output) == line
 
 

@@ -76,9 +76,10 @@ def test_another_file_of_torch_as_checkpoint(state: object, copy: Path, capsys: 
 def test_a_state_that_does_not_fit(key: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each part of it at another type."""
     saved = torch.load(copy / "checkpoint", weights_only=True)
-    assert key in saved["state"]
+    search = saved["state"]["search"]
+    assert key in search
     for value in (None, {}, [1], "x"):
-        torch.save({**saved, "state": {**saved["state"], key: value}}, copy / "checkpoint")
+        torch.save({**saved, "state": {**saved["state"], "search": {**search, key: value}}}, copy / "checkpoint")
         assert call("search", "--resume", copy) == 2
         assert f"{copy / 'checkpoint'} is damaged, or of another run" in capsys.readouterr().err
 

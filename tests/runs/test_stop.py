@@ -53,9 +53,11 @@ for i, kill in enumerate([*kills, ["", "", 0]]):
         sys.exit(f"kill {i}, {kill}: ended with {code}")
 """
 KILLS = [
-    ("half", "config.yaml", 1), ("before", "run", 1), ("after", "run", 1), ("half", "checkpoint", 1), ("before", "checkpoint", 1), ("after", "checkpoint", 1),
-    ("half", "checkpoint", 5), ("before", "checkpoint", 17), ("after", "checkpoint", 13), ("half", "drawing.json", 1),
-    ("after", "drawing.json", 1), ("before", "result.json", 1), ("after", "result.json", 1),
+    ("half", "config.yaml", 1), ("before", "run", 1), ("after", "run", 1), ("half", "checkpoint", 1),
+    ("before", "checkpoint", 1), ("after", "checkpoint", 1), ("half", "checkpoint", 5), ("before", "checkpoint", 17),
+    ("after", "checkpoint", 13), ("half", "drawing.json", 1), ("after", "drawing.json", 1),
+    ("before", "result.json", 1),
+    ("after", "result.json", 1),
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import yaml
@@ -28,7 +28,7 @@ class Checkpoint(BaseModel):
     """What `checkpoint` holds.
 
     Args:
-        kind: of what run; `state` is the algorithm's, to be loaded by `RunDirectory.restoring`.
+        kind: of what run; `state` is the algorithm's, to be loaded by `RunDirectory.restore`.
         inputs: digests of what the run reads, by what a user calls it.
         metrics_bytes: how long `metrics.jsonl` was.
     """
@@ -40,7 +40,6 @@ class Checkpoint(BaseModel):
     inputs: dict[str, str]
     seconds: float
     state: dict[str, Any]
-    ranked: dict[str, Any] | None = None
     metrics_bytes: int = Field(default=0, ge=0)
 
 
@@ -66,6 +65,26 @@ class NewRun:
     folder: Path
     inside: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """The state of an algorithm."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def _alike(saved: Any, fresh: Any) -> bool:
+    """Whether a saved state has the form of one that has not begun, whose None and empty parts may be anything."""
+    if fresh is None:
+        return True
+    if isinstance(saved, torch.Tensor) and isinstance(fresh, torch.Tensor):
+        return saved.dtype == fresh.dtype and saved.ndim == fresh.ndim
+    if isinstance(saved, dict) and isinstance(fresh, dict):
+        return not fresh or (saved.keys() == fresh.keys() and all(_alike(saved[key], fresh[key]) for key in fresh))
+    return type(saved) is type(fresh)
 
 
 class RunDirectory:
@@ -173,14 +192,21 @@ class RunDirectory:
         """
         if not self.checkpoint_file.exists():
             return None
-        with self.restoring():
+        with self._reading():
             with zipfile.ZipFile(self.checkpoint_file) as archive:  # torch's loader does not look at check sums
                 if archive.testzip() is not None:
                     raise ValueError
             return Checkpoint(**torch.load(self.checkpoint_file, weights_only=True, map_location="cpu"))
 
+    def restore(self, checkpoint: Checkpoint, state: Stateful) -> None:
+        """Loads what the algorithm has saved; raises `UserError` where it is not of this run."""
+        with self._reading():
+            if not _alike(checkpoint.state, state.state_dict()):
+                raise ValueError
+            state.load_state_dict(checkpoint.state)
+
     @contextmanager
-    def restoring(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[None]:
         """Turns what is raised where a checkpoint is read or loaded into a `UserError`."""
         try:
             yield

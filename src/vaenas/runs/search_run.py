@@ -145,9 +145,7 @@ class SearchRun:
         self.directory.warn_of_changes(self.environment)
         checkpoint = self.directory.resume("search", self.config, self.inputs)
         if checkpoint is not None:
-            with self.directory.restoring():
-                self.state.load_state_dict(checkpoint.state)
-                self.ranked = Archive.from_state_dict(checkpoint.ranked or {})
+            self.directory.restore(checkpoint, self)
             self._seconds_before = checkpoint.seconds
 
     def _latency(self, fabric: Fabric, saved: Path | None) -> LatencyTable:
@@ -169,6 +167,15 @@ class SearchRun:
         """Time spent on this run, earlier sittings included up to their last checkpoint."""
         return self._seconds_before + time.monotonic() - self._began
 
+    def state_dict(self) -> dict[str, Any]:
+        """The algorithm's, and what is ranked for the table."""
+        return {"search": self.state.state_dict(), "ranked": self.ranked.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse."""
+        self.state.load_state_dict(state["search"])
+        self.ranked = Archive.from_state_dict(state["ranked"])
+
     def save(self) -> None:
         """Writes the checkpoint; of several processes the first does."""
         if not parallel.is_main():
@@ -179,8 +186,7 @@ class SearchRun:
                 config=self.config.model_dump(),
                 inputs=self.inputs,
                 seconds=self.seconds,
-                state=self.state.state_dict(),
-                ranked=self.ranked.state_dict(),
+                state=self.state_dict(),
             )
         )
 

@@ -132,8 +132,7 @@ class TrainRun:
             self.directory.warn_of_changes(self.environment)
             checkpoint = self.directory.resume("training", config, self.inputs)
             if checkpoint is not None:
-                with self.directory.restoring():
-                    self.state.load_state_dict(checkpoint.state)
+                self.directory.restore(checkpoint, self.state)
                 self._seconds_before = checkpoint.seconds
         fabric.barrier()  # before the first writes a checkpoint again
 
