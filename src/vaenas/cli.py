@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +12,11 @@ import typer
 import vaenas
 from vaenas.architectures import draw, show
 from vaenas.bench.commands import app as bench
-from vaenas.errors import UserError
+from vaenas.errors import UserError, out_of_memory
 from vaenas.export.export import ENDINGS
 from vaenas.network_commands import evaluate, export, train
 from vaenas.one_command import Plan, finish, read_plan, with_widest_fit, write_plan
-from vaenas.parallel import LostProcess, is_main
+from vaenas.parallel import is_main, speaks
 from vaenas.runs.command import INTERRUPTED, Interrupted, resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import SearchConfig, make_config
 from vaenas.training.recipes import RECIPES
@@ -32,17 +33,32 @@ ClickException: type[Exception] = next(kind for kind in typer.BadParameter.__mro
 
 def main() -> None:
     """Entry point of `vaenas`. Exit code 2 and one line for what the user can mend."""
+    # `nohup` has a process ignore a signal, and it stays so.
+    handlers = {n: h for n in INTERRUPTED if (h := signal.getsignal(n)) is not signal.SIG_IGN}
+    for number in handlers:
+        signal.signal(number, _interrupt)  # runs save first
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
-        code = _fail(str(error), is_main() or isinstance(error, LostProcess))  # what all find wrong is said once
+        code = _fail(str(error), speaks(error))
     except ClickException as error:
         code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
     except Interrupted as interrupted:
         code = INTERRUPTED[interrupted.number]
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED[signal.SIGINT]
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not out_of_memory(error):
+            raise
+        code = _fail(f"out of memory ({error}): lower --batch-size, --width, --image-size or --workers")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     sys.exit(code or 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
 
 
 def _fail(message: str, speak: bool = True) -> int:

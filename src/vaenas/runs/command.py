@@ -19,7 +19,7 @@ from vaenas.runs.config import option, read_yaml
 from vaenas.runs.directory import RunDirectory
 from vaenas.search.record import Record
 
-INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
+INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 C = TypeVar("C", bound=BaseModel)
 
 

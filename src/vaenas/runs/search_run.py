@@ -1,6 +1,5 @@
 """A search as a run: builds the rooms from the settings, iterates, writes down, resumes."""
 
-import json
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -139,8 +138,8 @@ class SearchRun:
             assert table is not None
             return table
         try:
-            return LatencyTable.from_json(json.loads(saved.read_text()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return LatencyTable.from_json(saved.read_bytes(), self.config.space, self.geometry)
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"{saved}: cannot read the run's latencies ({error}): put it back, or begin a new run"
             ) from None
