@@ -89,5 +89,5 @@ def test_fewer_pixels_are_means_over_areas():
 
 def test_a_cache_in_nobodys_home_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAENAS_CACHE", "~nosuchuser/cache")
-    with pytest.raises(UserError, match="cache ~nosuchuser/cache: .* set VAENAS_CACHE to a folder"):
+    with pytest.raises(UserError, match=r"cache ~nosuchuser/cache: .* set VAENAS_CACHE to a folder"):
         cache_dir()
