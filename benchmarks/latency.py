@@ -10,8 +10,9 @@ import json
 
 import torch
 
+from vaenas.machine import describe_device
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.networks.latency import describe_device, measure
+from vaenas.networks.latency import measure
 
 CASES = {
     "shufflenet, 32 px, width 0.5, 10 layers": ("shufflenet", (32, 3, 10, 0.5, 10)),

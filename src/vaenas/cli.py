@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +13,11 @@ import typer
 import vaenas
 from vaenas.architectures import draw, show
 from vaenas.bench.commands import app as bench
-from vaenas.errors import UserError
+from vaenas.errors import UserError, out_of_memory
 from vaenas.export.export import ENDINGS
 from vaenas.network_commands import evaluate, export, train
 from vaenas.one_command import PLAN, Plan, finish, open_run, with_widest_fit
-from vaenas.parallel import LostProcess, is_main
+from vaenas.parallel import is_main, speaks
 from vaenas.runs.command import INTERRUPTED, Interrupted, resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import SearchConfig, make_config
 from vaenas.runs.directory import NewRun, RunDirectory
@@ -37,25 +38,39 @@ THE_SYSTEMS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES,
 
 def main() -> None:
     """Entry point of `vaenas`. Exit code 2 and one line for what the user can mend."""
+    # `nohup` has a process ignore a signal, and it stays so.
+    handlers = {n: h for n in INTERRUPTED if (h := signal.getsignal(n)) is not signal.SIG_IGN}
+    for number in handlers:
+        signal.signal(number, _interrupt)  # runs save first
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe has its message
     except UserError as error:
-        code = _fail(str(error), is_main() or isinstance(error, LostProcess))  # what all find wrong is said once
+        code = _fail(str(error), speaks(error))
     except ClickException as error:
         code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
     except BrokenPipeError:  # who read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter would complain at its end
         code = 141
-    except OSError as error:
-        if error.errno not in THE_SYSTEMS:
-            raise
-        code = _fail(f"{error.filename or 'cannot write the output'}: {error.strerror}")
     except Interrupted as interrupted:
         code = INTERRUPTED[interrupted.number]
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED[signal.SIGINT]
+    except (MemoryError, RuntimeError, OSError) as error:
+        if out_of_memory(error):
+            code = _fail(f"out of memory ({error}): lower --batch-size, --width, --image-size or --workers")
+        elif isinstance(error, OSError) and error.errno in THE_SYSTEMS:
+            code = _fail(f"{error.filename or 'cannot write the output'}: {error.strerror}")
+        else:
+            raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     sys.exit(code or 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
 
 
 def _fail(message: str, speak: bool = True) -> int:

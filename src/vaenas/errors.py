@@ -1,6 +1,11 @@
 """What a user can mend. Everything else is a bug and keeps its traceback."""
 
+import errno
 import importlib.util
+import re
+
+# What torch says without a class of its own: of the CPU's memory, and of /dev/shm, by which workers hand over images.
+MEMORY = re.compile(r"allocate memory|out of memory|bad_alloc|shared memory|unable to (write to|mmap) .*torch_", re.I)
 
 
 class UserError(Exception):
@@ -14,3 +19,12 @@ def require(package: str, extra: str, asked: str) -> None:
     """Raises `UserError` if the package of an extra is not installed; `asked` is the option that needs it."""
     if importlib.util.find_spec(package) is None:
         raise UserError(f"{asked}: needs {package}: pip install 'vaenas[{extra}]'")
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that memory has run out, this process's, the device's, or what workers share."""
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and MEMORY.search(str(error)) is not None)
+    )

@@ -17,7 +17,7 @@ from vaenas.export.export import ENDINGS, onnx_runner, weights_file
 from vaenas.export.export import export as write_export
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
-from vaenas.parallel import is_main
+from vaenas.parallel import is_main, take_threads
 from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import skipped, train_and_test
@@ -109,6 +109,7 @@ def evaluate(
     """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
     if picture is not None:
         check_picture(picture)
+    take_threads()
     figures = evaluation_of(source, data, data_root, batch_size, workers, skip_bad_images, picture)
     if as_json:
         print(json.dumps(figures))

@@ -100,7 +100,9 @@ def finish(plan: Plan, folder: Path, again: str) -> None:
     """Trains what the search in `folder` found, tests it, exports it; everything lies in `folder` at the end."""
     search, training = folder / "search", folder / "training"
     settings = plan.training(found_by(str(search)))
-    train_to_its_end(settings, RunDirectory.open(training) if training.exists() else NewRun(training), again)
+    threads = RunDirectory(search).threads  # the same on every way to the end
+    directory = RunDirectory.open(training) if training.exists() else NewRun(training, threads=threads)
+    train_to_its_end(settings, directory, again)
     if not is_main():
         return
     exported: dict[str, Path] = {}

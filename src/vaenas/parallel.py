@@ -7,19 +7,78 @@ works on its own part of a batch, or of a population that is ranked, and the par
 import atexit
 import os
 import re
+import sys
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from vaenas import machine
 from vaenas.errors import UserError
 from vaenas.norm import SlicedBatchNorm2d
 
+# Lightning reads these as it is imported, and fails on what is no number; `processes` says it in one line.
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+_odd = {name: os.environ.pop(name) for name in RANKS if not os.environ.get(name, "0").isdecimal()}
+try:
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+finally:
+    os.environ.update(_odd)
+
 LOST = re.compile(r"closed by peer|reset by peer|broken pipe|connection refused|gloo|nccl|timed? ?out", re.IGNORECASE)
+
+
+NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which process this is of how many: in all, and on this machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+
+@cache
+def processes() -> Processes:
+    """What `torchrun` has set in this process's environment; a single one if nothing is set.
+
+    Raises:
+        UserError: some of its variables are missing, or they contradict each other.
+    """
+    names = (*NUMBERS, "MASTER_ADDR")
+    given = {name: os.environ[name] for name in names if name in os.environ}
+    if not given:
+        return Processes()
+    missing = [name for name in names if name not in given]
+    no_numbers = [name for name in NUMBERS if not re.fullmatch("[0-9]{1,9}", given.get(name, "0"))]
+    wrong = ""
+    if missing:
+        wrong = f"{', '.join(missing)} missing"
+    elif no_numbers or not given["MASTER_ADDR"]:
+        wrong = f"{(no_numbers or ['MASTER_ADDR'])[0]} is no {'number' if no_numbers else 'address'}"
+    else:
+        rank, size, local_rank, local_size, _ = (int(given[name]) for name in NUMBERS)
+        if rank >= size:
+            wrong = "RANK must be below WORLD_SIZE"
+        elif local_rank >= local_size:
+            wrong = "LOCAL_RANK must be below LOCAL_WORLD_SIZE"
+        elif size % local_size:
+            wrong = "WORLD_SIZE must be a multiple of LOCAL_WORLD_SIZE"
+        else:
+            return Processes(rank, size, local_rank, local_size)
+    found = " ".join(f"{name}={value!r}" for name, value in given.items())
+    raise UserError(
+        f"{found} in the environment: {wrong}; start several processes by torchrun, or unset {' '.join(given)} for one"
+    )
 
 
 def world_size() -> int:
@@ -34,7 +93,7 @@ def rank() -> int:
 
 def is_main() -> bool:
     """Whether this one writes files and speaks."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return processes().rank == 0
 
 
 class _Processes(DDPStrategy):
@@ -44,25 +103,45 @@ class _Processes(DDPStrategy):
         return module
 
 
-def make_fabric(device: Literal["auto", "cpu", "cuda"], precision: Literal["32-true", "bf16-mixed"]) -> Fabric:
-    """The device of this process, and the others where `torchrun` has started some.
+def make_fabric(
+    device: Literal["auto", "cpu", "cuda"], precision: Literal["32-true", "bf16-mixed"], threads: int | None = None
+) -> Fabric:
+    """The device of this process, and the others where `torchrun` has started some; takes its threads.
+
+    Args:
+        threads: how many the run began with that is resumed.
 
     Raises:
-        UserError: a device that is not there.
+        UserError: a device that is not there, or an environment that is not torchrun's.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device that PyTorch can use; choose --device cpu")
-    processes, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    if processes == 1:
-        return Fabric(accelerator=device, devices=1, precision=precision)
+    job = processes()
+    # The environment is named to Fabric, which would else believe any scheduler's variables.
+    if job.world_size == 1:
+        take_threads(threads)
+        return Fabric(accelerator=device, devices=1, precision=precision, plugins=[LightningEnvironment()])
     # Scores and counts are on the CPU, gradients on the device.
     strategy = _Processes(process_group_backend="cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    nodes = processes // here
-    fabric = Fabric(accelerator=device, devices=here, num_nodes=nodes, strategy=strategy, precision=precision)
+    nodes = job.world_size // job.local_world_size
+    fabric = Fabric(
+        accelerator=device, devices=job.local_world_size, num_nodes=nodes, strategy=strategy, precision=precision,
+        plugins=[TorchElasticEnvironment()],
+    )  # fmt: skip
     fabric.launch()
     # Fabric does so for NCCL alone. Gloo's threads need the interpreter: one that outlives it aborts the process.
     atexit.register(_leave)
+    take_threads(threads)  # while the others of this machine do the same, not while they start
     return fabric
+
+
+def take_threads(recorded: int | None = None) -> None:
+    """Sets how many threads torch uses in this process, the same in all, and says it; see `machine.choose_threads`."""
+    threads, reason = machine.choose_threads(recorded, processes().local_world_size)
+    threads = -all_reduce_max(-threads)  # the fewest: bits depend on it
+    torch.set_num_threads(threads)
+    if reason and is_main():
+        print(f"{threads} thread{'s' * (threads > 1)}: {reason}; set OMP_NUM_THREADS to choose", file=sys.stderr)
 
 
 def _leave() -> None:
@@ -173,6 +252,14 @@ def synchronize(network: nn.Module) -> nn.Module:
         elif type(module) is nn.Dropout:
             module.__class__ = _SharedDropout
     return network
+
+
+def speaks(error: UserError) -> bool:
+    """Whether this process prints the error: what all find wrong the first one says, if it can be known which it is."""
+    try:
+        return is_main() or isinstance(error, LostProcess)
+    except UserError:
+        return True
 
 
 class LostProcess(UserError):

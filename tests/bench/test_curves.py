@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.runs.command import call, files
 from vaenas.bench.curves import points, summarise
 from vaenas.bench.truth import Task
 from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.files import lock
 
 QUERIES, SEEDS = 30, 2
 
@@ -189,6 +191,32 @@ def test_a_file_of_runs_that_is_none(own_table: Path, tmp_path: Path, capsys: py
     capsys.readouterr()
     assert curves(own_table, output) == 2
     refused(capsys, str(output), "choose another folder")
+
+
+HOSTILE = [
+    "{}", "7", "null", "[" * 100_000, '{"method": "random"', "\0" * 50, "\udcff",
+    '{"method": "random", "seed": 0, "curve": {"10": NaN}}', '{"method": "random", "seed": 0, "curve": {"10": 1e999}}',
+    '{"method": "random", "seed": 0, "curve": {}}', '{"method": "random", "seed": 0, "curve": {"5": 1.0, "10": 1.0}}',
+    '{"method": 7, "seed": [], "curve": {"10": 1.0}}', '{"method": "random", "seed": 0, "curve": {"x": 1.0}}',
+]  # fmt: skip
+
+
+def test_damaged_lines_and_a_folder_in_use_are_refused_by_one_line(
+    own_table: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / "output"
+    assert curves(own_table, output, methods="random", queries=10) == 0
+    head, good = (output / "runs.jsonl").read_text().splitlines()[:2]
+    for line in HOSTILE:
+        (output / "runs.jsonl").write_text(f"{head}\n{good}\n{line}\n", errors="surrogateescape")
+        capsys.readouterr()
+        assert curves(own_table, output, methods="random", queries=10) == 2
+        refused(capsys, str(output), "runs.jsonl, line 3 is damaged", "remove the line")
+    descriptor = os.open(output, os.O_RDONLY)
+    assert lock(descriptor)
+    assert curves(own_table, output, methods="random", queries=10) == 2
+    refused(capsys, str(output), "another process is working in it")
+    os.close(descriptor)
 
 
 def test_a_users_own_table_in_its_own_units(own_table: Path, tmp_path: Path) -> None:

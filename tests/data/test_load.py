@@ -85,3 +85,9 @@ def test_fewer_pixels_are_means_over_areas():
     torch.testing.assert_close(half.train.batch(rows), (means, labels))
     assert (half.train.image_size, half.test and half.test.image_size) == (14, 14)
     assert half.std < load("builtin").std  # of the smaller images themselves
+
+
+def test_a_cache_in_nobodys_home_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAENAS_CACHE", "~nosuchuser/cache")
+    with pytest.raises(UserError, match=r"cache ~nosuchuser/cache: .* set VAENAS_CACHE to a folder"):
+        cache_dir()

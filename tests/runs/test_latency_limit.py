@@ -3,12 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from tests.runs.command import TINY, assert_same_end, call, make_pictures, result
+from vaenas.errors import UserError
+from vaenas.networks import latency
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable
 
@@ -32,10 +35,12 @@ def test_what_is_ranked_or_returned_is_as_fast(
     assert call("search", "--data", pictures, "--output", tmp_path / "slow", *words, "--max-latency", "1us") == 2
     assert "--max-latency 0.001ms: nothing in space" in capsys.readouterr().err
     (file,) = (tmp_path / "cache" / "latency").glob("*.json")
-    table = LatencyTable.from_json(json.loads(file.read_text()))
-    limit = _median_of_random("nasnet" if words is NASNET else "shufflenet", table)
+    space = "nasnet" if words is NASNET else "shufflenet"
+    geometry = _geometry(space)
+    table = LatencyTable.from_json(file.read_bytes(), space, geometry)
+    limit = _median_of_random(space, table)
     assert call("search", "--data", pictures, "--output", run, *words, "--max-latency", f"{limit}ms") == 0
-    used = LatencyTable.from_json(json.loads((run / "latency.json").read_text()))
+    used = LatencyTable.from_json((run / "latency.json").read_bytes(), space, geometry)
     found = result(run)
     assert found["latency"] == {"device": used.device, "error": used.error}
     for entry in [found["best"], *found["pareto"]]:
@@ -44,9 +49,12 @@ def test_what_is_ranked_or_returned_is_as_fast(
         assert entry["latency_ms"] == total / 1e6 <= limit
 
 
+def _geometry(space: str) -> Any:
+    return IMAGE_SPACES[space].geometry(16, 3, 3, *((4, 3) if space == "nasnet" else (0.25, 5)))
+
+
 def _median_of_random(space: str, table: LatencyTable) -> float:
-    image_space = IMAGE_SPACES[space]
-    geometry = image_space.geometry(16, 3, 3, *((4, 3) if space == "nasnet" else (0.25, 5)))
+    image_space, geometry = IMAGE_SPACES[space], _geometry(space)
     population = image_space.space(geometry).uniform(500, torch.Generator().manual_seed(0))
     return round(float(table.added_to(image_space.cost(geometry)).totals(population)[2].median()) / 1e6, 4)
 
@@ -66,6 +74,47 @@ def test_a_resumed_run_keeps_its_latencies(
     assert not (tmp_path / "empty" / "latency").exists()
     assert_same_end(run, again)
     (again / "result.json").unlink()
-    (again / "latency.json").write_text("{}")
-    assert call("search", "--resume", again) == 2
-    assert "latency.json: cannot read the run's latencies" in capsys.readouterr().err
+    for hostile in HOSTILE:
+        (again / "latency.json").write_text(hostile)
+        capsys.readouterr()
+        assert call("search", "--resume", again) == 2
+        err = capsys.readouterr().err
+        assert "latency.json: cannot read the run's latencies" in err
+        assert err.count("\n") == 1
+
+
+ROW = [1, 1, 1, 1]  # of five: TINY's layers and the operations of its space
+HOSTILE = [
+    "{}", "7", "[" * 100_000, "{", *(
+        json.dumps({"table": 5 * [ROW], "constant": 0, "error": 0.1, "device": "x"} | wrong)
+        for wrong in (
+            {"table": 4 * [ROW]}, {"table": [[1]]}, {"table": []}, {"table": 5 * [[1, 1, 1, -1]]},
+            {"table": 5 * [[1, 1, 1, 2**62]]}, {"table": 5 * [[1, 1, 1, 0.5]]}, {"constant": -1}, {"constant": 1e400},
+            {"error": float("nan")}, {"device": 7},
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cache", ["file", "file/below"])
+def test_a_cache_that_cannot_be_written_is_said_before_anything_is_timed(
+    cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("timed"))
+    with pytest.raises(UserError, match=r"cannot write .*; make room or set VAENAS_CACHE to another folder"):
+        latency.latency_table("shufflenet", _geometry("shufflenet"), torch.device("cpu"), tmp_path / cache)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_damaged_table_in_the_cache_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    measured = LatencyTable(torch.ones(5, 4, dtype=torch.int64), 3, 0.1, "x")
+    arguments = "shufflenet", _geometry("shufflenet"), torch.device("cpu"), Path("relative")
+    for content in HOSTILE:
+        monkeypatch.setattr(latency, "measure", lambda *_: measured)
+        assert latency.latency_table(*arguments).constant == 3
+        monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("timed"))
+        assert latency.latency_table(*arguments).constant == 3
+        (file,) = Path("relative").rglob("*.json")
+        file.write_text(content)

@@ -2,20 +2,19 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator
 
 from vaenas.bench.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
 from vaenas.bench.finished import Finished
+from vaenas.bench.pool import run_jobs
 from vaenas.bench.truth import Task
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
@@ -79,9 +78,22 @@ def search(task: Task, method: str, queries: int, seed: int) -> dict[int, float]
     return curve
 
 
+class Run(BaseModel, extra="forbid"):
+    """A line of `runs.jsonl`."""
+
+    method: str
+    seed: int
+    curve: dict[int, FiniteFloat]
+
+    @model_validator(mode="after")
+    def _is_whole(self, info: Any) -> "Run":  # a ValidationInfo, which beartype cannot check
+        if info.context and list(self.curve) != points(info.context["queries"]):
+            raise ValueError("not the points of a whole curve")
+        return self
+
+
 @lru_cache(maxsize=1)
 def _task(table: Path) -> Task:
-    torch.set_num_threads(1)
     return Task(TabularBenchmark.open(table))
 
 
@@ -114,20 +126,15 @@ def run_curves(
     if "tpe" in methods:
         METHODS["tpe"][1](task, Generator())  # whether Optuna is there
     methods = list(dict.fromkeys(methods))
-    finished = Finished(output / "runs.jsonl", {"table": task.table.digest(), "queries": queries, "version": 3})
-    done = {(e["method"], e["seed"]): {int(q): v for q, v in e["curve"].items()} for e in finished.entries}
+    belongs_to = {"table": task.table.digest(), "queries": queries, "version": 3}
+    finished = Finished(output / "runs.jsonl", belongs_to, Run)
+    done = {(run.method, run.seed): run.curve for run in finished.entries}
     offset, scale = units(task)
-    todo = [(m, s) for s in range(seeds) for m in methods if (m, s) not in done]
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_job, table, method, queries, seed): (method, seed) for method, seed in todo}
-        try:
-            for future in as_completed(futures):
-                method, seed = futures[future]
-                done[method, seed] = curve = future.result()
-                finished.add({"method": method, "seed": seed, "curve": curve})
-                yield method, seed, offset + scale * curve[queries]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    todo = [(table, m, queries, s) for s in range(seeds) for m in methods if (m, s) not in done]
+    for (_, method, _, seed), curve in run_jobs(_job, todo, workers):
+        finished.add(Run(method=method, seed=seed, curve=curve))
+        done[method, seed] = curve
+        yield method, seed, offset + scale * curve[queries]
     summary = summarise(task, {m: [done[m, s] for s in range(seeds)] for m in methods}, seeds)
     write_atomically(output / "curves.json", (json.dumps(summary, indent=1) + "\n").encode())
     from vaenas.bench.figures import draw_curves

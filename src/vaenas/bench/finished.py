@@ -1,45 +1,61 @@
 """Finished pieces of a long run, one JSON line each, so that a run that was stopped goes on."""
 
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from vaenas.errors import UserError
-from vaenas.files import write_atomically, writing
+from vaenas.files import FolderLock, write_atomically, writing
+
+E = TypeVar("E", bound=BaseModel)
 
 
-class Finished:
+class Finished(Generic[E]):
     """The lines of a file whose first line says what they belong to; a last line that was cut short is taken off.
 
+    Its folder is locked as long as this object lives; the system frees it if the process is killed.
+
+    Args:
+        kind: of the lines; validated with `belongs_to` as context.
+
     Raises:
-        UserError: the file belongs to something else, or is no such file.
+        UserError: the file belongs to something else, or is no such file; another process works in its folder.
     """
 
-    def __init__(self, file: Path, belongs_to: dict[str, Any]) -> None:
-        self.file = file
-        head = json.dumps(belongs_to) + "\n"
+    def __init__(self, file: Path, belongs_to: dict[str, Any], kind: type[E]) -> None:
+        self.file, folder = file, file.parent
+        head = json.dumps(belongs_to).encode() + b"\n"
         with writing(file, "choose another folder"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lines = file.read_text(errors="replace").splitlines(keepends=True) if file.exists() else []
-        if not lines or (len(lines) == 1 and not lines[0].endswith("\n")):
-            write_atomically(file, head.encode())
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(folder, "choose another folder")
+            lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
+        if not lines or (len(lines) == 1 and not lines[0].endswith(b"\n")):
+            write_atomically(file, head)
             lines = [head]
         if lines[0] != head:
             raise UserError(
-                f"--output {file.parent}: {file.name} is of another table or other settings; choose another folder"
+                f"--output {folder}: {file.name} is of another table or other settings; choose another folder"
             )
-        whole = [line for line in lines if line.endswith("\n")]
+        whole = [line for line in lines if line.endswith(b"\n")]
         if len(whole) < len(lines):
-            write_atomically(file, "".join(whole).encode())
-        try:
-            self.entries: list[dict[str, Any]] = [json.loads(line) for line in whole[1:]]
-        except ValueError:
-            raise UserError(
-                f"--output {file.parent}: {file.name} is damaged; remove it, or choose another folder"
-            ) from None
+            write_atomically(file, b"".join(whole))
+        self.entries: list[E] = []
+        for number, line in enumerate(whole[1:], start=2):
+            try:
+                self.entries.append(kind.model_validate_json(line, context=belongs_to))
+            except ValidationError as error:
+                raise UserError(
+                    f"--output {folder}: {file.name}, line {number} is damaged ({error.errors()[0]['msg']}); "
+                    "remove the line, or choose another folder"
+                ) from None
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """One line more."""
+    def add(self, entry: E) -> None:
+        """One line more, which a power cut leaves whole or not at all."""
         self.entries.append(entry)
-        with writing(self.file, "make room"), self.file.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        with writing(self.file, "make room and start again to go on"), self.file.open("ab") as file:
+            file.write(entry.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,20 +1,19 @@
 """Table 4 without weight sharing, and Fig. 2: what a sampler learns from 6,000 labelled cells (Sec. 5.3)."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator, Tensor
 
 from vaenas.bench.finished import Finished
+from vaenas.bench.pool import run_jobs
 from vaenas.bench.truth import BEST_OF, Task, best_of, gap_closed
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
@@ -127,9 +126,34 @@ def trial(task: Task, row: str, noise: float, seed: int, draws: int) -> dict[str
     }
 
 
+class Result(BaseModel, extra="forbid"):
+    """What `trial` gives."""
+
+    best_of: dict[str, FiniteFloat]
+    accuracies: list[FiniteFloat]
+    seven_vertices: FiniteFloat
+    distinct: FiniteFloat
+    evolution: FiniteFloat
+    kl: FiniteFloat | None
+    fit_seconds: FiniteFloat
+
+    @model_validator(mode="after")
+    def _is_whole(self, info: Any) -> "Result":  # a ValidationInfo, which beartype cannot check
+        if info.context and list(self.best_of) != [str(k) for k in BEST_OF if k <= info.context["draws"]]:
+            raise ValueError("not the best of as many draws")
+        return self
+
+
+class Trial(BaseModel, extra="forbid"):
+    """A line of `trials.jsonl`."""
+
+    job: tuple[str, float, int]  # row, noise, seed
+    seconds: FiniteFloat  # of the whole run so far
+    result: Result
+
+
 @lru_cache(maxsize=1)
 def _task(table: Path) -> Task:
-    torch.set_num_threads(1)
     opened = TabularBenchmark.open(table)
     opened.expect("nasbench101")
     return Task(opened)
@@ -161,20 +185,16 @@ def run_table4(
         for row in [RANDOM, *ROWS]
         if row != RANDOM or noise == 0.0  # knows no labels
     ]
-    finished = Finished(output / "trials.jsonl", {"table": task.table.digest(), "draws": draws, "version": 2})
-    done = {(e["job"][0], e["job"][1], e["job"][2]): e["result"] for e in finished.entries}
-    before = finished.entries[-1]["seconds"] if finished.entries else 0.0
-    todo = [job for job in jobs if job not in done]
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_job, table, *job, draws): job for job in todo}
-        try:
-            for future in as_completed(futures):
-                job = futures[future]
-                done[job] = future.result()
-                finished.add({"job": job, "seconds": before + time.monotonic() - began, "result": done[job]})
-                yield job
-        finally:
-            pool.shutdown(cancel_futures=True)
+    belongs_to = {"table": task.table.digest(), "draws": draws, "version": 2}
+    finished = Finished(output / "trials.jsonl", belongs_to, Trial)
+    done = {entry.job: entry.result.model_dump() for entry in finished.entries}
+    before = finished.entries[-1].seconds if finished.entries else 0.0
+    todo = [(table, *job, draws) for job in jobs if job not in done]
+    for (_, row, noise, number, _), result in run_jobs(_job, todo, workers):
+        job = row, noise, number
+        finished.add(Trial(job=job, seconds=before + time.monotonic() - began, result=Result(**result)))
+        done[job] = result
+        yield job
     summary = summarise(task, {job: done[job] for job in jobs})
     summary |= {"table": task.table.source, "samplers": samplers, "draws": draws, "first_seed": seed}
     summary["seconds"] = round(before + time.monotonic() - began, 1)

@@ -12,11 +12,20 @@ import torch
 from torch import Tensor
 
 from vaenas import files
+from vaenas.errors import UserError
 
 
 def cache_dir() -> Path:
-    """The cache folder: `$VAENAS_CACHE`, else `~/.cache/vaenas`. It need not exist yet."""
-    return Path(os.environ.get("VAENAS_CACHE") or "~/.cache/vaenas").expanduser()
+    """The cache folder: `$VAENAS_CACHE`, else `~/.cache/vaenas`. It need not exist yet.
+
+    Raises:
+        UserError: nobody's home.
+    """
+    folder = Path(os.environ.get("VAENAS_CACHE") or "~/.cache/vaenas")
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise UserError(f"cache {folder}: there is no such home; set VAENAS_CACHE to a folder") from None
 
 
 def file_digest(path: Path, algorithm: str) -> str:

@@ -2,21 +2,24 @@
 
 import hashlib
 import json
-import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from torch import Generator, Tensor
 
 from vaenas.files import write_atomically, writing
+from vaenas.machine import describe_device
 from vaenas.networks.cost import ABSENT, AdditiveCost, place
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.spaces.space import Population
@@ -25,6 +28,18 @@ ROUNDS = 3  # how often everything is timed; the fastest counts, since what else
 CALLS = 5  # of each timing, whose median counts
 GOOD = 0.1  # median relative error; a worse table is measured again
 FITTED, TESTED = 6, 12  # networks timed whole: to fit the sum to, and to say its error by
+
+
+Nanoseconds = Annotated[int, Field(ge=0, le=ABSENT)]
+
+
+class _Saved(BaseModel, extra="forbid"):
+    """What a file holds of a table."""
+
+    table: list[list[Nanoseconds]]
+    constant: Nanoseconds
+    error: Annotated[FiniteFloat, Field(ge=0)]
+    device: str
 
 
 @dataclass(frozen=True)
@@ -45,22 +60,18 @@ class LatencyTable:
         return {**asdict(self), "table": self.table.tolist()}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "LatencyTable":
-        """Raises KeyError, TypeError or ValueError for what is none."""
-        table = torch.tensor(content["table"], dtype=torch.int64)
-        return cls(table, int(content["constant"]), float(content["error"]), str(content["device"]))
-
-
-def describe_device(device: torch.device) -> str:
-    """The processor and what else decides how fast it is here."""
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0] if models else name
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    def from_json(cls, content: bytes, space: str, geometry: Any) -> "LatencyTable":
+        """Raises ValueError for what is no table of this space's networks."""
+        cost = IMAGE_SPACES[space].cost(geometry)
+        assert isinstance(cost, AdditiveCost)  # as the settings have made sure
+        try:
+            saved = _Saved.model_validate_json(content)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from None
+        slots, operations = cost.table.shape[1:]
+        if [len(row) for row in saved.table] != [operations] * slots:
+            raise ValueError(f"not {slots} slots of {operations} operations")
+        return cls(torch.tensor(saved.table), saved.constant, saved.error, saved.device)
 
 
 def latency_table(space: str, geometry: Any, device: torch.device, cache: Path) -> LatencyTable:
@@ -71,13 +82,14 @@ def latency_table(space: str, geometry: Any, device: torch.device, cache: Path) 
     """
     key = [space, *map(str, astuple(geometry)), describe_device(device)]
     file = cache / "latency" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
-    try:
-        return LatencyTable.from_json(json.loads(file.read_text()))
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: measured again
-        found = measure(space, geometry, device)
+    with suppress(OSError, ValueError):  # none yet, or damaged: measured again
+        return LatencyTable.from_json(file.read_bytes(), space, geometry)
     with writing(file, "make room or set VAENAS_CACHE to another folder"):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(found.to_json()).encode())
+        with tempfile.TemporaryFile(dir=file.parent) as probe:  # before many seconds of timing, not after
+            probe.write(bytes(4096))
+    found = measure(space, geometry, device)
+    write_atomically(file, json.dumps(found.to_json()).encode())
     return found
 
 

@@ -60,11 +60,13 @@ class NewRun:
         folder: made in one move, with all that a run needs to be resumed; must not be there, or be empty.
         inside: where in it the run itself is; "" = `folder` is the run directory.
         files: what else is in `folder` from the beginning.
+        threads: how many it takes; None = as many as cores are free.
     """
 
     folder: Path
     inside: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
+    threads: int | None = None
 
 
 @runtime_checkable
@@ -161,6 +163,12 @@ class RunDirectory:
                 f"{self.environment_file}: cannot be read as what a run writes there: put it back, or begin anew with "
                 f"--config {self.config_file}"
             ) from None
+
+    @property
+    def threads(self) -> int | None:
+        """How many the run was begun with: its bits depend on it."""
+        threads = self.begun().environment.get("threads")
+        return threads if isinstance(threads, int) and threads > 0 else None
 
     def warn_of_changes(self, environment: dict[str, str | int]) -> None:
         """Says how `environment`, in which the run goes on, differs from that in which it was begun."""

@@ -56,7 +56,7 @@ class SearchRun:
         """
         self.config = config
         self._began, self._seconds_before = time.monotonic(), 0.0
-        fabric = parallel.make_fabric(config.device, config.precision)
+        fabric = parallel.make_fabric(config.device, config.precision, directory.threads)
         parallel.check_batch_size(config.batch_size)
         torch.manual_seed(config.seed)
         rng = Generator().manual_seed(config.seed)
@@ -156,8 +156,8 @@ class SearchRun:
             assert table is not None
             return table
         try:
-            return LatencyTable.from_json(json.loads(saved.read_text()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return LatencyTable.from_json(saved.read_bytes(), self.config.space, self.geometry)
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"{saved}: cannot read the run's latencies ({error}): put it back, or begin a new run"
             ) from None

@@ -48,7 +48,7 @@ class TrainRun:
         """
         self.config = config
         self._began, self._seconds_before = time.monotonic(), 0.0
-        fabric = parallel.make_fabric(config.device, config.precision)
+        fabric = parallel.make_fabric(config.device, config.precision, directory.threads)
         parallel.check_batch_size(config.batch_size)
         torch.manual_seed(config.seed)
         rng = Generator().manual_seed(config.seed)
