@@ -20,15 +20,17 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    GetPydanticSchema,
     Strict,
     ValidationError,
     model_validator,
 )
+from pydantic_core import core_schema
 
 from vaenas.errors import UserError
 
-MOST_BYTES = 2**24  # of one JSON text: parsed, it may take thirty times as much memory
-MOST_KEPT = 2**25  # of records, likewise
+MOST_BYTES = 2**23  # of one JSON text: parsed, it may take thirty times as much memory
+MOST_KEPT = 2**24  # of records, likewise
 SHORT = reprlib.Repr()
 SHORT.maxstring = 80
 
@@ -38,13 +40,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\xa0" else " " if c.isspace() else "\ufffd" for c in text)
 
 
-def _between(low: float, high: float, slack: float = 0.0) -> AfterValidator:
-    def check(x: float) -> float:
-        if not low - slack <= x <= high + slack:  # nor NaN
-            raise ValueError(f"must be a number in [{low:g}, {high:g}]")
-        return x
+def _at_most_100(keys: Any) -> Any:
+    if isinstance(keys, dict) and len(keys) > 100:  # before each of them is an error of its own
+        raise ValueError(f"must be at most 100 keys, {len(keys)} are given")
+    return keys
 
-    return AfterValidator(check)
+
+def _between(low: float, high: float, slack: float = 0.0) -> GetPydanticSchema:
+    """Checked by pydantic's core, as there may be millions, with a message of ours."""
+    number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low - slack, le=high + slack)
+    said = f"must be a number in [{low:g}, {high:g}]"
+    checked = core_schema.custom_error_schema(number, "between", custom_error_message=said)
+    return GetPydanticSchema(lambda _source, _handler: checked)
 
 
 Text = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
@@ -56,6 +63,8 @@ Share = Annotated[float, _between(0, 1, 1e-6)]  # a softmax in float32 may sum t
 Loss = Annotated[float, AfterValidator(lambda x: x if abs(x) < 1e100 else math.nan)]
 T = TypeVar("T")
 Many = Annotated[list[T], FailFast()]  # millions of wrong ones are one error
+Few = Annotated[Many[T], Field(max_length=100)]
+ByDraws = Annotated[dict[Annotated[int, Field(strict=False, ge=1, lt=2**63)], Share], BeforeValidator(_at_most_100)]
 Row = Annotated[Many[Share], Field(min_length=1, max_length=32)]
 
 
@@ -77,44 +86,33 @@ class Settings(Part):
     max_flops: Annotated[float, _between(0, 2**63)] | None = None
 
 
-class Architecture(Part):
-    """Score and worth are shares in [0, 1]; FLOPs are counts."""
-
-    architecture: Many[Count]
-    code: Text
-    score: Share
-    worth: Finite
-    flops: Count
-    params: Count
-    latency_ms: Finite | None = None
+# result.json: scores and accuracies are shares, FLOPs counts.
 
 
 class Evaluation(Part):
-    """One dot of the figure of the front."""
-
     score: Share
     worth: Finite
     flops: Count
 
 
-class Draws(Part):
-    """Mean and standard deviation of n scores."""
+class Architecture(Evaluation):
+    architecture: Many[Count]
+    code: Text
+    params: Count
 
+
+class Draws(Part):
     mean: Share
     std: Finite
     n: Count
 
 
 class Compared(Part):
-    """Draws of the sampler and uniform ones, on the same final weights."""
-
     sampler: Draws
     uniform: Draws
 
 
 class Geometry(Part):
-    """Of the networks that were searched or trained."""
-
     image_size: Annotated[int, Field(ge=1, le=2**12)]
     image_channels: Annotated[int, Field(ge=1, le=2**12)]
     classes: Annotated[int, Field(ge=1, le=10**6)]
@@ -122,37 +120,13 @@ class Geometry(Part):
     layers: Annotated[int, Field(ge=1, le=1000)]
 
 
-class HeldOut(Part):
-    """How a test part was split from images that have none of their own."""
-
-    share: Share
-    seed: Count
-    images: Count
-    per_class: Many[Count]
-    sha256: Label
-
-
-class Images(Part):
-    """How many there were; a search ranks on some, a training tests on some."""
-
-    training: Count
-    ranking: Count | None = None
-    test: Count | None = None
-    test_split: HeldOut | None
-    skipped: Many[Text]
-
-
 class TrueBest(Part):
-    """Of what a search evaluated, its favourite that stands in the table."""
-
     code: Text
     accuracy: Share
     rank: Count
 
 
 class Sample(Part):
-    """Architectures of the table, ranked on the final supernet."""
-
     scores: Many[Share]
     truth: Many[Share]
 
@@ -164,33 +138,13 @@ class Sample(Part):
 
 
 class TrueDraws(Part):
-    """The true mean of n draws after an update."""
-
-    step: Count
     epoch: Finite
     mean: Share | None
     n: Count
 
 
-def _few(x: Any) -> Any:
-    if isinstance(x, dict) and len(x) > 100:
-        raise ValueError("must have at most 100 keys")
-    return x
-
-
-ByDraws = Annotated[dict[Annotated[int, Field(strict=False, ge=1, lt=2**63)], Share], BeforeValidator(_few)]
-
-
-class Correlations(Part):
-    """Of the sample's scores with the truth; None where they are not defined."""
-
-    kendall: Finite | None
-    spearman: Finite | None
-    kendall_top: Finite | None
-
-
-class Truth(Correlations):
-    """What a table says of a search that never saw it."""
+class Truth(Part):
+    """What a table says of a search that never saw it; None where it says nothing."""
 
     table: Text
     measured: Text
@@ -199,26 +153,16 @@ class Truth(Correlations):
     mean: Share
     uniform_best_of: ByDraws
     best: TrueBest | None
-    smoothed: Correlations
+    kendall: Finite | None
+    spearman: Finite | None
+    kendall_top: Finite | None
     sample: Sample
     draws: Many[TrueDraws]
     best_of: ByDraws | None
 
 
-class Latency(Part):
-    """Where it was measured, and how far the sum of the parts is from the whole."""
-
-    device: Label
-    error: Finite
-
-
 class SearchResult(Part):
-    """`result.json` of a search."""
-
     space: Label
-    method: Label
-    sampler: Label
-    seed: Count
     measure: Label
     geometry: Geometry
     best: Architecture
@@ -227,41 +171,36 @@ class SearchResult(Part):
     evaluations: Many[Evaluation]
     draws: Compared | None
     truth: Truth | None
-    latency: Latency | None
-    images: Images
     seconds: Finite
     version: Label
 
 
-class TrainingResult(Part):
-    """`result.json` of a training; the accuracies are shares."""
+class Images(Part):
+    training: Count
+    test: Count
 
-    space: Label
-    code: Text
-    recipe: Label
-    geometry: Geometry
+
+class TrainingResult(Part):
     accuracy: Share
     top5: Share
     params: Count
     flops: Count
-    epochs: Count
-    seed: Count
-    search: Text | None
     images: Images
-    seconds: Finite
-    version: Label
+
+
+# metrics.jsonl: entropy and KL are in nats, seconds those of the run so far.
+
+
+class Kind(Part):
+    kind: Label
 
 
 class Metric(Part):
-    """A line of `metrics.jsonl`. Entropy and KL are in nats, seconds those of the run so far."""
-
     step: Count
     seconds: Finite | None = None
 
 
 class Train(Metric):
-    """A training step."""
-
     epoch: Finite
     loss: Loss
     accuracy: Share
@@ -280,13 +219,11 @@ class Weights(Metric):
 
 
 class Update(Metric):
-    """Of the sampler; the three that may be missing are the VAE's alone."""
-
     epoch: Finite
     scores: Many[Share]
     learned: Many[bool]
     entropy: Finite
-    kl: Loss | None = None
+    kl: Loss | None = None  # this and the next two: the VAE alone
     active_units: Count | None = None
     reconstruction: Share | None = None
     probabilities: Annotated[Many[Row], Field(max_length=1000)]
@@ -300,34 +237,24 @@ class Update(Metric):
 
 
 class Generation(Metric):
-    """A round of the last stage."""
-
     generation: Count
     best: Share
     mean: Share
 
 
 class Comparison(Metric):
-    """Scores of learned and of uniform draws."""
-
     sampler: Many[Share]
     uniform: Many[Share]
-
-
-class Kind(Part):
-    """What opens a line of `metrics.jsonl`; those of kinds that have no model are passed over."""
-
-    kind: Label
 
 
 METRICS: dict[str, type[Metric]] = {
     "train": Train, "weights": Weights, "update": Update, "generation": Generation, "comparison": Comparison
 }  # fmt: skip
 
+# drawing.json: blocks in stages, or cells as graphs.
+
 
 class Operation(Part):
-    """How a drawing names one."""
-
     symbol: Label
     name: Label
 
@@ -354,38 +281,31 @@ class Group(Part):
 
 
 class Cell(Part):
-    """A graph; edges lead from a node to a later one."""
-
     name: Label
-    nodes: Annotated[Many[Slot | Layer], Field(max_length=100)]
+    nodes: Few[Slot | Layer]
     edges: Annotated[Many[Annotated[tuple[Count, Count], Strict(False)]], Field(max_length=400)]
 
     @model_validator(mode="after")
     def _forward(self) -> "Cell":
         for source, target in self.edges:
-            if not source < target < len(self.nodes):
-                raise ValueError(
-                    f"has an edge from node {source} to {target}; edges lead from a node to a later one of "
-                    f"{len(self.nodes)}"
-                )
+            if not source < target < (n := len(self.nodes)):
+                raise ValueError(f"has an edge from node {source} to {target}; edges lead to a later one of {n}")
         return self
 
 
 class Drawing(Part):
-    """`drawing.json`: what is the same in both forms."""
-
     title: Label
-    operations: Annotated[Many[Operation], Field(max_length=100)]
+    operations: Few[Operation]
 
     @property
     def slots(self) -> list[Slot]:
-        """The coloured blocks."""
+        """All coloured blocks."""
         return []
 
     @model_validator(mode="after")
     def _known(self) -> "Drawing":
         if len(self.slots) > 2000:
-            raise ValueError(f"must have at most 2000 slots, has {len(self.slots)}")
+            raise ValueError(f"has {len(self.slots)} slots, must have at most 2000")
         most = len(self.operations) - 1
         for slot in self.slots:
             if slot.operation > most:
@@ -394,27 +314,21 @@ class Drawing(Part):
 
 
 class SequenceDrawing(Drawing):
-    """Blocks in stages; `before` and `after` are fixed layers, `input` a shape."""
-
-    input: Label
-    before: Annotated[Many[Label], Field(max_length=100)]
-    groups: Annotated[Many[Group], Field(max_length=100)]
-    after: Annotated[Many[Label], Field(max_length=100)]
+    input: Label  # a shape
+    before: Few[Label]  # fixed layers
+    groups: Few[Group]
+    after: Few[Label]
 
     @property
     def slots(self) -> list[Slot]:
-        """Of all groups."""
         return [slot for group in self.groups for slot in group.slots]
 
 
 class CellDrawing(Drawing):
-    """Cells as graphs."""
-
     cells: Annotated[Many[Cell], Field(max_length=8)]
 
     @property
     def slots(self) -> list[Slot]:
-        """Of all cells."""
         return [node for cell in self.cells for node in cell.nodes if isinstance(node, Slot)]
 
 
@@ -499,13 +413,11 @@ def _checked(model: type[M], content: Any, where: str) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = SHORT.repr(".".join(map(str, first["loc"]))) + " " if first["loc"] else ""
-        said = re.sub(r"^Value error, |^\w+ should (?=be|have)", "", first["msg"])
+        said = re.sub(r"^Value error, ", "", re.sub(r"^\w+ should ", "must ", first["msg"]))
         said = said.replace("a valid dictionary or instance of ", "a JSON object for ")
         if first["type"] == "missing":
             said = "is missing"
-        elif first["type"] != "value_error":
-            said = f"is {SHORT.repr(first['input'])}, must {said}"
-        elif said.startswith("must be"):
+        elif said.startswith("must"):
             said = f"is {SHORT.repr(first['input'])}, {said}"
         raise UserError(f"{where}: {name}{said}; fix or remove it") from None
 

@@ -44,7 +44,7 @@ def layout(cell: Cell) -> Layout:
         between = [(source, target, x) for x in range(column[source] + 1, column[target])]
         column |= {point: point[2] for point in between}
         routes.append([source, *between, target])
-    columns = max(column.values(), default=0) + 1
+    columns = max(column.values(), default=-1) + 1
     layers = [[point for point in column if column[point] == x] for x in range(columns)]
     neighbours: dict[Hashable, tuple[list[Hashable], list[Hashable]]] = {point: ([], []) for point in column}
     for route in routes:

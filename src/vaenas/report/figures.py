@@ -270,7 +270,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     axes.grid(False)
     axes.set(xlabel="Guess", ylabel="Label")
     if len(classes) <= 30:
-        names = [printable(name) for name in classes]
+        names = [printable(name if len(name) <= 30 else f"{name[:29]}…") for name in classes]
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
         axes.set_yticks(range(len(names)), names)
     if len(classes) <= 15:

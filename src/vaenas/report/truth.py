@@ -38,7 +38,9 @@ def truth_figure(truth: Truth) -> Figure:
     ):  # fmt: skip
         best.plot([*values], [100 * v for v in values.values()], style, color=colour, ms=3, label=name)
     best.axhline(100 * truth.optimum, color=INK, lw=0.9, ls="--")
-    best.set(title="Best of k draws", xlabel="k", ylabel="True accuracy (%)", xscale="log")
+    best.set(title="Best of k draws", xlabel="k", ylabel="True accuracy (%)")
+    if truth.best_of or truth.uniform_best_of:
+        best.set_xscale("log")
     best.legend(loc="lower right")
     return figure
 
