@@ -105,7 +105,9 @@ def _of_run(folder: Path, space: str | None) -> tuple[str, str, dict[str, Any]]:
     """Code, space and geometry of what a search has found."""
     file = folder / "result.json"
     if not file.is_file():
-        raise UserError(f"{folder}: no result.json: no search has ended in it, so there is no architecture yet")
+        raise UserError(
+            f"{folder}: no result.json: the search has not ended, so there is no architecture yet; resume it"
+        )
     result = read_result_of(SearchResult, file)
     if result.space not in IMAGE_SPACES or space not in (None, result.space):
         raise UserError(f"--space {space}: the run in {folder} is of space {result.space}; leave --space out")

@@ -287,8 +287,9 @@ class Cell(Part):
 
     @model_validator(mode="after")
     def _forward(self) -> "Cell":
+        n = len(self.nodes)
         for source, target in self.edges:
-            if not source < target < (n := len(self.nodes)):
+            if not source < target < n:
                 raise ValueError(f"has an edge from node {source} to {target}; edges lead to a later one of {n}")
         return self
 

@@ -250,5 +250,5 @@ def test_whoever_reads_a_result(
 
 
 def test_the_result_of_a_search_is_not_one_of_a_training(make_small: MakeRun) -> None:
-    with pytest.raises(UserError, match="result.json: a SearchResult, where a TrainingResult is needed"):
+    with pytest.raises(UserError, match="a SearchResult, where a TrainingResult is needed"):
         read_result_of(TrainingResult, make_small() / "result.json")
