@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from vaenas.errors import UserError
 from vaenas.files import write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.records import SearchResult, read_result_of
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.nasnet import NASNetSpace
 from vaenas.spaces.shufflenet import shufflenet_space
@@ -102,16 +103,15 @@ def choose(
 
 def _of_run(folder: Path, space: str | None) -> tuple[str, str, dict[str, Any]]:
     """Code, space and geometry of what a search has found."""
-    from vaenas.report.run_data import read_run
-
-    run = read_run(folder)
-    if run.result is None:
-        raise UserError(f"{folder}: the search has not ended, so there is no architecture yet; resume it first")
-    name = str(run.config.get("space"))
-    if name not in IMAGE_SPACES or space not in (None, name):
-        raise UserError(f"--space {space}: the run in {folder} is of space {name}; leave --space out")
-    geometry = run.result.get("geometry")
-    return run.result["best"]["code"], name, geometry if isinstance(geometry, dict) else {}
+    file = folder / "result.json"
+    if not file.is_file():
+        raise UserError(
+            f"{folder}: no result.json: the search has not ended, so there is no architecture yet; resume it"
+        )
+    result = read_result_of(SearchResult, file)
+    if result.space not in IMAGE_SPACES or space not in (None, result.space):
+        raise UserError(f"--space {space}: the run in {folder} is of space {result.space}; leave --space out")
+    return result.best.code, result.space, result.geometry.model_dump()
 
 
 def _guess(code: str) -> str:
@@ -164,7 +164,7 @@ def show(
     for name, value in facts.items():
         shown = "none" if value is None else f"{value:,}" if type(value) is int else str(value)
         table.add_row(name, shown)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def draw(

@@ -18,6 +18,7 @@ from vaenas.export.export import export as write_export
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main, take_threads
+from vaenas.records import SearchResult, read_result_of
 from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import skipped, train_and_test
@@ -76,13 +77,13 @@ def found_by(code_or_run: str) -> dict[str, Any]:
     if not folder.is_dir():
         return {"code": code_or_run}
     directory = RunDirectory(folder)
-    result = directory.result()
-    if result is None:
+    if not directory.result_file.is_file():
         raise UserError(f"{folder}: no result.json: the search has not ended; resume it first")
+    best = read_result_of(SearchResult, directory.result_file).best
     try:
         settings = yaml.safe_load(directory.config_file.read_text(encoding="utf-8"))
         found = {name: settings[name] for name in OF_SEARCH if settings.get(name) is not None}
-        return {**found, "code": result["best"]["code"], "search": folder.resolve().name}
+        return {**found, "code": best.code, "search": folder.resolve().name}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
         raise UserError(f"{folder}: not the folder of a search that ended ({error!r})") from None
 
@@ -187,4 +188,4 @@ def print_evaluation(figures: dict[str, Any]) -> None:
     for name, rows in figures["latency_ms"].items():
         for row in rows:
             table.add_row(f"latency, {name}, batch {row['batch']}", f"{row['median']:.2f} ms, p95 {row['p95']:.2f} ms")
-    Console().print(table)
+    Console(markup=False).print(table)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from vaenas.records import SearchResult, TrainingResult, read_result_of
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
 from vaenas.search.limits import readable
@@ -23,7 +24,7 @@ class Bars:
     """A bar for each phase, with the latest numbers beside the one that moves."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
-        self.console = Console()
+        self.console = Console(markup=False)
         self.live = self.console.is_terminal
         self.numbers: dict[str, str] = {}
         self.bars = Progress(
@@ -161,11 +162,10 @@ class TrainProgress:
 
 def print_trained(directory: RunDirectory) -> None:
     """What a finished training came to and where its weights lie."""
-    result, console = directory.result(), Console()
-    assert result is not None
+    result, console = read_result_of(TrainingResult, directory.result_file), Console(markup=False)
     console.print(
-        f"test accuracy {result['accuracy']:.4f} (top 5 {result['top5']:.4f}), {readable(result['flops'])} "
-        f"multiply-adds, {readable(result['params'])} parameters\n"
+        f"test accuracy {result.accuracy:.4f} (top 5 {result.top5:.4f}), {readable(result.flops)} "
+        f"multiply-adds, {readable(result.params)} parameters\n"
         f"weights: {directory.path / 'weights.safetensors'}\nresult: {directory.result_file}",
         highlight=False,
         soft_wrap=True,
@@ -174,23 +174,22 @@ def print_trained(directory: RunDirectory) -> None:
 
 def print_result(directory: RunDirectory, report: Path) -> None:
     """The best architectures of a finished run and where everything lies."""
-    console, result = Console(), directory.result()
-    assert result is not None
+    console, result = Console(markup=False), read_result_of(SearchResult, directory.result_file)
     code = Column("architecture", overflow="fold")  # whole, so that it can be copied
-    table = Table("", code, result["measure"], "worth", "multiply-adds", "parameters")
-    best = result["best"]
-    others = [entry for entry in reversed(result["pareto"]) if entry["code"] != best["code"]]
+    table = Table("", code, result.measure, "worth", "multiply-adds", "parameters")
+    best = result.best
+    others = [entry for entry in reversed(result.pareto) if entry.code != best.code]
     for name, entry in (("best", best), *(("front", entry) for entry in others)):
-        costs = readable(entry["flops"]), readable(entry["params"])
-        table.add_row(name, entry["code"], f"{entry['score']:.4f}", f"{entry['worth']:.4f}", *costs)
+        costs = readable(entry.flops), readable(entry.params)
+        table.add_row(name, entry.code, f"{entry.score:.4f}", f"{entry.worth:.4f}", *costs)
     console.print(table)
-    truth = result["truth"]
-    if truth is not None and truth["best"] is not None:
-        known = truth["best"]
-        tau = truth["kendall"]
+    truth = result.truth
+    if truth is not None and truth.best is not None:
+        known = truth.best
+        tau = truth.kendall
         console.print(
-            f"truth: {known['code']} {100 * known['accuracy']:.2f} %, number {known['rank']:,} of "
-            f"{truth['architectures']:,}; Kendall's tau of the supernet "
+            f"truth: {known.code} {100 * known.accuracy:.2f} %, number {known.rank:,} of "
+            f"{truth.architectures:,}; Kendall's tau of the supernet "
             f"{'not defined' if tau is None else f'{tau:.2f}'}",
             highlight=False,
             soft_wrap=True,

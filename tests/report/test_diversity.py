@@ -50,16 +50,16 @@ def test_lines_are_the_records(make_run: MakeRun) -> None:
     run = read_run(gradient(make_run))
     figure = figures.diversity({"vae": (run.weights, run.updates), "other": (run.weights, [])})
     entropy, distinct, free, params = figure.axes
-    means = [np.mean(r["entropy_of_weights"]) for r in run.weights]
+    means = [np.mean(r.entropy_of_weights) for r in run.weights]
     assert np.allclose(entropy.lines[0].get_ydata(), np.maximum(means, figures.FLOOR))
     assert entropy.lines[0].get_linestyle() == "--"  # softmax(w), beside the sampler's draws
-    drawn = [u["entropy"] for u in run.updates]  # mean over slots, of the same probabilities
+    drawn = [u.entropy for u in run.updates]  # mean over slots, of the same probabilities
     assert np.allclose(entropy.lines[1].get_ydata(), drawn, atol=1e-6)
     assert entropy.lines[2].get_linestyle() == "-"
     assert entropy.get_yscale() == "log"
-    assert list(distinct.lines[0].get_ydata()) == [r["distinct_so_far"] for r in run.weights]
-    assert np.allclose(free.lines[0].get_ydata(), [100 * r["parameter_free"] for r in run.weights])
-    assert np.allclose(params.lines[0].get_ydata(), [r["params"] / 1e6 for r in run.weights])
+    assert list(distinct.lines[0].get_ydata()) == [r.distinct_so_far for r in run.weights]
+    assert np.allclose(free.lines[0].get_ydata(), [100 * r.parameter_free for r in run.weights])
+    assert np.allclose(params.lines[0].get_ydata(), [r.params / 1e6 for r in run.weights])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["vae", "other"]
 
 

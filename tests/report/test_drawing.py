@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from vaenas.errors import UserError
+from vaenas.records import Cell
 from vaenas.report import draw_architecture
 from vaenas.report.cells import layout
 from vaenas.report.svg import operation_colour
@@ -51,8 +52,8 @@ def test_long_rows_wrap_inside_the_page(slots: int):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"title": 3}, "'title' is 3, must be text"),
-        ({"groups": [{"name": "a", "output": "b"}]}, "'groups'"),
+        ({"title": 3}, "'title' is 3, must be a valid string"),
+        ({"groups": [{"name": "a", "output": "b"}]}, "'groups.0.slots' is missing"),
         ({"groups": [{"name": "a", "output": "b", "slots": [{"slot": 7, "operation": 4}]}]}, "slot 7 has operation 4"),
     ],
 )
@@ -95,7 +96,7 @@ def test_lines_of_a_cell_pass_no_box():
     """Routes go through points of their own in every column between, so they cross no box."""
     for drawing in CELLS["nasnet, every edge"] + CELLS["nasbench101"]:
         for cell in drawing["cells"]:
-            placed = layout(cell)
+            placed = layout(Cell(**cell))
             for route, (source, target) in zip(placed.routes, cell["edges"], strict=True):
                 assert (route[0], route[-1]) == (placed.places[source], placed.places[target])
                 assert [x for x, _ in route] == [route[0][0] + i for i in range(len(route))]
@@ -109,7 +110,7 @@ def test_lines_of_a_cell_pass_no_box():
         ({"nodes": [{"text": "a"}], "edges": [[0, 1]]}, "edge from node 0 to 1"),
         ({"nodes": [{"text": "a"}, {"text": "b"}], "edges": [[1, 0]]}, "edge from node 1 to 0"),
         ({"nodes": [{"slot": 3, "operation": 9}], "edges": []}, "slot 3 has operation 9, must be at most 7"),
-        ({"nodes": [{"operation": 9}], "edges": []}, "'cells'"),
+        ({"nodes": [{"operation": 9}], "edges": []}, "'cells.0.nodes.0.Slot.slot' is missing"),
     ],
 )
 def test_a_bad_cell_is_named(cell: dict[str, Any], words: str):

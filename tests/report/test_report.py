@@ -253,13 +253,16 @@ def test_missing_folder_and_files(tmp_path: Path):
         ("{broken", "not valid JSON"),
         ("[1, 2]", "not a JSON object"),
         ('{"step": 1}', "'kind' is missing"),
-        ('{"kind": 3}', "'kind' is 3, must be text"),
+        ('{"kind": 3}', "'kind' is 3, must be a valid string"),
         ('{"kind": "train", "step": 1, "epoch": 1, "loss": 1, "epsilon": 0}', "'accuracy' is missing"),
         (
             '{"kind": "generation", "step": 1, "generation": 0, "best": 88.8, "mean": 0.5}',
             r"'best' is 88.8, .*\[0, 1\]",
         ),
-        ('{"kind": "comparison", "step": 1, "sampler": [true], "uniform": []}', "'sampler'"),
+        (
+            '{"kind": "comparison", "step": 1, "sampler": [true], "uniform": []}',
+            "'sampler.0' is True, must be a number in",
+        ),
         (
             '{"kind": "update", "step": 1, "epoch": 1, "scores": [1, 1], "learned": [true], "entropy": 1,'
             ' "probabilities": []}',
@@ -286,11 +289,11 @@ def test_bad_line_is_named(make_run: MakeRun, line: str, words: str):
     ("name", "text", "words"),
     [
         ("result.json", "{", "result.json, line 1: not valid JSON"),
-        ("result.json", "{}", "'best' is missing"),
+        ("result.json", "{}", "result.json: 'space' is missing"),
         ("drawing.json", "[]", "not a JSON object"),
-        ("config.yaml", "a: [1", "config.yaml, line .*not valid YAML"),
-        ("config.yaml", "word", "must hold `name: value` lines"),
-        ("config.yaml", "max_flops: many", "max_flops is 'many'"),
+        ("config.yaml", "a: [1", "config.yaml, line .*not YAML"),
+        ("config.yaml", "word", "must hold settings as 'name: value'"),
+        ("config.yaml", "max_flops: many", "'max_flops' is 'many', must be a number in"),
     ],
 )
 def test_bad_file_is_named(make_run: MakeRun, name: str, text: str, words: str):

@@ -6,8 +6,9 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,7 +18,10 @@ from vaenas.files import write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
 from vaenas.networks.weights import NetworkInfo, load_weights
+from vaenas.records import TrainingResult, read_result_of
+from vaenas.runs.config import read_yaml
 
+T = TypeVar("T")
 ENDINGS = {"onnx": ".onnx", "torch": ".pt", "timm": ".safetensors", "safetensors": ".safetensors"}
 TOLERANCE = 1e-4  # largest difference of a logit between ONNX Runtime and PyTorch
 
@@ -127,7 +131,8 @@ def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
 
 def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, kind: str) -> str:
     """README.md in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
-    result, config = _of_run(weights.parent, "result.json", json.loads), _of_run(weights.parent, "config.yaml", _yaml)
+    result = _beside(weights, "result.json", partial(read_result_of, TrainingResult))
+    config = _beside(weights, "config.yaml", read_yaml) or {}
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
     unknown = "not recorded beside the weights"
@@ -135,8 +140,7 @@ def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, k
     def known(values: dict[str, Any], key: str) -> str:
         return str(values[key]) if values.get(key) is not None else unknown
 
-    accuracy = f"{100 * result['accuracy']:.2f} % top 1, {100 * result['top5']:.2f} % top 5" if result else unknown
-    images = result.get("images", {})
+    accuracy = f"{100 * result.accuracy:.2f} % top 1, {100 * result.top5:.2f} % top 5" if result else unknown
     load = {
         "onnx": f'onnxruntime.InferenceSession("{name}").run(None, {{"images": images}})',
         "torch": f'torch.load("{name}", weights_only=True)  # info, state_dict',
@@ -150,8 +154,8 @@ def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, k
         "Classes": f"{len(info.classes)}: {', '.join(info.classes[:20])}{', ...' if len(info.classes) > 20 else ''}",
         "Parameters": f"{int(costs.params):,}",
         "Multiply-adds": f"{int(costs.flops):,}",
-        "Data": f"{Path(known(config, 'data')).name}, {images.get('training', '?')} images, tested on "
-        f"{images.get('test', '?')}",
+        "Data": f"{Path(known(config, 'data')).name}, {result.images.training if result else '?'} images, tested on "
+        f"{result.images.test if result else '?'}",
         "Recipe": f"{known(config, 'recipe')}, {known(config, 'epochs')} epochs, batch {known(config, 'batch_size')}, "
         f"learning rate {known(config, 'learning_rate')}",
         "Accuracy": accuracy,
@@ -166,22 +170,12 @@ def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, k
     )
 
 
-def _of_run(folder: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """A file of the training run, or nothing where it is not there."""
+def _beside(weights: Path, name: str, read: Callable[[Path], T]) -> T | None:
+    """A file of the training run, or None: weights may have been moved away from it."""
     try:
-        content = parse((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _yaml(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+        return read(weights.parent / name)
+    except UserError:
+        return None
 
 
 def _numbers(values: tuple[float, ...]) -> str:

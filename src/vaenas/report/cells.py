@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
 
 import networkx
+
+from vaenas.records import Cell, Layer, Slot
 
 ROW = 36.0  # points between the middles of two boxes of a column
 THIN = 14.0  # likewise, where one of the two is no box but a line that passes
@@ -18,22 +19,18 @@ class Layout:
     """Where everything of a cell stands: x in columns from 0, y in points downwards from 0."""
 
     name: str
-    nodes: list[dict[str, Any]]
+    nodes: list[Slot | Layer]
     places: list[tuple[float, float]]  # of the nodes
     routes: list[list[tuple[float, float]]]  # of the edges, from node to node through the columns between
     columns: int
     height: float
 
 
-def layout(cell: dict[str, Any]) -> Layout:
-    """Layered drawing after Sugiyama et al. 1981: columns by longest path, points where lines pass, barycentres.
-
-    Args:
-        cell: "name", "nodes" and "edges", as `draw_architecture` takes them.
-    """
+def layout(cell: Cell) -> Layout:
+    """Layered drawing after Sugiyama et al. 1981: columns by longest path, points where lines pass, barycentres."""
     graph = networkx.DiGraph()
-    graph.add_nodes_from(range(len(cell["nodes"])))
-    graph.add_edges_from(map(tuple, cell["edges"]))
+    graph.add_nodes_from(range(len(cell.nodes)))
+    graph.add_edges_from(cell.edges)
     column: dict[Hashable, int] = {
         node: depth for depth, nodes in enumerate(networkx.topological_generations(graph)) for node in nodes
     }
@@ -43,11 +40,11 @@ def layout(cell: dict[str, Any]) -> Layout:
             column[node] = min(after) - 1
 
     routes: list[list[Hashable]] = []
-    for source, target in cell["edges"]:
+    for source, target in cell.edges:
         between = [(source, target, x) for x in range(column[source] + 1, column[target])]
         column |= {point: point[2] for point in between}
         routes.append([source, *between, target])
-    columns = max(column.values(), default=0) + 1
+    columns = max(column.values(), default=-1) + 1
     layers = [[point for point in column if column[point] == x] for x in range(columns)]
     neighbours: dict[Hashable, tuple[list[Hashable], list[Hashable]]] = {point: ([], []) for point in column}
     for route in routes:
@@ -74,7 +71,7 @@ def layout(cell: dict[str, Any]) -> Layout:
         return float(column[point]), y[point] - top
 
     return Layout(
-        cell["name"], cell["nodes"], [place(node) for node in range(len(cell["nodes"]))],
+        cell.name, cell.nodes, [place(node) for node in range(len(cell.nodes))],
         [[place(point) for point in route] for route in routes], columns, bottom - top,
     )  # fmt: skip
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
+from vaenas.records import CellDrawing, Operation, SequenceDrawing, Slot, checked_drawing
 from vaenas.report.cells import Layout, layout
-from vaenas.report.run_data import check_drawing
 from vaenas.report.svg import GRID, INK, MUTED, STYLE, WIDTH, operation_colour
 
 # Lengths are points (1/72 inch) of a figure as wide as the page's column; y grows downwards.
@@ -40,14 +40,11 @@ class Box:
 
 
 @rc_context(STYLE)
-def draw_architecture(drawing: dict[str, Any]) -> Figure:
+def draw_architecture(drawing: dict[str, Any] | SequenceDrawing | CellDrawing) -> Figure:
     """Draws what `drawing.json` describes, a sequence of blocks or cells.
 
     Args:
-        drawing: "title", "operations" ("symbol" and "name" each), and of a sequence "input" (the input's shape, as
-            text), "before" and "after" (fixed layers, as texts), "groups" ("name", "output" shape, "slots" with "slot"
-            and "operation" each); or "cells", each with "name", "nodes" ("text", or "slot" and "operation") and
-            "edges" (pairs of indices of nodes, from a node to a later one).
+        drawing: read from a file, or a dict with the keys of a `SequenceDrawing` or `CellDrawing`.
 
     Returns:
         A figure of `WIDTH` inches, as high as the architecture needs.
@@ -55,14 +52,13 @@ def draw_architecture(drawing: dict[str, Any]) -> Figure:
     Raises:
         UserError: a key is missing or has the wrong type, or an operation is not in the list.
     """
-    check_drawing(drawing, "drawing")
-    operations = drawing["operations"]
-    keys = [
-        _operation(operations, i, o["name"], SWATCH + 8 + _text_width(o["name"], 8.5)) for i, o in enumerate(operations)
-    ]
+    if isinstance(drawing, dict):
+        drawing = checked_drawing(drawing, "drawing")
+    operations = drawing.operations
+    keys = [_operation(operations, i, o.name, SWATCH + 8 + _text_width(o.name, 8.5)) for i, o in enumerate(operations)]
     key_lines = _wrap(keys)
-    cells = [layout(cell) for cell in drawing.get("cells", ())]
-    lines = [] if cells else _sequence(drawing)
+    cells = [layout(cell) for cell in drawing.cells] if isinstance(drawing, CellDrawing) else []
+    lines = _sequence(drawing) if isinstance(drawing, SequenceDrawing) else []
     content = PITCH * len(lines) + sum(HEAD + cell.height for cell in cells) + (GAP if cells else 0)
 
     height = TOP + content + KEY_PITCH * len(key_lines)
@@ -70,7 +66,7 @@ def draw_architecture(drawing: dict[str, Any]) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, PAGE), ylim=(height, 0))
     axes.axis("off")
-    axes.text(8, 14, drawing["title"], fontsize=10, weight="bold", va="center")
+    axes.text(8, 14, drawing.title, fontsize=10, weight="bold", va="center")
     end = None
     for i, (name, boxes) in enumerate(lines):
         end = _draw_line(axes, name, boxes, TOP + PITCH * i, end)
@@ -83,18 +79,18 @@ def draw_architecture(drawing: dict[str, Any]) -> Figure:
     return figure
 
 
-def _sequence(drawing: dict[str, Any]) -> list[tuple[str, list[Box]]]:
+def _sequence(drawing: SequenceDrawing) -> list[tuple[str, list[Box]]]:
     """Lines of boxes and their names; a row too long for the page goes on in the next line, without a name."""
-    rows = [("input", [_shape(drawing["input"]), *map(_layer, drawing["before"])])]
-    for group in drawing["groups"]:
-        blocks = [_operation(drawing["operations"], s["operation"], str(s["slot"]), BLOCK) for s in group["slots"]]
-        rows.append((group["name"], [*blocks, _shape(group["output"])]))
-    if drawing["after"]:
-        rows.append(("output", [_layer(text) for text in drawing["after"]]))
+    rows = [("input", [_shape(drawing.input), *map(_layer, drawing.before)])]
+    for group in drawing.groups:
+        blocks = [_operation(drawing.operations, s.operation, str(s.slot), BLOCK) for s in group.slots]
+        rows.append((group.name, [*blocks, _shape(group.output)]))
+    if drawing.after:
+        rows.append(("output", [_layer(text) for text in drawing.after]))
     return [(name if i == 0 else "", line) for name, boxes in rows for i, line in enumerate(_wrap(boxes))]
 
 
-def _draw_cell(axes: Axes, cell: Layout, operations: list[dict[str, str]], top: float) -> None:
+def _draw_cell(axes: Axes, cell: Layout, operations: list[Operation], top: float) -> None:
     """Curves first, so that boxes lie on them."""
     axes.text(8, top + 6, f"{cell.name} cell" if cell.name != "cell" else "", va="center", color=MUTED, weight="bold")
     scale = (RIGHT - NODE - 8) / max(1, cell.columns - 1)
@@ -118,21 +114,21 @@ def _draw_cell(axes: Axes, cell: Layout, operations: list[dict[str, str]], top: 
         _arrow(axes, (x - 3, y), (x + 1, y))
     for (x, y), node in zip(cell.places, cell.nodes, strict=True):
         left, middle = place(x, y)[0] - NODE / 2, place(x, y)[1]
-        if "slot" in node:
-            box = _operation(operations, node["operation"], str(node["slot"]), NODE)
+        if isinstance(node, Slot):
+            box = _operation(operations, node.operation, str(node.slot), NODE)
         else:
-            box = Box(node["text"], NODE, LAYER_FACE, DARK)
+            box = Box(node.text, NODE, LAYER_FACE, DARK)
         box = replace(box, height=NODE_HEIGHT)
         _box(axes, left, middle, box)
         _box_text(axes, left, middle - (4 if box.note else 0), box, 10 if box.note else 8)
         axes.text(left + NODE / 2, middle + 7, box.note, ha="center", va="center", color=box.ink, fontsize=6)
 
 
-def _operation(operations: list[dict[str, str]], index: int, note: str, width: float) -> Box:
+def _operation(operations: list[Operation], index: int, note: str, width: float) -> Box:
     face = operation_colour(index)
     red, green, blue = to_rgb(face)
     light = 0.299 * red + 0.587 * green + 0.114 * blue  # luma, ITU-R BT.601
-    return Box(operations[index]["symbol"], width, face, DARK if light > 0.5 else LIGHT, note)
+    return Box(operations[index].symbol, width, face, DARK if light > 0.5 else LIGHT, note)
 
 
 def _shape(text: str) -> Box:

@@ -1,4 +1,4 @@
-"""One function per figure of the report: plain records in, a matplotlib `Figure` out. Accuracies are drawn in percent.
+"""One function per figure of the report: records in, a matplotlib `Figure` out. Accuracies are drawn in percent.
 
 No function touches pyplot's global state; `rc_context` gives each the report's style and takes it back.
 """
@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from vaenas.records import Generation, Part, SearchResult, Train, Update, Weights, printable
 from vaenas.report.svg import INK, LEARNED, MUTED, PAPER, SERIES, STYLE, UNIFORM, WIDTH, operation_colour
 
-Records = Sequence[Mapping[str, Any]]
 RASTER = 2000  # more points than this become one picture, so that the page stays small
 
 
@@ -47,7 +47,7 @@ def mean_difference(a: Summary, b: Summary) -> tuple[float, float]:
 
 
 @rc_context(STYLE)
-def training(train: Records) -> Figure:
+def training(train: Sequence[Train]) -> Figure:
     """Losses on the left axis, training accuracy and epsilon in percent on the right one, over epochs.
 
     Algorithm 2 has an epsilon, Algorithm 3 a second loss: of the architecture weights, on images of their own.
@@ -55,19 +55,19 @@ def training(train: Records) -> Figure:
     figure, left = _figure(3.2)
     right = left.twinx()
     right.grid(False)
-    mixed = all(r.get("epsilon") is not None for r in train)
+    mixed = all(r.epsilon is not None for r in train)
     right.set(ylim=(0, 103), ylabel="Training accuracy, ε (%)" if mixed else "Training accuracy (%)")
-    epochs = [r["epoch"] for r in train]
+    epochs = [r.epoch for r in train]
     marker = _marker(epochs)
     lines = [
-        *left.plot(epochs, [r["loss"] for r in train], color=SERIES, marker=marker, ms=3, label="Training loss"),
+        *left.plot(epochs, [r.loss for r in train], color=SERIES, marker=marker, ms=3, label="Training loss"),
         *right.plot(epochs, _percent(train, "accuracy"), color=INK, marker=marker, ms=3, label="Training accuracy"),
     ]
     if mixed:
         share = _percent(train, "epsilon")
         lines += right.plot(epochs, share, color=LEARNED, lw=0.9, ls="--", label="ε, share of learned draws")
-    if all(r.get("search_loss") is not None for r in train):
-        losses = [r["search_loss"] for r in train]
+    losses = [r.search_loss for r in train if r.search_loss is not None]
+    if len(losses) == len(train):
         lines += left.plot(epochs, losses, color=LEARNED, lw=0.9, ls="--", label="Loss of the architecture weights")
     left.set(xlabel="Epoch", ylabel="Training loss")
     figure.legend(handles=lines, loc="outside upper left", ncols=3)
@@ -75,24 +75,24 @@ def training(train: Records) -> Figure:
 
 
 @rc_context(STYLE)
-def sampler(updates: Records) -> Figure:
+def sampler(updates: Sequence[Update]) -> Figure:
     """Small multiples over updates: entropy with its limit; KL, active units and reconstruction if they are there."""
     # Mean over slots of log k: what a sampler that still draws uniformly has.
-    limit = float(np.mean([math.log(len(row)) for row in updates[-1]["probabilities"]] or [math.nan]))
+    limit = float(np.mean([math.log(len(row)) for row in updates[-1].probabilities] or [math.nan]))
     panels = [
         ("entropy", "Entropy (nats)"),
         ("kl", "KL (nats)"),
         ("active_units", "Active units"),
         ("reconstruction", "Reconstruction (%)"),
     ]
-    shown = [(key, title) for key, title in panels if any(u.get(key) is not None for u in updates)]
+    shown = [(key, title) for key, title in panels if any(getattr(u, key) is not None for u in updates)]
     figure = Figure(figsize=(WIDTH, 2.5))
     figure.set_layout_engine("constrained", wspace=0.06)
     numbers = range(1, len(updates) + 1)
     for i, (key, title) in enumerate(shown):
         axes = figure.add_subplot(1, len(shown), i + 1)
         scale = 100 if key == "reconstruction" else 1
-        values = [math.nan if u.get(key) is None else scale * u[key] for u in updates]
+        values = [math.nan if (value := getattr(u, key)) is None else scale * value for u in updates]
         axes.plot(numbers, values, color=SERIES, marker=_marker(values), ms=3.5)
         axes.set(title=title, xlabel="Update", xlim=(0.75, len(updates) + 0.25))
         _whole_ticks(axes.xaxis, 5)
@@ -114,16 +114,16 @@ def sampler(updates: Records) -> Figure:
 
 
 @rc_context(STYLE)
-def probabilities(updates: Records, operations: Records) -> Figure:
+def probabilities(updates: Sequence[Update], operations: Sequence[str]) -> Figure:
     """Heat map: one row per slot and operation, grouped by slot; one column per update; opacity is probability.
 
     Args:
-        updates: each with "probabilities", s rows of k floats in [0, 1]; k may differ between slots.
-        operations: at least k, each with "name".
+        updates: each with probabilities, s rows of k floats in [0, 1]; k may differ between slots.
+        operations: names of at least k.
     """
-    widths = [len(row) for row in updates[-1]["probabilities"]]
+    widths = [len(row) for row in updates[-1].probabilities]
     # An empty row after each slot keeps the slots apart.
-    columns = [[p for row in u["probabilities"] for p in (*row, 0.0)] for u in updates]
+    columns = [[p for row in u.probabilities for p in (*row, 0.0)] for u in updates]
     opacity = np.clip(np.array(columns).T, 0, 1)  # (rows, updates)
     colours = np.array([to_rgb(operation_colour(i)) for width in widths for i in range(width + 1)])  # (rows, 3)
     rows, count = opacity.shape
@@ -136,7 +136,7 @@ def probabilities(updates: Records, operations: Records) -> Figure:
     axes.set_yticks(starts + np.array(widths) / 2, [str(i) for i in range(len(widths))])
     axes.set(xlabel="Update", ylabel="Slot")
     _whole_ticks(axes.xaxis, 12)
-    handles = [Patch(color=operation_colour(i), label=operations[i]["name"]) for i in range(max(widths))]
+    handles = [Patch(color=operation_colour(i), label=_in_legend(operations[i])) for i in range(max(widths))]
     figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=1, handleheight=1)
 
     scale = axes.inset_axes((1.015, 0.7, 0.014, 0.3))
@@ -153,17 +153,15 @@ def probabilities(updates: Records, operations: Records) -> Figure:
 
 
 @rc_context(STYLE)
-def scores(updates: Records, measure: str) -> Figure:
+def scores(updates: Sequence[Update], measure: str) -> Figure:
     """Sampled scores at each update: points, 10-90 % and quartile bars, median; learned and uniform draws apart."""
     figure, axes = _figure(3.4)
     rng = np.random.default_rng(0)  # jitter only
-    rastered = sum(len(u["scores"]) for u in updates) > RASTER
+    rastered = sum(len(u.scores) for u in updates) > RASTER
     for label, colour, wanted, side in (("Uniform draws", UNIFORM, False, -0.2), ("Learned draws", LEARNED, True, 0.2)):
         groups = []
         for number, update in enumerate(updates, start=1):
-            values = [
-                100 * s for s, learned in zip(update["scores"], update["learned"], strict=True) if learned is wanted
-            ]
+            values = [100 * s for s, learned in zip(update.scores, update.learned, strict=True) if learned is wanted]
             if values:
                 groups.append((number + side, np.array(values)))
         for x, values in groups:
@@ -183,10 +181,10 @@ def scores(updates: Records, measure: str) -> Figure:
 
 
 @rc_context(STYLE)
-def evolution(generations: Records, measure: str) -> Figure:
+def evolution(generations: Sequence[Generation], measure: str) -> Figure:
     """Best and mean score of each generation of the evolutionary search."""
     figure, axes = _figure(2.8)
-    numbers = [g["generation"] for g in generations]
+    numbers = [g.generation for g in generations]
     marker = _marker(numbers)
     axes.plot(numbers, _percent(generations, "best"), color=LEARNED, marker=marker, ms=3.5, label="Best")
     axes.plot(numbers, _percent(generations, "mean"), color=SERIES, marker=marker, ms=3.5, label="Mean")
@@ -197,22 +195,21 @@ def evolution(generations: Records, measure: str) -> Figure:
 
 
 @rc_context(STYLE)
-def pareto(
-    evaluations: Records, front: Records, best: Mapping[str, Any], max_flops: int | float | None, measure: str
-) -> Figure:
+def pareto(result: SearchResult, max_flops: float | None, measure: str) -> Figure:
     """Worth against FLOPs in millions: every evaluated architecture, the front as steps, the best, the limit."""
     figure, axes = _figure(3.8)
+    evaluations, best = result.evaluations, result.best
     axes.scatter(
-        [e["flops"] / 1e6 for e in evaluations], _percent(evaluations, "worth"), s=11, color=UNIFORM, alpha=0.45,
+        [e.flops / 1e6 for e in evaluations], _percent(evaluations, "worth"), s=11, color=UNIFORM, alpha=0.45,
         lw=0, rasterized=len(evaluations) > RASTER, label="Evaluated",
     )  # fmt: skip
-    steps = sorted(front, key=lambda e: e["flops"])
+    steps = sorted(result.pareto, key=lambda e: e.flops)
     axes.step(
-        [e["flops"] / 1e6 for e in steps], _percent(steps, "worth"), where="post", color=SERIES, marker="o", ms=4,
+        [e.flops / 1e6 for e in steps], _percent(steps, "worth"), where="post", color=SERIES, marker="o", ms=4,
         label="Pareto front",
     )  # fmt: skip
     axes.plot(
-        best["flops"] / 1e6, 100 * best["worth"], ls="", marker="*", ms=15, mfc=LEARNED, mec=PAPER, mew=0.8,
+        best.flops / 1e6, 100 * best.worth, ls="", marker="*", ms=15, mfc=LEARNED, mec=PAPER, mew=0.8,
         zorder=5, label="Best",
     )  # fmt: skip
     if max_flops is not None:
@@ -273,8 +270,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     axes.grid(False)
     axes.set(xlabel="Guess", ylabel="Label")
     if len(classes) <= 30:
-        axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
+        names = [printable(name if len(name) <= 30 else f"{name[:29]}…") for name in classes]
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+        axes.set_yticks(range(len(names)), names)
     if len(classes) <= 15:
         for (row, column), share in np.ndenumerate(shares):
             axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=PAPER if share > 50 else INK)
@@ -286,11 +284,11 @@ FLOOR = 1e-3  # nats: what is drawn of an entropy that is 0 on a logarithmic axi
 
 
 @rc_context(STYLE)
-def diversity(runs: Mapping[str, tuple[Records, Records]]) -> Figure:
+def diversity(runs: Mapping[str, tuple[Sequence[Weights], Sequence[Update]]]) -> Figure:
     """Sec. 4.3's claims over epochs: log entropy per edge, architectures trained, what the derived network is made of.
 
     Args:
-        runs: for each name "weights" and "update" records. The sampler of updates has an entropy of its own, drawn as
+        runs: for each name its records. The sampler of updates has an entropy of its own, drawn as
             a solid line; that of softmax(w) is dashed where there is another, its range over edges a band.
     """
     figure = Figure(figsize=(WIDTH, 2.9))
@@ -301,18 +299,18 @@ def diversity(runs: Mapping[str, tuple[Records, Records]]) -> Figure:
         panel.set(title=title, xlabel="Epoch")
     colours = [LEARNED, SERIES, *(operation_colour(i) for i in (2, 3, 5, 6))]
     for (name, (weights, updates)), colour in zip(runs.items(), itertools.cycle(colours), strict=False):
-        epochs = [r["epoch"] for r in weights]
+        epochs = [r.epoch for r in weights]
         marker = _marker(epochs)
         style = {"color": colour, "marker": marker, "ms": 3}
-        entropies = np.maximum([r["entropy_of_weights"] for r in weights], FLOOR)  # (records, slots)
+        entropies = np.maximum([r.entropy_of_weights for r in weights], FLOOR)  # (records, slots)
         axes[0].plot(epochs, entropies.mean(1), ls="--" if updates else "-", **style)
         axes[0].fill_between(epochs, entropies.min(1), entropies.max(1), color=colour, alpha=0.15, lw=0)
         if updates:
-            drawn = [np.mean([_entropy(row) for row in u["probabilities"]]) for u in updates]
-            axes[0].plot([u["epoch"] for u in updates], np.maximum(drawn, FLOOR), **style)
-        axes[1].plot(epochs, [r["distinct_so_far"] for r in weights], label=name, **style)
+            drawn = [np.mean([_entropy(row) for row in u.probabilities]) for u in updates]
+            axes[0].plot([u.epoch for u in updates], np.maximum(drawn, FLOOR), **style)
+        axes[1].plot(epochs, [r.distinct_so_far for r in weights], label=_in_legend(name), **style)
         axes[2].plot(epochs, _percent(weights, "parameter_free"), **style)
-        axes[3].plot(epochs, [r["params"] / 1e6 for r in weights], **style)
+        axes[3].plot(epochs, [r.params / 1e6 for r in weights], **style)
     axes[0].set_yscale("log")
     for ticks in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
         ticks(lambda value, _: f"{value:.1g}")
@@ -334,8 +332,13 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _percent(records: Records, key: str) -> list[float]:
-    return [100 * r[key] for r in records]
+def _percent(records: Sequence[Part], key: str) -> list[float]:
+    return [100 * getattr(r, key) for r in records]
+
+
+def _in_legend(name: str) -> str:
+    """matplotlib leaves names that begin with an underscore out of legends."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def _whole_ticks(axis: Axis, most: int) -> None:

@@ -1,18 +1,18 @@
 """`report.html`: one page, in one file, that says what a run found and how."""
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import vaenas
 from vaenas.errors import UserError
 from vaenas.files import write_atomically
+from vaenas.records import printable
 from vaenas.report.figures import mean_difference
 from vaenas.report.run_data import RunData, read_run
 from vaenas.report.sections import compared, sections
@@ -39,7 +39,11 @@ def write_report(run: Path, against: Sequence[Path] = ()) -> Path:
     """
     run = Path(run)
     data = read_run(run)
-    page = _page(replace(data, against=tuple(_comparable(data, Path(other)) for other in against)))
+    data = replace(data, against=tuple(_comparable(data, Path(other)) for other in against))
+    page = PAGE.get_template("page.html.j2").render(
+        run=data, title=_title(data), cards=_cards(data), sections=sections(data), written=datetime.now().astimezone(),
+        version=vaenas.__version__,
+    )  # fmt: skip
     target = run / "report.html"
     write_atomically(target, page.encode())
     return target
@@ -47,7 +51,7 @@ def write_report(run: Path, against: Sequence[Path] = ()) -> Path:
 
 def _comparable(data: RunData, folder: Path) -> RunData:
     other = read_run(folder)
-    if not (data.weights and other.weights and data.config.get("space") == other.config.get("space")):
+    if not (data.weights and other.weights and data.settings.space == other.settings.space):
         raise UserError(
             f"--against {folder}: only runs with --method gradient in the same space are compared, and only once they "
             f"have a weights record; this one has {len(data.weights)}, that one {len(other.weights)}"
@@ -55,101 +59,27 @@ def _comparable(data: RunData, folder: Path) -> RunData:
     return other
 
 
-def _page(data: RunData) -> str:
-    config = data.config
-    space, sampler = (str(config.get(key, "unknown")) for key in ("space", "sampler"))
+def _title(data: RunData) -> str:
+    space, sampler = data.settings.space, data.settings.sampler
     method = "gradient-based search" if data.gradient else "search"
-    title = f"{NAMES.get(space, space)} {method}, {NAMES.get(sampler, sampler)} sampler"
-    style = resources.files("vaenas.report").joinpath("page.css").read_text(encoding="utf-8")
-    version = data.result["version"] if data.result else vaenas.__version__
-    written = datetime.now().astimezone()
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{html.escape(title)} · vaenas</title>
-<link rel="icon" href="data:,">
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<p class="overline">Neural architecture search report</p>
-<h1>{html.escape(title)}</h1>
-{_unfinished(data)}<p class="verdict">{_verdict(data)}</p>
-</header>
-<main>
-{_cards(data)}
-{sections(data)}
-{_comparison(data)}
-{_front(data)}
-<section>
-<h2>Configuration</h2>
-<details>
-<summary>All {len(config)} settings of config.yaml</summary>
-{_settings(data)}
-</details>
-</section>
-</main>
-<footer>
-<p>Run <code>{html.escape(data.folder.resolve().name)}</code> · searched with vaenas {html.escape(version)} ·
-report written <time datetime="{written.isoformat(timespec="seconds")}">{written:%d %B %Y, %H:%M %Z}</time>
-by vaenas {vaenas.__version__}</p>
-</footer>
-</body>
-</html>
-"""
+    return f"{NAMES.get(space, space)} {method}, {NAMES.get(sampler, sampler)} sampler"
 
 
-def _unfinished(data: RunData) -> str:
-    """The note at the top of a run without result; empty for a finished one."""
-    if data.result is not None:
-        return ""
-    torn = " The last line of metrics.jsonl is incomplete and was left out." if data.torn else ""
-    return (
-        '<p class="notice" role="status"><b>This run is not finished.</b> It is still going or was stopped early: '
-        f"there is no result.json. The report shows what there is so far.{torn}</p>\n"
-    )
-
-
-def _verdict(data: RunData) -> str:
-    """One sentence with the main figures, as HTML."""
-    if data.result is not None:
-        best, which = data.result["best"], "derived" if data.gradient else "best"
-        return (
-            f"The {which} architecture has a search {data.measure} of <b>{_percent(best['score'])}</b> with "
-            f"<b>{_millions(best['flops'])} FLOPs</b> and <b>{_millions(best['params'])} parameters</b>: "
-            f"<code>{html.escape(best['code'])}</code>."
-        )
-    if data.generations:
-        best = max(g["best"] for g in data.generations)
-        return f"So far, the evolutionary search has found an accuracy of <b>{_percent(best)}</b>."
-    if data.train:
-        last = data.train[-1]
-        return (
-            f"So far, the supernet has trained for <b>{last['epoch']:.4g} epochs</b> and has a training accuracy of "
-            f"<b>{_percent(last['accuracy'])}</b>."
-        )
-    return "So far, the run has recorded nothing that can be shown."
-
-
-def _cards(data: RunData) -> str:
+def _cards(data: RunData) -> list[tuple[str, str, str]]:
     """The key numbers: name, value, and a line of what it means."""
     cards: list[tuple[str, str, str]] = []
     result = data.result
     if result is not None:
-        best = result["best"]
+        best = result.best
         cards += [
             (
                 "Derived" if data.gradient else f"Best {data.measure}",
-                _percent(best["score"]),
+                _percent(best.score),
                 "as the search scored it, not after training from scratch",
             ),
-            ("FLOPs", _millions(best["flops"]), _limit(data)),
-            ("Parameters", _millions(best["params"]), "of the best architecture"),
-            ("Evaluated", f"{result['evaluated']:,}", f"architectures, {len(result['pareto'])} on the Pareto front"),
+            ("FLOPs", _millions(best.flops), _limit(data)),
+            ("Parameters", _millions(best.params), "of the best architecture"),
+            ("Evaluated", f"{result.evaluated:,}", f"architectures, {len(result.pareto)} on the Pareto front"),
         ]
     pair = compared(data)
     if pair is not None:
@@ -159,78 +89,19 @@ def _cards(data: RunData) -> str:
             ("Learned − uniform", f"{100 * difference:+.2f} points", f"mean {data.measure} of draws, {interval}")
         )
     if data.updates:
-        entropy = data.updates[-1]["entropy"]
+        entropy = data.updates[-1].entropy
         cards.append(("Updates", str(len(data.updates)), f"of the sampler, entropy now {entropy:.2f} nats"))
     if data.train:
-        cards.append(("Epochs", f"{data.train[-1]['epoch']:.4g}", f"of the supernet, {data.train[-1]['step']:,} steps"))
-    seconds = result["seconds"] if result else _last_seconds(data)
+        cards.append(("Epochs", f"{data.train[-1].epoch:.4g}", f"of the supernet, {data.train[-1].step:,} steps"))
+    seconds = result.seconds if result else data.seconds
     if seconds is not None:
         cards.append(("Time", _duration(seconds), "for the whole run" if result else "until the last record"))
-    items = "".join(
-        f'<div class="card"><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>'
-        f'<dd class="words">{html.escape(words)}</dd></div>'
-        for name, value, words in cards
-    )
-    return f'<dl class="cards">{items}</dl>' if cards else ""
+    return cards
 
 
 def _limit(data: RunData) -> str:
-    limit = data.config.get("max_flops")
+    limit = data.settings.max_flops
     return "no limit was set" if limit is None else f"the limit was {_millions(limit)}"
-
-
-def _front(data: RunData) -> str:
-    """The table of the Pareto front, cheapest first, the best marked."""
-    if data.result is None or not data.result["pareto"]:
-        return ""
-    best = data.result["best"]["code"]
-    rows = "".join(
-        f"<tr{' class=best' if e['code'] == best else ''}><td><code>{html.escape(e['code'])}</code>"
-        f"{'<span class=tag>best</span>' if e['code'] == best else ''}</td>"
-        f"<td>{_percent(e['score'])}</td><td>{_percent(e['worth'])}</td>"
-        f"<td>{_millions(e['flops'])}</td><td>{_millions(e['params'])}</td></tr>"
-        for e in sorted(data.result["pareto"], key=lambda e: e["flops"])
-    )
-    return (
-        '<section><h2>Pareto front</h2><div class="scroll"><table><thead><tr><th scope="col">Architecture</th>'
-        f'<th scope="col">{data.measure.capitalize()}</th><th scope="col">Worth (what the search chose by)</th>'
-        '<th scope="col">FLOPs</th>'
-        '<th scope="col">Parameters</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
-    )
-
-
-def _comparison(data: RunData) -> str:
-    """The table of this run and those it is compared with, at their ends."""
-    if not data.against:
-        return ""
-    rows = ""
-    for run in (data, *data.against):
-        last = run.weights[-1]
-        entropy = run.updates[-1]["entropy"] if run.updates else float(np.mean(last["entropy_of_weights"]))
-        accuracy = "not finished" if run.result is None else _percent(run.result["best"]["score"])
-        cells = (
-            str(run.config.get("sampler")), str(run.config.get("seed")), f"{entropy:.3f}",
-            f"{last['distinct_so_far']:,}", _percent(last["parameter_free"]), _millions(last["params"]), accuracy,
-        )  # fmt: skip
-        rows += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-    heads = (
-        "Sampler", "Seed", "Entropy of what is drawn (nats)", "Architectures trained", "Parameter-free", "Parameters",
-        "Search accuracy of the derived network",
-    )  # fmt: skip
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return (
-        '<section><h2>Samplers compared</h2><div class="scroll"><table><thead><tr>'
-        f"{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
-    )
-
-
-def _settings(data: RunData) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(str(key))}</th><td><code>{html.escape(_setting(value))}</code></td></tr>'
-        for key, value in data.config.items()
-    )
-    return f'<table class="settings"><tbody>{rows}</tbody></table>'
 
 
 def _setting(value: object) -> str:
@@ -253,11 +124,13 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
 
 
-def _last_seconds(data: RunData) -> float | None:
-    records: Iterable[dict] = [
-        *data.train,
-        *data.updates,
-        *data.generations,
-        *([data.comparison] if data.comparison else []),
-    ]
-    return max((r["seconds"] for r in records if isinstance(r.get("seconds"), int | float)), default=None)
+def _finalize(value: Any) -> Any:
+    return printable(value) if type(value) is str else value  # Markup is the figures alone
+
+
+# Every text is escaped here; what comes from a run is never part of a template.
+PAGE = Environment(
+    loader=PackageLoader("vaenas.report", ""), autoescape=True, undefined=StrictUndefined, finalize=_finalize,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+PAGE.filters |= {"percent": _percent, "millions": _millions, "setting": _setting}

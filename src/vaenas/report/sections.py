@@ -1,56 +1,60 @@
 """The report's figures with their captions, in sections; a figure that cannot be is one sentence that says why."""
 
-import html
+import itertools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from vaenas.records import CellDrawing, printable
 from vaenas.report import figures
 from vaenas.report.drawing import draw_architecture
 from vaenas.report.figures import Summary, mean_difference, summarise
-from vaenas.report.run_data import OF_WEIGHTS, RunData, drawn_slots
+from vaenas.report.run_data import OF_WEIGHTS, RunData
 from vaenas.report.svg import to_svg
 from vaenas.report.truth import truth_part
 
 Part = tuple[str, Figure, str] | str  # id, figure and caption (plain text), or why there is none ("": nothing to say)
 
 
-def sections(data: RunData) -> str:
-    """All sections of the page, as HTML; equal sentences of one section are said once."""
-    number = 0
+class Block(NamedTuple):
+    """A figure of the page."""
+
+    id: str
+    svg: Markup
+    headline: str
+    caption: str
+
+
+def sections(data: RunData) -> list[tuple[str, list[Block | str]]]:
+    """Title and blocks of all sections of the page; equal sentences of one section are said once."""
+    numbers = itertools.count(1)
     parts = []
     for title, makers in SECTIONS:
-        blocks = []
-        for make in makers:
-            part = make(data)
-            if not part:
-                continue
+        blocks: list[Block | str] = []
+        for part in (make(data) for make in makers):
             if isinstance(part, str):
-                blocks.append(f'<p class="absent">{html.escape(part)}</p>')
+                blocks += [part] if part and part not in blocks else []
                 continue
-            number += 1
             name, figure, caption = part
             headline, _, rest = caption.partition(". ")
-            blocks.append(
-                f'<figure id="{name}"><div class="plot">{to_svg(figure, name, headline)}</div>'
-                f"<figcaption><b>Figure {number}. {html.escape(headline)}.</b> {html.escape(rest)}</figcaption>"
-                "</figure>"
-            )
+            blocks.append(Block(name, to_svg(figure, name), f"Figure {next(numbers)}. {headline}.", rest))
         if blocks:
-            parts.append(f"<section><h2>{title}</h2>{''.join(dict.fromkeys(blocks))}</section>")
-    return "\n".join(parts)
+            parts.append((title, blocks))
+    return parts
 
 
 def compared(data: RunData) -> tuple[Summary, Summary] | None:
     """Learned and uniform draws on the final supernet: from the scores, else from the result; None if not compared."""
-    record = data.comparison
-    if record and record["sampler"] and record["uniform"]:
-        return summarise(record["sampler"]), summarise(record["uniform"])
-    draws = data.result.get("draws") if data.result else None
-    if draws and draws["sampler"]["n"] and draws["uniform"]["n"]:
-        learned, uniform = (Summary(d["mean"], d["std"], d["n"]) for d in (draws["sampler"], draws["uniform"]))
+    record = data.comparisons[-1] if data.comparisons else None
+    if record and record.sampler and record.uniform:
+        return summarise(record.sampler), summarise(record.uniform)
+    draws = data.result.draws if data.result else None
+    if draws and draws.sampler.n and draws.uniform.n:
+        learned, uniform = (Summary(d.mean, d.std, d.n) for d in (draws.sampler, draws.uniform))
         return learned, uniform
     return None
 
@@ -72,8 +76,8 @@ def _training(data: RunData) -> Part:
         "fig-training",
         figures.training(data.train),
         f"Training of the supernet. Loss (left axis) and accuracy (right axis) of single training batches, each "
-        f"on {'all operations, mixed' if data.config.get('sampler') == 'full' else 'the path drawn for it'}, "
-        f"{len(data.train)} records up to epoch {last['epoch']:.4g}. The thin dashed line is "
+        f"on {'all operations, mixed' if data.settings.sampler == 'full' else 'the path drawn for it'}, "
+        f"{len(data.train)} records up to epoch {last.epoch:.4g}. The thin dashed line is "
         + (
             "the loss of the architecture weights on images of their own (Eq. 4)."
             if data.gradient
@@ -89,9 +93,9 @@ def _learned(make: Callable[[RunData], Part]) -> Callable[[RunData], Part]:
         if data.updates:
             return make(data)
         if data.fixed_sampler:
-            name = data.config["sampler"]
+            name = data.settings.sampler
             return f"No figures of the sampler: “{name}” is fixed, it never learns and so has no updates to show."
-        if data.config.get("sampler") in OF_WEIGHTS:
+        if data.settings.sampler in OF_WEIGHTS:
             return "No figures of a sampler: architectures come from softmax(w), the architecture weights; see below."
         return "No figures of the sampler: metrics.jsonl has no update record yet."
 
@@ -101,12 +105,12 @@ def _learned(make: Callable[[RunData], Part]) -> Callable[[RunData], Part]:
 def _when(data: RunData) -> str:
     first, last = data.updates[0], data.updates[-1]
     if len(data.updates) == 1:
-        return f"the only update, at epoch {last['epoch']:.4g}"
-    return f"{len(data.updates)} updates from epoch {first['epoch']:.4g} to {last['epoch']:.4g}"
+        return f"the only update, at epoch {last.epoch:.4g}"
+    return f"{len(data.updates)} updates from epoch {first.epoch:.4g} to {last.epoch:.4g}"
 
 
 def _sampler(data: RunData) -> Part:
-    vae = any(u.get("kl") is not None for u in data.updates)
+    vae = any(u.kl is not None for u in data.updates)
     rest = (
         "KL is the distance of the VAE's code from its prior and active units are the code's dimensions that carry any "
         "of it: near 0, the VAE has collapsed to one categorical per slot. Reconstruction is the share of slots that "
@@ -123,9 +127,9 @@ def _sampler(data: RunData) -> Part:
 
 
 def _probabilities(data: RunData) -> Part:
-    if not any(data.updates[-1]["probabilities"]):
+    if not any(data.updates[-1].probabilities):
         return "No figure of the probabilities: the update records hold none."
-    if len({tuple(map(len, u["probabilities"])) for u in data.updates}) > 1:
+    if len({tuple(map(len, u.probabilities)) for u in data.updates}) > 1:
         return "No figure of the probabilities: their number of slots or operations changes between update records."
     return (
         "fig-probabilities",
@@ -137,9 +141,9 @@ def _probabilities(data: RunData) -> Part:
 
 
 def _scores(data: RunData) -> Part:
-    if not any(u["scores"] for u in data.updates):
+    if not any(u.scores for u in data.updates):
         return "No figure of the sampled scores: the update records hold no scores."
-    learned = np.mean([flag for u in data.updates for flag in u["learned"]])
+    learned = np.mean([flag for u in data.updates for flag in u.learned])
     return (
         "fig-scores",
         figures.scores(data.updates, data.measure),
@@ -157,7 +161,7 @@ def _draws(data: RunData) -> Part:
         if data.fixed_sampler and not data.updates:
             return _learned(_draws)(data)  # the same sentence, said once
         return "No comparison with uniform draws: metrics.jsonl has no comparison record yet."
-    points = (data.comparison["sampler"], data.comparison["uniform"]) if data.comparison else None
+    points = (data.comparisons[-1].sampler, data.comparisons[-1].uniform) if data.comparisons else None
     return (
         "fig-draws",
         figures.draws(*pair, points, data.measure),
@@ -173,7 +177,7 @@ def _evolution(data: RunData) -> Part:
         return "No evolutionary search: the gradient-based method derives its answer from the architecture weights."
     if not data.generations:
         return "No figure of the evolutionary search: metrics.jsonl has no generation record yet."
-    best = max(g["best"] for g in data.generations)
+    best = max(g.best for g in data.generations)
     return (
         "fig-evolution",
         figures.evolution(data.generations, data.measure),
@@ -185,15 +189,15 @@ def _evolution(data: RunData) -> Part:
 def _pareto(data: RunData) -> Part:
     if data.result is None:
         return "No Pareto front: the search has written no result.json yet."
-    limit = data.config.get("max_flops")
+    limit = data.settings.max_flops
     result = data.result
     limited = "" if limit is None else " The dotted vertical line is the limit max_flops."
-    if data.config.get("smoothing") == "additive" and not data.gradient:
+    if data.settings.smoothing == "additive" and not data.gradient:
         limited = f" The {data.measure} is what an additive fit to uniform draws expects: the search chose so.{limited}"
     return (
         "fig-pareto",
-        figures.pareto(result["evaluations"], result["pareto"], result["best"], limit, data.measure),
-        f"{data.measure.capitalize()} against cost. Each of the {len(result['evaluations'])} dots is an architecture "
+        figures.pareto(result, limit, data.measure),
+        f"{data.measure.capitalize()} against cost. Each of the {len(result.evaluations)} dots is an architecture "
         f"that the search evaluated; no other is both cheaper and better than one on the stepped front. The star is "
         f"{'what the architecture weights say, whatever its score' if data.gradient else 'the best'}.{limited}",
     )
@@ -202,7 +206,7 @@ def _pareto(data: RunData) -> Part:
 def _architecture(data: RunData) -> Part:
     if data.drawing is None:
         return "No drawing of the best architecture: the search has written no drawing.json yet."
-    if "cells" in data.drawing:
+    if isinstance(data.drawing, CellDrawing):
         return (
             "fig-architecture",
             draw_architecture(data.drawing),
@@ -210,13 +214,12 @@ def _architecture(data: RunData) -> Part:
             "the cell's inputs, the sums of its nodes and its output; each coloured block is the operation on one "
             "edge (its number is below the symbol).",
         )
-    slots = len(drawn_slots(data.drawing))
     return (
         "fig-architecture",
         draw_architecture(data.drawing),
-        f"The best architecture. Read it like text; each of the {slots} coloured blocks is the operation chosen for "
-        f"one slot (its number is below the symbol), grey boxes are fixed layers, and the highlighted pills are the "
-        f"shapes (channels × height × width) of the tensor at that point.",
+        f"The best architecture. Read it like text; each of the {len(data.drawing.slots)} coloured blocks is the "
+        f"operation chosen for one slot (its number is below the symbol), grey boxes are fixed layers, and the "
+        f"highlighted pills are the shapes (channels × height × width) of the tensor at that point.",
     )
 
 
@@ -225,12 +228,14 @@ def _diversity(data: RunData) -> Part:
         return ""  # a claim of Sec. 4.3, on the gradient-based search
     if not data.weights:
         return "No figure of diversity: metrics.jsonl has no weights record yet."
+    if any(len({len(w.entropy_of_weights) for w in run.weights}) > 1 for run in (data, *data.against)):
+        return "No figure of diversity: the number of edges changes between weights records."
     runs = {_name(run, data.against): (run.weights, run.updates) for run in (data, *data.against)}
     return (
         "fig-diversity",
         figures.diversity(runs),
         f"Diversity. The claims of Section 4.3 in numbers; left: entropy per edge, mean over the "
-        f"{len(data.weights[-1]['entropy_of_weights'])} edges, on a logarithmic axis; of softmax(w), whose range over "
+        f"{len(data.weights[-1].entropy_of_weights)} edges, on a logarithmic axis; of softmax(w), whose range over "
         f"edges is the band, and, as a solid line beside a dashed one, of the learned sampler's draws: the lower, the "
         f"more the winner takes all. Then: different architectures trained so far; share of the derived network's "
         f"operations that have no parameters; the derived network's parameters. Entropies below {figures.FLOOR:g} are "
@@ -240,9 +245,9 @@ def _diversity(data: RunData) -> Part:
 
 def _name(run: RunData, others: tuple[RunData, ...]) -> str:
     """What a run is called in a legend: its sampler, and its folder where that is not enough."""
-    sampler = str(run.config.get("sampler"))
-    alike = sum(other.config.get("sampler") == sampler for other in others)
-    return f"{sampler}, {run.folder.resolve().name}" if alike > (run in others) or alike > 1 else sampler
+    sampler = run.settings.sampler
+    alike = sum(other.settings.sampler == sampler for other in others)
+    return f"{sampler}, {printable(run.folder.resolve().name)}" if alike > (run in others) or alike > 1 else sampler
 
 
 SECTIONS: list[tuple[str, list[Callable[[RunData], Part]]]] = [

@@ -1,11 +1,12 @@
 """How figures look, and how they become `<svg>` elements that follow the page's light or dark colours."""
 
-import html
 import io
 import re
+import warnings
 from typing import Any
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 WIDTH = 9.2  # inches; the page's text column
@@ -62,23 +63,24 @@ def operation_colour(index: int) -> str:
     return OPERATIONS[index % len(OPERATIONS)]
 
 
-def to_svg(figure: Figure, name: str, label: str) -> str:
+def to_svg(figure: Figure, name: str) -> Markup:
     """Gives `figure` as one inline `<svg>` element, without size, so that the page sets it.
+
+    matplotlib escapes its texts; `name` is ours.
 
     Args:
         name: opens every id of the element, so that figures of one page never share an id.
-        label: what a screen reader says.
     """
     buffer = io.StringIO()
     # Text stays text: searchable, small, in the page's font. The salt makes equal runs give equal bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has more fonts
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<[^>]*>", lambda tag: _adapt_tag(tag[0], name), svg)
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)
+    return Markup(re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2))
 
 
 def _adapt_tag(tag: str, name: str) -> str:

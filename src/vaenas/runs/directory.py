@@ -19,6 +19,7 @@ from vaenas import machine
 from vaenas.errors import UserError
 from vaenas.files import FolderLock, new_folder, sync_folder, write_atomically, write_new, writing
 from vaenas.parallel import is_main
+from vaenas.records import SearchResult, TrainingResult, read_result
 
 FORMAT = 1  # of run directories: raise it when an older one can't be resumed
 MEND = "make room or choose another --output"
@@ -263,11 +264,6 @@ class RunDirectory:
             return
         write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
 
-    def result(self) -> dict[str, Any] | None:
-        """`result.json`, or None before the search has ended."""
-        if not self.result_file.is_file():
-            return None
-        try:
-            return json.loads(self.result_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {self.result_file}: {error}; remove it to finish the run again") from None
+    def result(self) -> SearchResult | TrainingResult | None:
+        """`result.json`, or None before the run has ended."""
+        return read_result(self.result_file) if self.result_file.is_file() else None
