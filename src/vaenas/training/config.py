@@ -45,7 +45,11 @@ class TrainConfig(Recipe):
         description="side in pixels: of a folder (default 64), or fewer than builtin (28) and cifar10 (32) have",
     )
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
-    teacher: str | None = Field(None, description="timm's name of a model to learn from, such as resnet18")
+    teacher: str | None = Field(
+        None,
+        description="timm's name of a model to learn from, such as resnet18; it sees images normalised as its own "
+        "config says, and enlarged to the size there",
+    )
     teacher_weights: str | None = Field(None, description="its weights: a .safetensors file, or torch's plain ones")
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network is trained")
