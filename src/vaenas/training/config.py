@@ -6,8 +6,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.runs.config import SpaceName, checked_geometry, read_yaml, resolved, validated
+from vaenas.runs.config import OF_IMAGES, Idle, SpaceName, checked_geometry, read_yaml, refuse_idle, resolved, validated
 from vaenas.training.recipes import RECIPES, Recipe
+
+OF_TRAINING: Idle = (
+    ("distillation temperature", lambda c: c.teacher is None, "without a teacher"),
+    ("dropout", lambda c: c.space in ("nasnet", "nasbench101", "nasbench201", "macro"), "but in space shufflenet"),
+)
 
 
 class TrainConfig(Recipe):
@@ -84,8 +89,7 @@ class TrainConfig(Recipe):
             raise ValueError(f"{other}: needs {one.replace('_', '-')}, too; give both, or neither")
         if self.shards is not None and self.train_images is not None:
             raise ValueError(f"train_images: {self.train_images} does not go with shards, which are read as a stream")
-        if self.data_root is not None and self.data != "cifar10":
-            raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
+        refuse_idle(self, (*OF_IMAGES, *OF_TRAINING), RECIPES[self.recipe].model_dump())
         return self
 
 
