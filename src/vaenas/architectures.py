@@ -159,11 +159,11 @@ def _guess(code: str) -> str:
 CODE = Annotated[str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or a run directory.")]
 SPACE = Annotated[str | None, typer.Option(help=f"{', '.join(SPACES)} (default: the one whose codes look so).")]
 GENOTYPE = Annotated[str | None, typer.Option(help='DARTS\'s form: "Genotype(normal=[...], ...)".')]
-LAYERS = Annotated[int | None, typer.Option(help="Of the network.")]
+LAYERS = Annotated[int | None, typer.Option(min=1, max=1000, help="Of the network.")]
 WIDTH = Annotated[float | None, typer.Option(help="shufflenet, macro: multiplies all channels; others: channels.")]
-SIZE = Annotated[int | None, typer.Option(help="Side of the images in pixels [32].")]
+SIZE = Annotated[int | None, typer.Option(max=1024, help="Side of the images in pixels [32].")]
 FORCE = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
-CLASSES = Annotated[int | None, typer.Option(help="Number of classes [10].")]
+CLASSES = Annotated[int | None, typer.Option(max=10**6, help="Number of classes [10].")]
 
 
 def show(

@@ -21,7 +21,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main
 from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
-from vaenas.runs.config import OF_IMAGES, option, refuse_idle
+from vaenas.runs.config import OF_IMAGES, checked_geometry, option, refuse_idle
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.images import skipped, train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
@@ -56,6 +56,12 @@ def train(
                 found = {name: value for name, value in found.items() if name not in OF_DATA}
             given = {**found, **given}
         settings = make_train_config(given, config)
+        if settings.code == code_or_run:
+            geometry = checked_geometry(settings.space, settings.width, settings.layers)
+            try:
+                IMAGE_SPACES[settings.space].space(geometry).decode([settings.code])
+            except UserError as error:
+                raise UserError(f"{error}; nor is there a run's folder of that name") from None
         names = ["train", *(f"train-{i}" for i in range(2, 1000))]
         folder = output or next(p for p in (Path("runs", name) for name in names) if not p.exists())
     train_to_its_end(settings, folder, resume is not None, resume_command("train", folder))
