@@ -18,6 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from runs import with_effect
+
 RESULTS = Path(__file__).parent / "results" / "cifar10_one_shot"
 SETTINGS = {
     "data": "cifar10", "layers": 10, "width": 0.25, "epochs": 20, "batch-size": 128, "learning-rate": 0.1,
@@ -34,7 +36,7 @@ def start(sampler: str, seed: int, root: Path, runs: Path) -> subprocess.Popen[b
     if (run / "config.yaml").exists():
         command += ["--resume", str(run)]
     else:
-        settings = {**SETTINGS, "sampler": sampler, "seed": seed, "data-root": root, "output": run}
+        settings = {**with_effect({**SETTINGS, "sampler": sampler, "seed": seed}), "data-root": root, "output": run}
         command += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     runs.mkdir(parents=True, exist_ok=True)
     log = (runs / f"{run.name}.log").open("ab")

@@ -27,7 +27,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from runs import call, two_at_a_time
+from runs import call, two_at_a_time, with_effect
 from vaenas.bench.truth import gap_closed
 from vaenas.runs.config import make_config
 
@@ -80,7 +80,8 @@ def table_of(space: str, root: Path, runs: Path) -> Path:
 
 def every_setting(settings: dict[str, Any]) -> dict[str, Any]:
     """Defaults, too, which may change from one version to the next."""
-    return make_config({name.replace("-", "_"): value for name, value in settings.items()}).model_dump()
+    given = {name.replace("-", "_"): value for name, value in settings.items()}
+    return {**make_config(with_effect({**given, "table": None})).model_dump(), **given}
 
 
 def search(space: str, sampler: str, seed: int, root: Path, runs: Path, results: Path, wide: bool) -> None:

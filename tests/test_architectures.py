@@ -86,8 +86,17 @@ def test_nasbench101_has_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
         (["show", CODES["shufflenet"], "--width", "nan"], "width nan: space shufflenet takes"),
         (["show", CODES["shufflenet"], "--layers", "12"], "layers 12: space shufflenet takes multiples of 5"),
         (["draw", "3-3p-s31", "-o", "cell.pdf"], "cell.pdf: a picture must end in .svg or .png"),
-        (["draw", "3-3p-s31", "-o", "no/folder/cell.svg"], "cannot write no/folder/cell.svg"),
+        (["draw", "3-3p-s31", "-o", "no/folder/cell.svg"], "--output no/folder/cell.svg: there is no folder no/folder"),
         (["draw", "3-3p-s31"], "--output"),
+        (["show", "r/nope", "--space", "shufflenet"], "r/nope: there is no such folder"),
+        (["train", "r/nope"], "r/nope: there is no such folder"),
+        (["train", "nope"], "nor is there a run's folder of that name"),
+        (["show", CODES["nasbench201"], "--layers", "0"], "--layers"),
+        (["show", CODES["nasbench201"], "--layers", "99999999999"], "--layers"),
+        (["show", CODES["nasbench201"], "--image-size", "9" * 21], "--image-size"),
+        (["show", CODES["nasbench201"], "--classes", "9" * 21], "--classes"),
+        (["train", "/dev/null"], "/dev/null: not a folder"),
+        (["show", "3" * 300, "--space", "nasbench201"], "space nasbench201"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -109,3 +118,8 @@ def test_a_run_is_drawn_and_shown(make_run, capsys: pytest.CaptureFixture[str], 
     assert "the search has not ended" in capsys.readouterr().err
     assert call("show", run, "--space", "nasnet") == 2
     assert "is of space shufflenet" in capsys.readouterr().err
+    config = (run / "config.yaml").read_text().replace("space: shufflenet", "space: mine")
+    (run / "config.yaml").write_text(config)
+    for words in (["show", run], ["draw", run, "-o", tmp_path / "x.svg"], ["train", run]):
+        assert call(*words) == 2
+        assert "space mine is not one of vaenas's own" in capsys.readouterr().err

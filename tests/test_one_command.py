@@ -33,7 +33,7 @@ def test_from_a_folder_to_a_network_in_use(pictures: Path, tmp_path: Path, capsy
     names = {file.name for file in out.iterdir()}
     assert names == {
         "run.yaml", "search", "training", "evaluation.json", "confusion.png", "network.onnx", "weights.safetensors",
-        "README.md", "report.html",
+        "network.md", "weights.md", "report.html",
     }  # fmt: skip
     search, trained, evaluation = (
         json.loads(file.read_text())

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 from matplotlib.figure import Figure
 
 from vaenas.errors import UserError
-from vaenas.files import write_atomically
+from vaenas.files import refuse_to_replace, write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.records import SearchResult, read_result_of
 from vaenas.spaces.cells import module_hash
@@ -76,8 +77,9 @@ def choose(
     if (genotype is None) == (code_or_run is None):
         raise UserError("give an architecture's code, a run's folder, or --genotype TEXT: one of the three")
     found: dict[str, Any] = {}
-    if code_or_run is not None and Path(code_or_run).is_dir():
-        code_or_run, space, found = _of_run(Path(code_or_run), space)
+    folder = None if code_or_run is None else run_folder(code_or_run)
+    if folder is not None:
+        code_or_run, space, found = _of_run(folder, space)
     if genotype is not None:
         space = space or "nasnet"
     elif space is None:
@@ -101,6 +103,25 @@ def choose(
     return Chosen(space, made, made.decode([str(code_or_run)])[0], geometry)
 
 
+def run_folder(code_or_run: str) -> Path | None:
+    """The folder that is meant, None for a code; raises `UserError` where it looks like a folder and is none."""
+    if os.path.isdir(code_or_run):
+        return Path(code_or_run)
+    if os.path.lexists(code_or_run):
+        raise UserError(f"{code_or_run}: not a folder: give that of a run, or an architecture's code")
+    if os.sep in code_or_run:
+        raise UserError(f"{code_or_run}: there is no such folder")
+    return None
+
+
+def unknown_space(folder: Path, name: object) -> UserError:
+    """A run of a space that this process doesn't know; what can be done then."""
+    return UserError(
+        f"{folder}: space {name} is not one of vaenas's own ({', '.join(SPACES)}): see its report.html, or enter it in "
+        f"IMAGE_SPACES and call the functions of vaenas (docs/own-space.md)"
+    )
+
+
 def _of_run(folder: Path, space: str | None) -> tuple[str, str, dict[str, Any]]:
     """Code, space and geometry of what a search has found."""
     file = folder / "result.json"
@@ -109,7 +130,9 @@ def _of_run(folder: Path, space: str | None) -> tuple[str, str, dict[str, Any]]:
             f"{folder}: no result.json: the search has not ended, so there is no architecture yet; resume it"
         )
     result = read_result_of(SearchResult, file)
-    if result.space not in IMAGE_SPACES or space not in (None, result.space):
+    if result.space not in IMAGE_SPACES:
+        raise unknown_space(folder, result.space)
+    if space not in (None, result.space):
         raise UserError(f"--space {space}: the run in {folder} is of space {result.space}; leave --space out")
     return result.best.code, result.space, result.geometry.model_dump()
 
@@ -136,10 +159,11 @@ def _guess(code: str) -> str:
 CODE = Annotated[str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or a run directory.")]
 SPACE = Annotated[str | None, typer.Option(help=f"{', '.join(SPACES)} (default: the one whose codes look so).")]
 GENOTYPE = Annotated[str | None, typer.Option(help='DARTS\'s form: "Genotype(normal=[...], ...)".')]
-LAYERS = Annotated[int | None, typer.Option(help="Of the network.")]
+LAYERS = Annotated[int | None, typer.Option(min=1, max=1000, help="Of the network.")]
 WIDTH = Annotated[float | None, typer.Option(help="shufflenet, macro: multiplies all channels; others: channels.")]
-SIZE = Annotated[int | None, typer.Option(help="Side of the images in pixels [32].")]
-CLASSES = Annotated[int | None, typer.Option(help="Number of classes [10].")]
+SIZE = Annotated[int | None, typer.Option(max=1024, help="Side of the images in pixels [32].")]
+FORCE = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
+CLASSES = Annotated[int | None, typer.Option(max=10**6, help="Number of classes [10].")]
 
 
 def show(
@@ -176,11 +200,13 @@ def draw(
     width: WIDTH = None,
     image_size: SIZE = None,
     classes: CLASSES = None,
+    force: FORCE = False,
 ) -> None:
     """Draw an architecture: cells as graphs, sequences as blocks in stages."""
     from vaenas.report import draw_architecture
 
     check_picture(output)
+    refuse_to_replace(output, "--output", force)
     chosen = choose(code, space, genotype, layers, width, image_size, classes)
     write_figure(output, draw_architecture(chosen.drawing()))
     print(output)

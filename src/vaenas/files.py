@@ -204,6 +204,11 @@ def new_folder(target: Path, mend: str) -> Iterator[Path]:
 
 
 def refuse_to_replace(path: Path, option: str, force: bool) -> None:
-    """Raises `UserError` if a file is there already that this command may not have made, unless `force`."""
+    """Raises `UserError` if a file is there already that this command may not have made, unless `force`.
+
+    Also if there is no folder to write it in: said before the work, not after it.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}; make it, or choose another")
     if not force and os.path.lexists(path):
         raise UserError(f"{option} {path}: it is there already: choose another name, or replace it with --force")

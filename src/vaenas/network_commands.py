@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import torch
@@ -11,20 +12,23 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vaenas.architectures import check_picture, write_figure
+from vaenas.architectures import FORCE, check_picture, run_folder, unknown_space, write_figure
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, onnx_runner, weights_file
 from vaenas.export.export import export as write_export
+from vaenas.files import refuse_to_replace
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main, take_threads
 from vaenas.records import SearchResult, read_result_of
 from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
+from vaenas.runs.config import OF_IMAGES, checked_geometry, option, refuse_idle
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import skipped, train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
 
-OF_SEARCH = ("space", "width", "layers", "data", "data_root", "skip_bad_images", "image_size", "workers")
+OF_DATA = ("data", "data_root", "skip_bad_images", "image_size", "workers")
+OF_SEARCH = ("space", "width", "layers", *OF_DATA)
 
 
 def train(
@@ -49,8 +53,17 @@ def train(
         if code_or_run is not None:
             if "code" in given:
                 raise UserError(f"--code {given['code']}: {code_or_run} names the architecture already; leave one out")
-            given = {**found_by(code_or_run), **given}
+            found = found_by(code_or_run)
+            if "data" in given:  # the search's say nothing of other images
+                found = {name: value for name, value in found.items() if name not in OF_DATA}
+            given = {**found, **given}
         settings = make_train_config(given, config)
+        if settings.code == code_or_run:
+            geometry = checked_geometry(settings.space, settings.width, settings.layers)
+            try:
+                IMAGE_SPACES[settings.space].space(geometry).decode([settings.code])
+            except UserError as error:
+                raise UserError(f"{error}; nor is there a run's folder of that name") from None
         names = ["train", *(f"train-{i}" for i in range(2, 1000))]
         folder = output or next(p for p in (Path("runs", name) for name in names) if not p.exists())
         directory = NewRun(folder)
@@ -73,8 +86,8 @@ with_settings(train, TrainConfig)
 
 def found_by(code_or_run: str) -> dict[str, Any]:
     """The settings that an architecture, or the search that found it, decides."""
-    folder = Path(code_or_run)
-    if not folder.is_dir():
+    folder = run_folder(code_or_run)
+    if folder is None:
         return {"code": code_or_run}
     directory = RunDirectory(folder)
     if not directory.result_file.is_file():
@@ -83,6 +96,8 @@ def found_by(code_or_run: str) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(directory.config_file.read_text(encoding="utf-8"))
         found = {name: settings[name] for name in OF_SEARCH if settings.get(name) is not None}
+        if found["space"] not in IMAGE_SPACES:
+            raise unknown_space(folder, found["space"])
         return {**found, "code": best.code, "search": folder.resolve().name}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
         raise UserError(f"{folder}: not the folder of a search that ended ({error!r})") from None
@@ -92,9 +107,10 @@ def export(
     source: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A training's folder, or a file of weights.")],
     form: Annotated[str, typer.Option("-f", "--format", metavar="|".join(ENDINGS), help="What to write.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside the weights.")] = None,
+    force: FORCE = False,
 ) -> None:
-    """Write a trained network for others, with a model card (README.md) beside it."""
-    print(write_export(source, form, output))
+    """Write a trained network for others, with a model card (model.md for model.onnx) beside it."""
+    print(write_export(source, form, output, force))
 
 
 def evaluate(
@@ -106,10 +122,20 @@ def evaluate(
     skip_bad_images: Annotated[bool, typer.Option(help="Leave out images that cannot be read.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here: FILE.svg or .png.")] = None,
+    force: FORCE = False,
 ) -> None:
     """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
+    given = SimpleNamespace(
+        data=data, data_root=data_root, workers=workers, skip_bad_images=skip_bad_images, download=False
+    )
+    try:
+        refuse_idle(given, OF_IMAGES, {"data_root": None, "workers": 0, "skip_bad_images": False, "download": False})
+    except ValueError as error:
+        name, why = str(error).split(": ", 1)
+        raise UserError(f"{option(name)}: {why}") from None
     if picture is not None:
         check_picture(picture)
+        refuse_to_replace(picture, "--picture", force)
     take_threads()
     figures = evaluation_of(source, data, data_root, batch_size, workers, skip_bad_images, picture)
     if as_json:

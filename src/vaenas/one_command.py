@@ -108,7 +108,7 @@ def finish(plan: Plan, folder: Path, again: str) -> None:
     exported: dict[str, Path] = {}
     for kind in plan.kinds:
         name = "weights" if kind in ("timm", "safetensors") else "network"
-        exported[kind] = export(training, kind, folder / f"{name}{ENDINGS[kind]}")
+        exported[kind] = export(training, kind, folder / f"{name}{ENDINGS[kind]}", force=True)
     root = None if settings.data_root is None else Path(settings.data_root)
     figures = evaluation_of(
         training, settings.data, root, 64, settings.workers, settings.skip_bad_images, folder / "confusion.png",

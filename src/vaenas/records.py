@@ -65,6 +65,7 @@ T = TypeVar("T")
 Many = Annotated[list[T], FailFast()]  # millions of wrong ones are one error
 Few = Annotated[Many[T], Field(max_length=100)]
 ByDraws = Annotated[dict[Annotated[int, Field(strict=False, ge=1, lt=2**63)], Share], BeforeValidator(_at_most_100)]
+Environment = Annotated[dict[Label, Label | Count], BeforeValidator(_at_most_100)]  # see machine.environment
 Row = Annotated[Many[Share], Field(min_length=1, max_length=32)]
 
 
@@ -173,6 +174,7 @@ class SearchResult(Part):
     truth: Truth | None
     seconds: Finite
     version: Label
+    environment: Environment = {}
 
 
 class Images(Part):
@@ -186,6 +188,7 @@ class TrainingResult(Part):
     params: Count
     flops: Count
     images: Images
+    environment: Environment = {}
 
 
 # metrics.jsonl: entropy and KL are in nats, seconds those of the run so far.

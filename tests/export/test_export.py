@@ -12,7 +12,6 @@ import torch
 
 import vaenas.integrations.timm  # noqa: F401  # registers the name
 from tests.runs.command import call
-from vaenas.errors import UserError
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
 
 INFOS = {
@@ -53,6 +52,7 @@ def test_onnx_runtime_gives_the_network_s_logits_at_any_batch(space: str, tmp_pa
         (ours,) = session.run(["logits"], {"images": images(info, n).numpy()})
         with torch.no_grad():
             assert torch.allclose(torch.from_numpy(ours), network(images(info, n)), atol=1e-4)
+    assert str(Path(torch.__file__).parents[1]).encode() not in (tmp_path / "weights.onnx").read_bytes()
     facts = {entry.key: entry.value for entry in onnx.load(tmp_path / "weights.onnx").metadata_props}
     assert json.loads(facts["classes"]) == list(info.classes)
     preprocessing = json.loads(facts["preprocessing"])
@@ -72,17 +72,15 @@ def test_torch_timm_and_safetensors_give_the_same_network(space: str, tmp_path: 
         again.load_state_dict(content["state_dict"])
         assert torch.equal(again(x), expected)
         assert (
-            call("export", tmp_path / "weights.safetensors", "-f", "safetensors", "-o", tmp_path / "n.safetensors") == 0
+            call("export", tmp_path / "weights.safetensors", "-f", "safetensors", "-o", tmp_path / "s.safetensors") == 0
         )
-        assert torch.equal(load_weights(tmp_path / "n.safetensors")[0](x), expected)
+        assert torch.equal(load_weights(tmp_path / "s.safetensors")[0](x), expected)
         assert call("export", tmp_path, "-f", "timm", "-o", tmp_path / "t.safetensors") == 0
         named = timm.create_model("vaenas", weights=tmp_path / "t.safetensors", num_classes=len(info.classes)).eval()
         assert torch.equal(named(x), expected)
     config = timm.data.resolve_model_data_config(named)
     assert (config["mean"], config["std"], config["input_size"]) == (info.mean, info.std, tuple(x.shape[1:]))
-    with pytest.raises(UserError, match=r"num_classes 7: the network in .* has"):
-        timm.create_model("vaenas", weights=tmp_path / "t.safetensors", num_classes=7)
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "t.md").read_text()
     assert info.code in card
     assert "not recorded beside the weights" in card  # no result.json, so no accuracy is made up
 
@@ -92,7 +90,8 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_overwritten(
 ) -> None:
     info = INFOS["shufflenet"]
     trained(tmp_path, info)
-    (tmp_path / "old.pt").write_bytes(b"old")
+    for name in ("old.pt", "mine.md", "other.pt", "README.md", "old.svg"):
+        (tmp_path / name).write_bytes(b"mine")
     torch.manual_seed(1)
     other = replace(info, code="5-5-55-5")
     save_weights(tmp_path / "other.safetensors", other.build(), info)
@@ -100,12 +99,65 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_overwritten(
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for words, said in (
         ([tmp_path, "-f", "tflite"], "--format tflite: choose onnx, torch, timm, safetensors"),
-        ([tmp_path / "other.safetensors", "-f", "torch", "-o", tmp_path / "old.pt"], "not those of architecture"),
-        ([tmp_path / "cut.safetensors", "-f", "torch", "-o", tmp_path / "old.pt"], "not a file of weights"),
+        ([tmp_path / "other.safetensors", "-f", "torch", "-o", tmp_path / "new.pt"], "not those of architecture"),
+        ([tmp_path / "cut.safetensors", "-f", "torch", "-o", tmp_path / "old.pt", "--force"], "not a file of weights"),
         ([tmp_path / "none", "-f", "torch"], "no weights at"),
-        ([tmp_path, "-f", "torch", "-o", tmp_path / "no" / "folder.pt"], "cannot write"),
+        ([tmp_path, "-f", "torch", "-o", tmp_path / "no" / "folder.pt"], "there is no folder"),
+        ([tmp_path, "-f", "torch", "-o", tmp_path / "old.pt"], "old.pt: it is there already"),
+        ([tmp_path, "-f", "torch", "-o", tmp_path / "mine.pt"], "mine.md: it is there already"),
+        ([tmp_path / "other.safetensors", "-f", "torch"], "other.pt: it is there already"),
+        ([tmp_path, "-f", "torch", "-o", tmp_path / "card.md"], "the model card ends so"),
     ):
         assert call("export", *words) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert said in line
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_export_made_by_default_is_made_again_and_force_replaces(tmp_path: Path) -> None:
+    trained(tmp_path, INFOS["macro"])
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "result.json").write_text('{"environment": {"torch": "2.6", "threads": 2}, "accuracy": 0.5, "top5": 1}')
+    (tmp_path / "config.yaml").write_text(f"data: {tmp_path}/secret/pictures\n")
+    for _ in range(2):
+        assert call("export", tmp_path, "-f", "torch") == 0
+    card = (tmp_path / "weights.md").read_text()
+    assert "| Trained with | torch 2.6, threads 2 |" in card
+    assert "pictures" in card
+    assert str(tmp_path) not in card
+    assert call("export", tmp_path, "-f", "torch", "-o", tmp_path / "weights.pt", "--force") == 0
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("draw", "02012100", "--output", "x.svg"),
+        ("eval", ".", "--picture", "x.svg"),
+        ("bench", "import", "some.csv", "--output", "x.svg"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_command_replaces_a_file_unasked(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.svg").write_text("mine")
+    assert call(*words) == 2
+    assert (
+        f"{words[-2]} x.svg: it is there already: choose another name, or replace it with --force"
+        in capsys.readouterr().err
+    )
+    assert Path("x.svg").read_text() == "mine"
+    call(*words, "--force")  # only of what is written below a name is the rest of the error
+    assert "it is there already" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "name"), [("curves", "curves.json"), ("table4", "fig2.png")])
+def test_no_benchmark_replaces_results_that_are_not_its_own(
+    command: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("mine")
+    assert call("bench", command, "--table", tmp_path / "none", "--output", tmp_path) == 2
+    assert f"{name} is there already, without" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]

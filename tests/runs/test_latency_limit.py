@@ -16,7 +16,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable
 
 NASNET = ["--space", "nasnet", "--method", "gradient", "--sampler", "multinomial", "--width", "4", "--layers", "3"]
-NASNET += ["--population", "4", "--ranking-size", "4", "--batch-size", "16", "--epochs", "1", "--image-size", "16"]
+NASNET += ["--population", "4", "--batch-size", "16", "--epochs", "1", "--image-size", "16"]
 NASNET += ["--ranking-images", "30", "--recalibration-images", "16", "--vae-interval", "0.5"]
 BOTH = {"one-shot": TINY, "gradient": NASNET}
 

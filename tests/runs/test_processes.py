@@ -16,7 +16,7 @@ NASNET = ["--space", "nasnet", "--width", "4", "--layers", "3", "--epochs", "2",
 SEARCHES = {  # few steps: rounding grows with each
     "one-shot": [*TINY, "--epochs", "2", "--vae-interval", "1", "--learning-rate", "0.02"],
     "gradient": [
-        *TINY,
+        *TINY[TINY.index("--ranking-size") :],
         *NASNET,
         "--method",
         "gradient",

@@ -63,3 +63,50 @@ def test_a_finished_run_is_shown_again_without_its_images(finished: Path, tmp_pa
     head = (run / "config.yaml").read_text().split("\n", 1)[0]
     (run / "config.yaml").write_text(head + "\n" + yaml.safe_dump({**settings, "data": str(tmp_path / "gone")}))
     assert call("search", "--resume", run) == 0
+
+
+NO_EFFECT = [  # command, what is given, the first that is named
+    ("search", "--table-sample 50", "--table-sample: has no effect without a table"),
+    ("search", "--download", "--download: has no effect but with data cifar10"),
+    ("search", "--data-root x", "--data-root: has no effect but with data cifar10"),
+    ("search", "--workers 2", "--workers: has no effect but on a folder of images"),
+    ("search", "--skip-bad-images", "--skip-bad-images: has no effect but on a folder of images"),
+    ("search", "--weights-share 0.4", "--weights-share: has no effect without method gradient"),
+    ("search", "--method gradient --top-k 3", "--top-k: has no effect with method gradient"),
+    ("search", "--method gradient --epsilon-limit 1", "--epsilon-limit: has no effect with method gradient"),
+    ("search", "--sampler uniform --epsilon-inc 0.1", "--epsilon-inc: has no effect with a sampler that never learns"),
+    ("search", "--sampler uniform --vae-interval 2", "--vae-interval: has no effect with a sampler that never learns"),
+    ("search", "--sampler categorical --kl-weight 2", "--kl-weight: has no effect without sampler vae"),
+    ("search", "--smoothing none --fit-rounds 3", "--fit-rounds: has no effect without smoothing additive"),
+    ("train", "--temperature 2", "--temperature: has no effect without a teacher"),
+    ("train", "--distillation 0.9", "--distillation: has no effect without a teacher"),
+    ("train", "--space macro --dropout 0.3", "--dropout: has no effect but in space shufflenet"),
+    ("train", "--workers 2", "--workers: has no effect but on a folder of images"),
+    ("eval", "--workers 2", "--workers: has no effect but on a folder of images"),
+    ("eval", "--data-root x", "--data-root: has no effect but with data cifar10"),
+]
+
+
+@pytest.mark.parametrize(("command", "words", "said"), NO_EFFECT)
+def test_a_setting_without_effect_is_refused_where_it_is_given(
+    command: str, words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = {"train": ["3-3-33-3"], "eval": [tmp_path]}.get(command, [])
+    assert call(command, *first, *words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    if command == "search":  # the same in a file, which is named
+        name, _, value = words.rpartition("--")[2].replace("-", "_").partition(" ")
+        (tmp_path / "s.yaml").write_text(f"{name}: {value or 'true'}\n")
+        others = words[: words.rindex("--")].split()
+        assert call("search", "--config", tmp_path / "s.yaml", *others) == 2
+        assert f"s.yaml, {name}: has no effect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "categorical", "full"])
+def test_the_settings_of_a_run_are_taken_whole(sampler: str, tmp_path: Path) -> None:
+    """All of them stand in its file: those without effect as they are by default, and so may be given, too."""
+    method = "gradient" if sampler == "full" else "one-shot"
+    file = saved(tmp_path / "config.yaml", sampler=sampler, method=method)
+    assert make_config({}, file).sampler == sampler
+    assert make_config({"free_bits": RECOMMENDED.free_bits, "weights_share": "0.5"}, file).sampler == sampler

@@ -50,8 +50,51 @@ def test_the_answers_are_learned(weights: Path, tmp_path: Path) -> None:
 
 def test_both_kinds_of_file_are_one_teacher(weights: Path) -> None:
     image = torch.randn(2, 1, 28, 28)
-    one, other = (load_teacher(NAME, file, 1, 10)(image) for file in (weights, weights.with_suffix(".pth")))
+    one, other = (
+        load_teacher(NAME, file, 10, (0.3,), (0.4,))(image) for file in (weights, weights.with_suffix(".pth"))
+    )
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "seen"),
+    [
+        ("test_resnet", 1, 28, (1, 160, 160)),  # smaller than its own 160 px: enlarged
+        ("test_resnet", 3, 200, (3, 200, 200)),  # larger: as they are
+        ("test_vit", 3, 200, (3, 160, 160)),  # its input is fixed
+        ("test_byobnet", 1, 28, (3, 160, 160)),  # a colour teacher of grey images, with ImageNet's normalisation
+    ],
+)
+def test_it_sees_images_as_its_own_config_says(
+    name: str, channels: int, size: int, seen: tuple[int, ...], tmp_path: Path
+) -> None:
+    model = timm.create_model(name, num_classes=10, in_chans=seen[0])
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    mean, std = (0.2, 0.3, 0.4)[:channels], (0.5, 0.6, 0.7)[:channels]
+    teacher = load_teacher(name, tmp_path / "w.safetensors", 10, mean, std)
+    inputs: list[torch.Tensor] = []
+    teacher.model.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    black_and_white = torch.zeros(2, channels, size, size)
+    black_and_white[1] = 1
+    teacher((black_and_white - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1))
+    (found,) = inputs
+    assert found.shape == (2, *seen)
+    config = model.pretrained_cfg
+    its_mean, its_std = (torch.tensor(config[key])[: seen[0]].view(-1, 1, 1) for key in ("mean", "std"))
+    assert torch.allclose(found[0], (-its_mean / its_std).expand(seen), atol=1e-5)
+    assert torch.allclose(found[1], ((1 - its_mean) / its_std).expand(seen), atol=1e-5)
+
+
+def test_a_training_asks_it_within_its_range(weights: Path, tmp_path: Path) -> None:
+    config = make_train_config({**SETTINGS, "epochs": 1, "teacher": NAME, "teacher_weights": str(weights)})
+    run, seen = TrainRun(config, tmp_path / "run"), []
+    run.training.teacher.model.register_forward_pre_hook(  # type: ignore[union-attr]
+        lambda _, given: seen.append((*given[0].shape[1:], float(given[0].min()), float(given[0].max())))
+    )
+    next(run.records())
+    assert {record[:3] for record in seen} == {(1, 160, 160)}
+    assert min(record[3] for record in seen) == pytest.approx(-1, abs=1e-4)  # declared: [-1, 1]
+    assert max(record[4] for record in seen) == pytest.approx(1, abs=1e-4)
 
 
 def test_what_is_no_teacher(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from vaenas.errors import UserError
+from vaenas.files import refuse_to_replace
+
 app = typer.Typer(help="Tables of separately trained networks: the truth to measure samplers by.")
 
 
@@ -13,13 +16,14 @@ def import_file(
     file: Annotated[
         Path, typer.Argument(help="NAS-Bench-101 (.tfrecord, .parquet), -201 or your own (.csv), -Macro (.json).")
     ],
-    output: Annotated[Path, typer.Option(help="The table to write; a file that is there already is replaced.")],
+    output: Annotated[Path, typer.Option(help="The table to write.")],
     dataset: Annotated[
         str | None, typer.Option(help="Of NAS-Bench-201: cifar10, cifar100, imagenet16-120 [cifar10]")
     ] = None,
     slots: Annotated[str | None, typer.Option(help="Your own CSV: its columns of choices, as a,b,c.")] = None,
     score: Annotated[str | None, typer.Option(help="Your own CSV: the column to search by, higher is better.")] = None,
     test: Annotated[str | None, typer.Option(help="Your own CSV: the column to report by.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
 ) -> None:
     """Make a table from FILE: one file that opens at once and answers whole populations.
 
@@ -28,6 +32,7 @@ def import_file(
     """
     from vaenas.bench.import_table import import_table
 
+    refuse_to_replace(output, "--output", force)
     columns = None if slots is None else [name.strip() for name in slots.split(",")]
     table = import_table(file, dataset=dataset, slots=columns, score=score, test=test)
     table.save(output)
@@ -43,6 +48,13 @@ def _units(offset: float, scale: float) -> str:
     if offset == 0.0:
         return " (percent in the file)" if scale == 100.0 else ""
     return f" ({offset:g} to {offset + scale:g} in the file)"
+
+
+def _refuse_others(output: Path, finished: str, *results: str) -> None:
+    """Raises `UserError` if the folder holds results without the file of finished pieces that ours stand beside."""
+    there = [name for name in results if (output / name).exists() and not (output / finished).exists()]
+    if there:
+        raise UserError(f"--output {output}: {there[0]} is there already, without {finished}: choose another folder")
 
 
 @app.command()
@@ -66,6 +78,7 @@ def curves(
     """
     from vaenas.bench.curves import run_curves
 
+    _refuse_others(output, "runs.jsonl", "curves.json", "curves.png")
     wanted = [name.strip() for name in methods.split(",") if name.strip()]
     runs = run_curves(table, wanted, queries, seeds, output, workers)
     for i, (method, seed, value) in enumerate(runs, start=1):
@@ -87,6 +100,7 @@ def table4(
     """Table 4 without weight sharing, and Fig. 2: the best of 10 to 300 draws of samplers that learned 6,000 labels."""
     from vaenas.bench.table4 import run_table4
 
+    _refuse_others(output, "trials.jsonl", "table4.json", "fig2.png")
     for i, (row, noise, number) in enumerate(run_table4(table, samplers, draws, seed, output, workers), start=1):
         print(f"{i}: {row}, noise {100 * noise:g} %, seed {number}", flush=True)
     print(f"written to {output / 'table4.json'} and {output / 'fig2.png'}")

@@ -14,7 +14,7 @@ import torch
 
 import vaenas
 from vaenas.errors import UserError, require
-from vaenas.files import write_atomically
+from vaenas.files import refuse_to_replace, write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
 from vaenas.networks.weights import NetworkInfo, load_weights
@@ -39,8 +39,8 @@ def check_format(kind: str) -> None:
         require(package, "onnx", "--format onnx")
 
 
-def export(source: Path, kind: str, output: Path | None = None) -> Path:
-    """Writes the network in another form, and README.md, its model card, beside it.
+def export(source: Path, kind: str, output: Path | None = None, force: bool = False) -> Path:
+    """Writes the network in another form, and its model card beside it: model.onnx has model.md.
 
     Args:
         source: a training run's folder, or a file that `networks.weights.save_weights` wrote.
@@ -48,16 +48,24 @@ def export(source: Path, kind: str, output: Path | None = None) -> Path:
             reads; not a `torch.export` program, which other versions of torch need not read. "timm" and "safetensors"
             are the weights' own file: `timm.create_model` builds from it (see `integrations.timm`).
         output: the file; None = beside the weights, named after them.
+        force: whether files that are there already are replaced; those in a training's folder, named by default, are.
 
     Raises:
-        UserError: the weights are not whole, a package is missing, or the file cannot be written.
+        UserError: the weights are not whole, a package is missing, or a file is there already or cannot be written.
     """
     check_format(kind)
     weights = weights_file(source)
-    network, info = load_weights(weights)
     target = weights.with_suffix(ENDINGS[kind]) if output is None else output
+    if target.suffix == ".md":
+        raise UserError(f"--output {target}: the model card ends so; choose another ending, such as {ENDINGS[kind]}")
     if target.resolve() == weights.resolve():
         target = weights  # nothing to do but the card
+    card = target.with_suffix(".md")
+    for path in {target, card} - {weights}:
+        refuse_to_replace(path, "--output", force or (output is None and source.is_dir()))
+    network, info = load_weights(weights)
+    if target == weights:
+        pass
     elif kind == "onnx":
         write_atomically(target, _onnx(network, info))
     elif kind == "torch":
@@ -66,7 +74,7 @@ def export(source: Path, kind: str, output: Path | None = None) -> Path:
         write_atomically(target, buffer.getvalue())
     else:
         write_atomically(target, weights.read_bytes())
-    write_atomically(target.with_name("README.md"), model_card(weights, network, info, target.name, kind).encode())
+    write_atomically(card, model_card(weights, network, info, target.name, kind).encode())
     return target
 
 
@@ -99,6 +107,8 @@ def _onnx(network: Supernet, info: NetworkInfo) -> bytes:
         )  # fmt: skip
     assert program is not None
     model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # stack traces, which name folders of this machine
     for name, value in metadata(info).items():
         entry = model.metadata_props.add()
         entry.key, entry.value = name, value
@@ -130,7 +140,7 @@ def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
 
 
 def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, kind: str) -> str:
-    """README.md in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
+    """A model card in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
     result = _beside(weights, "result.json", partial(read_result_of, TrainingResult))
     config = _beside(weights, "config.yaml", read_yaml) or {}
     space = IMAGE_SPACES[info.space]
@@ -162,7 +172,10 @@ def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, k
         "Seed": known(config, "seed"),
         "Licence": "not stated: the weights are yours to license; mind the licence of the images",
     }
-    table = "\n".join(f"| {what} | {text} |" for what, text in rows.items())
+    if result and result.environment:
+        rows["Trained with"] = ", ".join(f"{name} {value}" for name, value in result.environment.items())
+    cells = {what: " ".join(text.replace("|", "\\|").split()) for what, text in rows.items()}
+    table = "\n".join(f"| {what} | {text} |" for what, text in cells.items())
     title = f"{info.space} network found by vaenas {vaenas.__version__}"
     return (
         f"---\ntags: [image-classification, vaenas]\n---\n\n# {title}\n\n"

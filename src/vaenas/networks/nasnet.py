@@ -110,6 +110,10 @@ class NASNet(Supernet):
                 yield Step("keep", _keep, [])
         yield Step("classifier", lambda flow: self.classifier(flow.output), [self.classifier])
 
+    def feature_map(self, state: "_Flow") -> Tensor | None:
+        """As in `Supernet`."""
+        return state.output if len(state.states) in (1, INPUTS + NODES) else None
+
     def with_auxiliary(
         self, images: Tensor, architecture: Tensor | None = None, gates: Float[Tensor, "s m"] | None = None
     ) -> tuple[Tensor, Tensor]:

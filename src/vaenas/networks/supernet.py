@@ -97,6 +97,10 @@ class Supernet(nn.Module):
             yield Step(tuple(operations), run, layer.named(operations))
         yield Step("head", lambda x: self.classifier(self.head(x)), [self.head, self.classifier])
 
+    def feature_map(self, state: Any) -> Tensor | None:
+        """The feature map (b, c, h, w) in what a step gives; None within a cell."""
+        return state if isinstance(state, Tensor) else None
+
     def forward(
         self, images: Tensor, architecture: Tensor | None = None, gates: Float[Tensor, "s m"] | None = None
     ) -> Tensor:

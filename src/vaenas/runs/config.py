@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -50,6 +51,47 @@ Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**63)]
 Milliseconds = Annotated[float, BeforeValidator(parse_milliseconds), Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
+
+
+LEARNED = ("vae", "categorical")  # samplers that Algorithm 1 trains
+Idle = Sequence[tuple[str, Callable[[Any], bool], str]]
+"""Settings, when they have no effect, and how that is said after "has no effect"."""
+
+OF_IMAGES: Idle = (
+    ("data_root download", lambda c: c.data != "cifar10", "but with data cifar10"),
+    (
+        "workers skip_bad_images",
+        lambda c: c.data in ("builtin", "cifar10") and getattr(c, "shards", None) is None,
+        "but on a folder of images",
+    ),
+)
+OF_SEARCH: Idle = (
+    ("weights_learning_rate weights_share", lambda c: c.method == "one-shot", "without method gradient"),
+    (
+        "generations top_k mutation_prob",
+        lambda c: c.method == "gradient",
+        "with method gradient, which evolves nothing",
+    ),
+    ("epsilon_inc epsilon_limit", lambda c: c.method == "gradient", "with method gradient, which has no ε"),
+    (
+        "vae ranking_size keep_ratio epsilon_inc epsilon_limit fit_rounds",
+        lambda c: c.sampler not in LEARNED,
+        "with a sampler that never learns",
+    ),
+    (
+        "vae_interval",
+        lambda c: c.sampler not in LEARNED and c.method == "one-shot",
+        "with a sampler that never learns",
+    ),
+    (
+        "smoothing",
+        lambda c: c.sampler not in LEARNED and c.method == "gradient",
+        "with a sampler that never learns and method gradient",
+    ),
+    ("vae_iterations kl_weight free_bits", lambda c: c.sampler != "vae", "without sampler vae"),
+    ("fit_rounds", lambda c: c.smoothing == "none", "without smoothing additive"),
+    ("table_sample", lambda c: c.table is None, "without a table"),
+)
 
 
 # Settings that a preset of the VAE decides where they are not given, and their names in `VAESettings`.
@@ -199,9 +241,21 @@ class SearchConfig(BaseModel):
                 )
         if self.sampler in ("multinomial", "full") and self.method != "gradient":
             raise ValueError(f"sampler: {self.sampler} draws from architecture weights; add --method gradient")
-        if self.data_root is not None and self.data != "cifar10":
-            raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
+        preset = PAPER_LITERAL if self.vae == "literal" else RECOMMENDED
+        usual = {name: getattr(preset, of_vae) for name, of_vae in OF_PRESET.items()}
+        refuse_idle(self, (*OF_IMAGES, *OF_SEARCH), {**usual, "epsilon_limit": self.keep_ratio})
         return self
+
+
+def refuse_idle(config: Any, table: Idle, usual: dict[str, Any]) -> None:
+    """Raises `ValueError` "setting: why" for the first one that is not as usual and has no effect.
+
+    `usual`: what settings are that nobody gave, where that is not their field's default.
+    """
+    for names, idle, why in table:
+        for name in names.split() if idle(config) else ():
+            if getattr(config, name) != (usual[name] if name in usual else type(config).model_fields[name].default):
+                raise ValueError(f"{name}: has no effect {why}; leave it out")
 
 
 def resolved(values: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from vaenas import machine
 from vaenas.errors import UserError
 from vaenas.files import FolderLock, new_folder, sync_folder, write_atomically, write_new, writing
 from vaenas.parallel import is_main
-from vaenas.records import SearchResult, TrainingResult, read_result
+from vaenas.records import Environment, SearchResult, TrainingResult, read_result
 
 FORMAT = 1  # of run directories: raise it when an older one can't be resumed
 MEND = "make room or choose another --output"
@@ -50,7 +50,7 @@ class Begun(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int
-    environment: dict[str, str | int]
+    environment: Environment
 
 
 @dataclass(frozen=True)

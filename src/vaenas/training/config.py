@@ -6,8 +6,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.runs.config import SpaceName, checked_geometry, read_yaml, resolved, validated
+from vaenas.runs.config import OF_IMAGES, Idle, SpaceName, checked_geometry, read_yaml, refuse_idle, resolved, validated
 from vaenas.training.recipes import RECIPES, Recipe
+
+OF_TRAINING: Idle = (
+    ("distillation temperature", lambda c: c.teacher is None, "without a teacher"),
+    ("dropout", lambda c: c.space in ("nasnet", "nasbench101", "nasbench201", "macro"), "but in space shufflenet"),
+)
 
 
 class TrainConfig(Recipe):
@@ -45,7 +50,11 @@ class TrainConfig(Recipe):
         description="side in pixels: of a folder (default 64), or fewer than builtin (28) and cifar10 (32) have",
     )
     train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
-    teacher: str | None = Field(None, description="timm's name of a model to learn from, such as resnet18")
+    teacher: str | None = Field(
+        None,
+        description="timm's name of a model to learn from, such as resnet18; it sees images normalised as its own "
+        "config says, and enlarged to the size there",
+    )
     teacher_weights: str | None = Field(None, description="its weights: a .safetensors file, or torch's plain ones")
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network is trained")
@@ -80,8 +89,7 @@ class TrainConfig(Recipe):
             raise ValueError(f"{other}: needs {one.replace('_', '-')}, too; give both, or neither")
         if self.shards is not None and self.train_images is not None:
             raise ValueError(f"train_images: {self.train_images} does not go with shards, which are read as a stream")
-        if self.data_root is not None and self.data != "cifar10":
-            raise ValueError(f"data_root: {self.data_root} is only for data cifar10, not for {self.data}")
+        refuse_idle(self, (*OF_IMAGES, *OF_TRAINING), RECIPES[self.recipe].model_dump())
         return self
 
 

@@ -1,38 +1,87 @@
 """A network of timm's whose answers the training learns, too (Hinton et al. 2015)."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from vaenas.errors import UserError, require
 
 
-def load_teacher(name: str, weights: Path, channels: int, classes: int) -> nn.Module:
-    """timm's model `name` with `weights`, in evaluation mode and without gradients.
+class Teacher(nn.Module):
+    """`model`, asked about images as they are normalised for the network that learns.
 
-    It sees the training images as they are normalised for the network that learns.
+    It sees them as its `pretrained_cfg` says: with its own normalisation, and at its own size where that is fixed or
+    larger than theirs. A model of three channels sees a grey image three times.
+
+    Args:
+        channels: that the model takes.
+        mean, std: that the images are normalised with, per channel, of pixels in [0, 1].
+    """
+
+    scale: Tensor
+    shift: Tensor
+    black: Tensor
+    white: Tensor
+
+    def __init__(self, model: nn.Module, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.model, config = model, cast(dict[str, Any], model.pretrained_cfg)
+        ours_mean, ours_std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+        its_mean, its_std = (_per_channel(config[name], channels) for name in ("mean", "std"))
+        self.register_buffer("scale", ours_std / its_std)
+        self.register_buffer("shift", (ours_mean - its_mean) / its_std)
+        self.register_buffer("black", -its_mean / its_std)
+        self.register_buffer("white", (1 - its_mean) / its_std)
+        self.size, self.fixed = tuple(config["input_size"][1:]), bool(config.get("fixed_input_size"))
+        self.interpolation = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        """Logits."""
+        pixels = images * self.scale + self.shift  # a grey image becomes as many as the model takes
+        if self.fixed or min(self.size) > min(images.shape[2:]):
+            pixels = nn.functional.interpolate(pixels, self.size, mode=self.interpolation, antialias=True)
+            pixels = pixels.clamp(self.black, self.white)  # cubic interpolation goes beyond
+        return self.model(pixels)
+
+
+def _per_channel(values: Any, channels: int) -> Float[Tensor, "c 1 1"]:
+    """As timm gives it, mostly for three channels; a model with fewer or more takes their mean."""
+    found = torch.tensor(values)
+    return (found if len(found) == channels else found.mean().expand(channels)).view(-1, 1, 1)
+
+
+def load_teacher(name: str, weights: Path, classes: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Teacher:
+    """timm's model `name` with `weights`, in evaluation mode and without gradients.
 
     Args:
         weights: a .safetensors file, or a state dict that `torch.load(weights_only=True)` reads.
+        mean, std: that its images will be normalised with, a value for each of their channels.
 
     Raises:
-        UserError: timm is missing, there is no such model, or the weights are not its own for so many classes.
+        UserError: timm is missing, there is no such model, or the weights are not its own for such images and classes.
     """
     require("timm", "timm", f"--teacher {name}")
     import timm
 
     if not timm.is_model(name):
         raise UserError(f"--teacher {name}: timm {timm.__version__} has no such model; see timm.list_models()")
-    teacher = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels)
+    channels = len(mean)
     try:
         if weights.suffix == ".safetensors":
             state = load_file(weights)
         else:
             state = torch.load(weights, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state)
+        first = getattr(timm.get_pretrained_cfg(name), "first_conv", None)
+        kernel = state.get(f"{first if isinstance(first, str) else first[0]}.weight") if first else None
+        if channels == 1 and kernel is not None and kernel.shape[1] == 3:
+            channels = 3  # it was trained on colour images
+        teacher = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels)
         teacher.load_state_dict(state)
     except OSError as error:
         raise UserError(f"--teacher-weights {weights}: cannot read the file: {error.strerror or error}") from None
@@ -43,4 +92,4 @@ def load_teacher(name: str, weights: Path, channels: int, classes: int) -> nn.Mo
         raise UserError(
             f"--teacher-weights {weights}: not weights of {name} for {channels} channels and {classes} classes: {why}"
         ) from None
-    return teacher.eval().requires_grad_(False)
+    return Teacher(teacher, channels, mean, std).eval().requires_grad_(False)

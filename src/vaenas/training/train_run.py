@@ -80,8 +80,9 @@ class TrainRun:
         )
         teacher = None
         if config.teacher is not None and config.teacher_weights is not None:
-            weights = Path(config.teacher_weights)
-            teacher = load_teacher(config.teacher, weights, train.channels, len(train.classes)).to(fabric.device)
+            teacher = load_teacher(
+                config.teacher, Path(config.teacher_weights), len(train.classes), self.data.mean, self.data.std
+            ).to(fabric.device)
         wrapped, optimizer = fabric.setup(*trained(network, config))
         plain = Augment(self.data.mean, self.data.std)
         batches = range(0, len(test), 256)
