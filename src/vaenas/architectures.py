@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +56,7 @@ class Chosen:
         if isinstance(self.space, NASNetSpace) and valid:
             with contextlib.suppress(UserError):  # it has none: another number of edges than two into some node
                 facts["genotype"] = self.space.genotype(self.architecture)
+        facts["cell"] = self.space.own_text(self.architecture)
         if self.name == "nasbench101":
             facts["hash"] = module_hash(self.architecture[None])[0] if valid else None
         return facts
@@ -75,7 +77,7 @@ def choose(
     if (genotype is None) == (code_or_run is None):
         raise UserError("give an architecture's code, a run's folder, or --genotype TEXT: one of the three")
     found: dict[str, Any] = {}
-    if code_or_run is not None and Path(code_or_run).is_dir():
+    if code_or_run is not None and os.path.isdir(code_or_run):  # a long code is no name of a file
         code_or_run, space, found = _of_run(Path(code_or_run), space)
     if genotype is not None:
         space = space or "nasnet"

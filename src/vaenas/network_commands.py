@@ -1,6 +1,7 @@
 """`vaenas train`, `vaenas eval` and `vaenas export`: what comes after a search."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,7 +71,7 @@ with_settings(train, TrainConfig)
 def found_by(code_or_run: str) -> dict[str, Any]:
     """The settings that an architecture, or the search that found it, decides."""
     folder = Path(code_or_run)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # a long code is no name of a file
         return {"code": code_or_run}
     directory = RunDirectory(folder)
     result = directory.result()

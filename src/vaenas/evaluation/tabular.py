@@ -24,6 +24,7 @@ from vaenas.tensors import Format, check_whole, read_tensors, write_tensors
 
 FORMAT = Format("vaenas table 2", "a table", "make one by: vaenas bench import")
 LONGEST_TRAINING = 1e12  # seconds; float32 has none beyond 3e38
+MOST_PARAMS = 2**53  # as exact as a number in JSON and CSV
 
 Values = Float[Tensor, "n b r"]
 """Of n architectures after training for b epoch budgets in r runs; NaN where unknown."""
@@ -373,7 +374,7 @@ def _check_values(space: SearchSpace, population: Tensor, tensors: dict[str, Ten
             raise UserError(f"{what}: of the rows from {i * size} on, {error}") from error
     for name, unit, highest in (
         ("validation", "accuracy", 1), ("test", "accuracy", 1), ("seconds", "of training", LONGEST_TRAINING),
-        ("params", "", 2**62),
+        ("params", "", MOST_PARAMS),
     ):  # fmt: skip
         for values in tensors[name].split(size) if name in tensors else ():
             outside = (values < 0) | (values > highest)

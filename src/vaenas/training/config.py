@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from vaenas.documents import read_yaml
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.runs.config import SpaceName, checked_geometry, read_yaml, resolved, validated
+from vaenas.runs.config import SpaceName, checked_geometry, resolved, validated
 from vaenas.training.recipes import RECIPES, Recipe
 
 
