@@ -198,7 +198,7 @@ def test_decode_takes_the_benchmarks_matrix_and_operations(rng: torch.Generator)
         ("{", "Invalid JSON"),
         ("{}", "matrix: Field required"),
         ('{"matrix": [[0, 1], [0]], "ops": ["input", "output"]}', "must be square"),
-        ('{"matrix": [[0, 2], [0, 0]], "ops": ["input", "output"]}', "must be square, of 0 and 1"),
+        ('{"matrix": [[0, 2], [0, 0]], "ops": ["input", "output"]}', "matrix.0.1: must be 0 or 1"),
         ('{"matrix": [], "ops": []}', "0 vertices"),
         ('{"matrix": [[0, 1], [0, 0]], "ops": ["input", 1e400]}', "ops.1"),
         ('{"matrix": [[0, 0], [0, 0]], "ops": ["input", "output"]}', "no path"),

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -167,7 +167,7 @@ class _Matrix(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    matrix: list[list[int]]
+    matrix: list[list[Literal[0, 1]]]
     ops: list[str]
 
 
@@ -176,8 +176,8 @@ def _of_json(text: str) -> Population:
     try:
         cell = from_json(_Matrix, text)
         size = len(cell.matrix)
-        if any(len(row) != size for row in cell.matrix) or not {0, 1}.issuperset(*cell.matrix):
-            raise ValueError("matrix: must be square, of 0 and 1")
+        if any(len(row) != size for row in cell.matrix):
+            raise ValueError("matrix: must be square")
         return from_matrices(torch.tensor([cell.matrix], dtype=torch.int64).reshape(1, size, size), [cell.ops])
     except (ValueError, UserError) as error:
         raise UserError(f"architecture {short(text)}: {error}") from None
