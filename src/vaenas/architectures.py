@@ -57,6 +57,7 @@ class Chosen:
         if isinstance(self.space, NASNetSpace) and valid:
             with contextlib.suppress(UserError):  # it has none: another number of edges than two into some node
                 facts["genotype"] = self.space.genotype(self.architecture)
+        facts["cell"] = self.space.own_text(self.architecture)
         if self.name == "nasbench101":
             facts["hash"] = module_hash(self.architecture[None])[0] if valid else None
         return facts

@@ -7,12 +7,19 @@ import re
 # What torch says without a class of its own: of the CPU's memory, and of /dev/shm, by which workers hand over images.
 MEMORY = re.compile(r"allocate memory|out of memory|bad_alloc|shared memory|unable to (write to|mmap) .*torch_", re.I)
 
+LONGEST = 1500  # characters of a message
+
 
 class UserError(Exception):
     """A mistake in what came from outside: one line that names the value, the limit and the mend.
 
-    The command line prints the line and exits with code 2.
+    The command line prints the line and exits with code 2. Of texts from outside, what would break the line or the
+    screen is written as an escape, and what is beyond `LONGEST` characters is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 300]} ... {line[-200:]}")
 
 
 def require(package: str, extra: str, asked: str) -> None:

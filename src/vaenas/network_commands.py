@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from vaenas.architectures import FORCE, check_picture, run_folder, unknown_space, write_figure
+from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, onnx_runner, weights_file
 from vaenas.export.export import export as write_export
@@ -93,14 +93,12 @@ def found_by(code_or_run: str) -> dict[str, Any]:
     if not directory.result_file.is_file():
         raise UserError(f"{folder}: no result.json: the search has not ended; resume it first")
     best = read_result_of(SearchResult, directory.result_file).best
-    try:
-        settings = yaml.safe_load(directory.config_file.read_text(encoding="utf-8"))
-        found = {name: settings[name] for name in OF_SEARCH if settings.get(name) is not None}
-        if found["space"] not in IMAGE_SPACES:
-            raise unknown_space(folder, found["space"])
-        return {**found, "code": best.code, "search": folder.resolve().name}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
-        raise UserError(f"{folder}: not the folder of a search that ended ({error!r})") from None
+    settings = read_yaml(directory.config_file)
+    space = settings.get("space")
+    if space not in IMAGE_SPACES:
+        raise unknown_space(folder, space)
+    found = {name: settings[name] for name in OF_SEARCH if settings.get(name) is not None}
+    return {**found, "code": best.code, "search": folder.resolve().name}
 
 
 def export(

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, check_format, export
 from vaenas.files import write_atomically
@@ -14,7 +15,7 @@ from vaenas.network_commands import evaluation_of, found_by, print_evaluation, t
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import is_main
 from vaenas.runs.command import check_kept
-from vaenas.runs.config import SearchConfig, read_yaml
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import load_data
 from vaenas.runs.search_parts import search_space

@@ -180,7 +180,7 @@ def test_bad_sources(tmp_path: Path) -> None:
         (tmp_path / "5.parquet", "no rows"),
         (own(tmp_path / "a.txt", ""), "unknown kind of file; known are .tfrecord, .parquet, .json and .csv"),
         (own(tmp_path / "b.json", "{"), "cannot read it as NAS-Bench-Macro's JSON"),
-        (own(tmp_path / "c.json", "{}"), "NAS-Bench-Macro's JSON .no networks"),
+        (own(tmp_path / "c.json", "{}"), "NAS-Bench-Macro's JSON .*at least 1 item"),
         (own(tmp_path / "d.json", '{"0123": {"test_acc": [9], "params": 1}}'), "architecture '0123'"),
         (own(tmp_path / "e.csv", "a,b\n1,2\n"), "no columns 'cell'"),
         (own(tmp_path / "f.csv", header + "|none|,1,50\n"), r"f.csv: cell '\|none\|'"),

@@ -1,5 +1,7 @@
 """The official files: framing and checksums, damage at every kind of byte, equality with the Parquet import."""
 
+import base64
+import json
 import random
 import struct
 from contextlib import suppress
@@ -195,6 +197,12 @@ def _changed(run: Run, **changes: object) -> bytes:
     return official.data(Run(**{**run.__dict__, **changes}))
 
 
+def _metrics_of(record: bytes, more: bytes) -> bytes:
+    """A record with further bytes in its message of metrics."""
+    *others, metrics = json.loads(record)
+    return json.dumps([*others, base64.b64encode(base64.b64decode(metrics) + more).decode()]).encode()
+
+
 def test_records_with_right_checksums_and_wrong_content(runs: list[Run], tmp_path: Path) -> None:
     good = [official.data(run) for run in runs[:5]]
     other = runs[12]
@@ -203,8 +211,13 @@ def test_records_with_right_checksums_and_wrong_content(runs: list[Run], tmp_pat
         (b"{}", "record 5 at byte .* none of NAS-Bench-101's"),
         (b"[1, 2", "record 5 at byte .* none of NAS-Bench-101's"),
         (b"\xff\xfe", "record 5 at byte .* none of NAS-Bench-101's"),
-        (_changed(other, epochs=5), "5 epochs"),
-        (_changed(other, hash="00"), "hash '00'"),
+        (_changed(other, epochs=5), "1: must be 4, 12, 36 or 108 .5."),
+        (_changed(other, hash="00"), "0: String should match .*'00'"),
+        (good[0].replace(b'"0', b'" ', 1), "0: String should match"),
+        (json.dumps([*json.loads(good[0])[:2], 5, None, ""]).encode(), "2: must be a valid string .5."),
+        (b"[" * 10_000, "none of NAS-Bench-101's .Invalid JSON: recursion limit"),
+        (_metrics_of(good[0], b"\x10" + b"\xff" * 9 + b"\x01"), "18446744073709551615 parameters"),
+        (_changed(other, seconds=1e300), "1e.300 seconds"),
         (_changed(other, validation=1.5), "validation accuracy 1.5"),
         (_changed(other, validation=float("nan")), "validation accuracy nan"),
         (good[0].replace(b"conv", b"vnoc").replace(runs[0].hash.encode(), bytes(32).hex()[:32].encode()),

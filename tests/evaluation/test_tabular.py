@@ -200,12 +200,12 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for content in (b"", b"no table", whole[:5], whole[:200], whole[:-1]):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"not a whole table .*vaenas bench import"):
+        with pytest.raises(UserError, match=r"not a file of a table: it is not whole.*vaenas bench import"):
             TabularBenchmark.open(path)
     save_file({"weights": torch.zeros(3)}, path)
-    with pytest.raises(UserError, match="not a table of this format"):
+    with pytest.raises(UserError, match="not in the format 'vaenas table 2'; make one by: vaenas bench import"):
         TabularBenchmark.open(path)
-    with pytest.raises(UserError, match="cannot read it"):
+    with pytest.raises(UserError, match="no table at"):
         TabularBenchmark.open(tmp_path / "nowhere")
     with pytest.raises(UserError, match="cannot write"):
         toy().save(tmp_path / "nowhere" / "table")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vaenas.errors import UserError
 from vaenas.spaces import cells
 from vaenas.spaces.nasbench101 import nasbench101_space
 
@@ -180,3 +181,30 @@ def test_neighbours_are_all_rows_one_change_away(rng: torch.Generator) -> None:
 def test_text_code_reads_by_vertex() -> None:
     population = cells.embed(torch.tensor([7]), torch.tensor([0b110001_00010_0010_100_10_1]), ["01200"])
     assert SPACE.encode(population) == ["1-01-001-0100-01000-100011-31p33"]
+
+
+def test_decode_takes_the_benchmarks_matrix_and_operations(rng: torch.Generator) -> None:
+    space = nasbench101_space()
+    population = space.uniform(20, rng)
+    texts = [text for row in population if (text := space.own_text(row))]
+    assert torch.equal(space.decode([*texts, *space.encode(population)]), population.repeat(2, 1))
+    small = space.decode(['{"matrix": [[0, 1, 0], [0, 0, 1], [0, 0, 0]], "ops": ["input", "maxpool3x3", "output"]}'])
+    assert space.encode(small) == ["1-00-000-0000-00000-010000-p3333"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "Invalid JSON"),
+        ("{}", "matrix: Field required"),
+        ('{"matrix": [[0, 1], [0]], "ops": ["input", "output"]}', "must be square"),
+        ('{"matrix": [[0, 2], [0, 0]], "ops": ["input", "output"]}', "matrix.0.1: must be 0 or 1"),
+        ('{"matrix": [], "ops": []}', "0 vertices"),
+        ('{"matrix": [[0, 1], [0, 0]], "ops": ["input", 1e400]}', "ops.1"),
+        ('{"matrix": [[0, 0], [0, 0]], "ops": ["input", "output"]}', "no path"),
+        ('{"matrix": ' + "[" * 10_000, "recursion limit"),
+    ],
+)
+def test_wrong_matrices_are_named(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        nasbench101_space().decode([text])

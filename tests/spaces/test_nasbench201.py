@@ -90,3 +90,12 @@ def test_codes_of_nasbench_macro_are_the_keys_of_its_table() -> None:
     population = macro_space().decode(keys)
     assert macro_space().encode(population) == keys
     assert len(population.unique(dim=0)) == 3**8
+
+
+def test_decode_takes_the_benchmarks_own_string() -> None:
+    space = nasbench201_space()
+    assert space.decode([CELL, "n-s1-3pn"]).tolist() == [[0, 1, 2, 3, 4, 0]] * 2
+    assert space.own_text(space.decode(["n-s1-3pn"])[0]) == CELL
+    assert space.decode([]).shape == (0, 6)
+    with pytest.raises(UserError, match="NAS-Bench-201 writes"):
+        space.decode(["|" * 10_000])

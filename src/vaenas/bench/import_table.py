@@ -34,6 +34,8 @@ def import_table(
         raise UserError(f"--dataset {dataset}: only for NAS-Bench-201's CSV; leave it out")
     if own and (not slots or score is None):
         raise UserError(f"{path}: a CSV of your own needs both --slots a,b,c and --score column")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: cannot read it: not a regular file; check the path")
     try:
         if kind == ".tfrecord":
             return nasbench101.from_tfrecord(path)

@@ -1,21 +1,23 @@
 """NAS-Bench-101 (Ying et al. 2019) to tables: the official TFRecord files, and cells with labels in Parquet."""
 
 import binascii
-import json
 import math
+import re
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
+from pydantic import Field
 from torch import Tensor
 
 from vaenas.bench.runs import columns
 from vaenas.bench.tfrecord import Record, fields, read_records
+from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.evaluation.tabular import LONGEST_TRAINING, MOST_PARAMS, TabularBenchmark
 from vaenas.spaces import cells
 from vaenas.spaces.nasbench101 import nasbench101_space
 
@@ -26,8 +28,13 @@ _HASHES_CHECKED = 1000
 _BATCH = 1 << 15  # rows read at a time
 
 
-@dataclass(frozen=True)
-class _Observation:
+_HASH = "^[0-9a-f]{32}$"
+_Record = tuple[
+    Annotated[str, Field(pattern=_HASH)], Literal[BUDGETS], Annotated[str, Field(pattern="^[01]*$")], str, str
+]  # pyright: ignore[reportInvalidTypeForm]  # Literal of a tuple's values
+
+
+class _Observation(NamedTuple):
     """One training run of one cell."""
 
     hash: bytes
@@ -94,14 +101,12 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
 
 def _observation(path: Path, record: Record) -> _Observation:
     try:
-        module_hash, epochs, adjacency, operations, metrics = json.loads(record.data.decode())
-        if epochs not in BUDGETS or len(module_hash) != 32:
-            raise ValueError(f"hash {module_hash!r}, {epochs} epochs")
+        module_hash, epochs, adjacency, operations, metrics = from_json(_Record, record.data)
         validation, test, seconds, params = _metrics(binascii.a2b_base64(metrics, strict_mode=True))
         return _Observation(
             bytes.fromhex(module_hash), epochs, adjacency, operations, (validation, test, seconds), params
         )
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: {record} is none of NAS-Bench-101's ({error}): is this its official file?") from error
 
 
@@ -113,8 +118,10 @@ def _metrics(message: bytes) -> tuple[float, float, float, int]:
         raise ValueError("evaluations or parameters are missing from its metrics")
     evaluation = fields(last)
     validation, test, seconds = (_double(evaluation.get(number)) for number in (4, 5, 2))
-    if not (0 <= validation <= 1 and 0 <= test <= 1 and math.isfinite(seconds)):
-        raise ValueError(f"validation accuracy {validation}, test accuracy {test}, {seconds} seconds")
+    if not (0 <= validation <= 1 and 0 <= test <= 1 and 0 <= seconds <= LONGEST_TRAINING and params <= MOST_PARAMS):
+        raise ValueError(
+            f"validation accuracy {validation}, test accuracy {test}, {seconds} seconds, {params} parameters"
+        )
     return validation, test, seconds, params
 
 
@@ -169,8 +176,10 @@ def from_parquet(path: Path) -> TabularBenchmark:
         for batch in file.iter_batches(_BATCH, columns=wanted):
             vertices, edge_bits, params = (torch.tensor(batch[name].cast("int64").to_numpy()) for name in numbers)
             floats = [torch.tensor(batch[name].cast("float32").to_numpy(zero_copy_only=False)) for name in measured]
-            digests = bytearray.fromhex("".join(batch["hash"].to_pylist()))
-            hashes = torch.frombuffer(digests, dtype=torch.uint8).reshape(len(batch), 16)
+            digests = batch["hash"].to_pylist()
+            if wrong := [text for text in digests if not re.match(_HASH, text)]:
+                raise ValueError(f"hash {short(wrong[0])}, not 32 hexadecimal digits")
+            hashes = torch.frombuffer(bytearray.fromhex("".join(digests)), dtype=torch.uint8).reshape(len(batch), 16)
             try:
                 population = cells.embed(vertices, edge_bits, batch["ops"].to_pylist()).to(torch.uint8)
             except UserError as error:

@@ -1,19 +1,21 @@
 """Benchmarks of plain sequence spaces to tables: NAS-Bench-201, NAS-Bench-Macro, and a user's own CSV."""
 
 import csv
-import json
 import math
 import string
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from vaenas.bench.runs import columns
+from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.evaluation.tabular import MOST_PARAMS, TabularBenchmark
 from vaenas.spaces import nasbench201
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.space import SearchSpace
@@ -43,11 +45,11 @@ def from_nasbench201(path: Path, dataset: str = "cifar10") -> TabularBenchmark:
         for b, name in enumerate(wanted):
             if name in names:
                 place = names.index(name)
-                table[:, b] = [_number(path, i, name, row[place]) if row[place] else math.nan for i, row in lines]
+                table[:, b] = [_number(path, i, name, row[place], 100) if row[place] else math.nan for i, row in lines]
         return torch.from_numpy(table / 100).float()[..., None]
 
     place = names.index("params")
-    params = [int(_number(path, line, "params", row[place])) for line, row in lines]
+    params = [int(_number(path, line, "params", row[place], MOST_PARAMS)) for line, row in lines]
     try:
         population = nasbench201.parse([row[names.index("cell")] for _, row in lines])
     except UserError as error:
@@ -58,6 +60,18 @@ def from_nasbench201(path: Path, dataset: str = "cifar10") -> TabularBenchmark:
     )  # fmt: skip
 
 
+class _Network(BaseModel):
+    """One of NAS-Bench-Macro's; what else is known of it is left alone."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    test_acc: Annotated[list[Annotated[float, Field(ge=0, le=100)]], Field(min_length=1)]
+    params: Annotated[int, Field(ge=0, le=MOST_PARAMS)]
+
+
+_Networks = Annotated[dict[str, _Network], Field(min_length=1)]
+
+
 def from_nasbench_macro(path: Path) -> TabularBenchmark:
     """A table of NAS-Bench-Macro (Su et al. 2021): three runs on CIFAR-10 of each network.
 
@@ -66,15 +80,15 @@ def from_nasbench_macro(path: Path) -> TabularBenchmark:
     """
     space = macro_space()
     try:
-        networks = json.loads(path.read_text())
-        if not networks:
-            raise ValueError("no networks")
-        runs = [network["test_acc"] for network in networks.values()]
-        accuracies = torch.tensor(runs, dtype=torch.float64)[:, None, :] / 100
-        params = torch.tensor([int(network["params"]) for network in networks.values()])
+        networks = from_json(_Networks, path.read_bytes())
+        runs = [len(network.test_acc) for network in networks.values()]
+        if len(set(runs)) > 1:
+            raise ValueError(f"networks of {min(runs)} and of {max(runs)} runs")
         population = space.decode(list(networks))
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, UserError) as error:
+    except (ValueError, UserError) as error:
         raise UserError(f"{path}: cannot read it as NAS-Bench-Macro's JSON ({error}); get it anew") from error
+    accuracies = torch.tensor([network.test_acc for network in networks.values()], dtype=torch.float64)[:, None] / 100
+    params = torch.tensor([network.params for network in networks.values()])
     return TabularBenchmark.of(
         space, population, NO_EPOCHS, accuracies.float(), params=params, source=path.name,
         measured="accuracy on cifar10", scale=100.0,
@@ -98,6 +112,7 @@ def from_csv(path: Path, slots: list[str], score: str, test: str | None = None) 
         UserError: names the column, or the line of the value, that is missing or no number.
     """
     names, rows = _rows(path)
+    slots, score, test = [name.strip() for name in slots], score.strip(), test and test.strip()
     scored = [score] if test is None else [score, test]
     if len({*slots, *scored}) < len(slots) + len(scored):
         raise UserError(f"--slots {','.join(slots)} --score {', '.join(scored)}: a column is named twice; name it once")
@@ -119,6 +134,10 @@ def from_csv(path: Path, slots: list[str], score: str, test: str | None = None) 
     space = SearchSpace(f"csv:{path.stem}", tuple(_SYMBOLS[: len(values[name])] for name in slots), (len(slots),))
     observed = np.array(numbers)
     offset, scale = _scale(float(observed.min()), float(observed.max()))
+    if not math.isfinite(scale):
+        raise UserError(
+            f"{path}: scores from {observed.min():g} to {observed.max():g} are too far apart: scale them down"
+        )
     rows_of = np.array([architectures[text] for text in texts])
     accuracies = columns(rows_of, np.zeros_like(rows_of), ((observed - offset) / scale).astype(np.float32))
     return TabularBenchmark.of(
@@ -137,13 +156,16 @@ def _scale(lowest: float, highest: float) -> tuple[float, float]:
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names in a CSV's first line; the numbers and values of the others, as many as names, at least one of them."""
+    """The names in a CSV's first line; the numbers and values of the others, as many as names, at least one of them.
+
+    Blanks around names and values do not count.
+    """
     rows = []
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, skipinitialspace=True)
         try:
-            names = next(reader, [])
-            rows = [(reader.line_num, row) for row in reader if row]
+            names = [name.strip() for name in next(reader, [])]
+            rows = [(reader.line_num, [value.strip() for value in row]) for row in reader if row]
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{path}: no CSV file in UTF-8 from line {reader.line_num + 1} on ({error})") from error
     for line, row in rows:
@@ -158,18 +180,20 @@ def _require(path: Path, wanted: list[str], names: list[str]) -> None:
     for name in wanted:
         if names.count(name) != 1:
             raise UserError(
-                f"{path}: {names.count(name) or 'no'} columns {name!r}; it has {', '.join(names)}; "
+                f"{path}: {names.count(name) or 'no'} columns {name!r}; it has {', '.join(names)[:500]}; "
                 f"of a CSV of your own name the columns with --slots and --score"
             )
 
 
-def _number(path: Path, line: int, name: str, text: str) -> float:
+def _number(path: Path, line: int, name: str, text: str, highest: float = math.inf) -> float:
+    """The number in one place: any, or one in [0, `highest`]."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not math.isfinite(number) or not (highest == math.inf or 0 <= number <= highest):
+        needed = "a number" if highest == math.inf else f"a number from 0 to {highest}"
         raise UserError(
-            f"{path}: line {line} has {text!r} in column {name!r}; a number is needed: mend or drop the line"
+            f"{path}: line {line} has {short(text)} in column {short(name)}; {needed} is needed: put it right"
         )
     return number

@@ -97,16 +97,22 @@ def masked_crc32c(messages: list[bytes]) -> UInt32[np.ndarray, "n"]:
     """The masked CRC-32C of each message; meant for many messages of similar length.
 
     The register, started at 0, stays there over leading zeros. So messages are padded on the left to one length, with
-    `_PREFIX` before their first byte, and all are worked off side by side, two bytes a step.
+    `_PREFIX` before their first byte, and all are worked off side by side, two bytes a step; those of one number of
+    binary digits in their length at a time, so that the padding at most doubles them.
     """
-    width = max(map(len, messages), default=0) + len(_PREFIX)
-    width += width % 2
-    padded = b"".join([(_PREFIX + message).rjust(width, b"\0") for message in messages])
-    pairs = np.frombuffer(padded, dtype="<u2").reshape(len(messages), width // 2)
-    state = np.zeros(len(messages), dtype=np.uint32)
-    for column in np.ascontiguousarray(pairs.T):
-        state = _TABLE[(state & 0xFFFF) ^ column] ^ (state >> 16)
-    crc = ~state
+    crc = np.empty(len(messages), dtype=np.uint32)
+    lengths = np.array([len(message) for message in messages], dtype=np.int64)
+    digits = np.frexp(lengths)[1]
+    for number in np.unique(digits):
+        which = np.flatnonzero(digits == number)
+        width = int(lengths[which].max()) + len(_PREFIX)
+        width += width % 2
+        padded = b"".join([(_PREFIX + messages[i]).rjust(width, b"\0") for i in which])
+        pairs = np.frombuffer(padded, dtype="<u2").reshape(len(which), width // 2)
+        state = np.zeros(len(which), dtype=np.uint32)
+        for column in np.ascontiguousarray(pairs.T):
+            state = _TABLE[(state & 0xFFFF) ^ column] ^ (state >> 16)
+        crc[which] = ~state
     return (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)
 
 

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import torch
 
 import vaenas
+from vaenas.documents import read_yaml
 from vaenas.errors import UserError, require
 from vaenas.files import refuse_to_replace, write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
 from vaenas.networks.weights import NetworkInfo, load_weights
 from vaenas.records import TrainingResult, read_result_of
-from vaenas.runs.config import read_yaml
 
 T = TypeVar("T")
 ENDINGS = {"onnx": ".onnx", "torch": ".pt", "timm": ".safetensors", "safetensors": ".safetensors"}

@@ -3,16 +3,18 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import ConfigDict, Field
 
+from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.files import write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
+from vaenas.tensors import Format, check_whole, read_tensors, write_tensors
+
+FORMAT = Format("vaenas weights 1", "weights", "take one as `vaenas train` or `vaenas export` wrote it, or train again")
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,25 @@ class NetworkInfo:
         mean, std: per channel, of pixels scaled to [0, 1]; images are normalised with them.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)
+
     space: str
-    code: str
-    image_size: int
+    code: Annotated[str, Field(max_length=5000)]
+    image_size: Annotated[int, Field(le=10_000)]
     image_channels: int
     width: float
-    layers: int
-    classes: tuple[str, ...]
+    layers: Annotated[int, Field(ge=1, le=1000)]
+    classes: Annotated[tuple[str, ...], Field(max_length=100_000)]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    def __post_init__(self) -> None:
+        if self.space not in IMAGE_SPACES:
+            raise ValueError(f"space {short(self.space)}: choose {', '.join(IMAGE_SPACES)}")
+        if not len(self.mean) == len(self.std) == self.image_channels:
+            raise ValueError(
+                f"mean and std of {len(self.mean)} and {len(self.std)} channels, not {self.image_channels}"
+            )
 
     @property
     def geometry(self) -> Any:
@@ -46,30 +58,25 @@ class NetworkInfo:
 
     def build(self) -> Supernet:
         """The final network, its weights as they are initialised; raises `UserError` for a code of another space."""
-        space = IMAGE_SPACES[self.space]
-        (architecture,) = space.space(self.geometry).decode([self.code])
-        return space.network(self.geometry, [[operation] for operation in architecture.tolist()])
+        return self.network(self.architecture())
+
+    def architecture(self) -> list[int]:
+        """The operation in each slot; raises `UserError` for a code of another space, or of no valid architecture."""
+        space = IMAGE_SPACES[self.space].space(self.geometry)
+        rows = space.decode([self.code])
+        if not space.is_valid(rows).all():
+            raise UserError(f"{self.code}: no valid architecture of space {self.space}")
+        return rows[0].tolist()
+
+    def network(self, architecture: list[int]) -> Supernet:
+        """The final network of an architecture, its weights as they are initialised."""
+        return IMAGE_SPACES[self.space].network(self.geometry, [[operation] for operation in architecture])
 
 
 def save_weights(path: Path, network: torch.nn.Module, info: NetworkInfo) -> None:
     """Writes `path` (safetensors) atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    metadata = {name: json.dumps(value) for name, value in asdict(info).items()}
-    write_atomically(path, save(tensors, {**metadata, "format": "pt"}))
-
-
-def read_info(path: Path) -> NetworkInfo:
-    """What stands in the file's metadata; raises `UserError` if it is no such file."""
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        values: dict[str, Any] = {name: json.loads(metadata[name]) for name in NetworkInfo.__dataclass_fields__}
-        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("classes", "mean", "std")}
-        return NetworkInfo(**{**values, **lists})
-    except FileNotFoundError:
-        raise UserError(f"no weights at {path}") from None
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a file of weights that vaenas wrote ({error})") from None
+    write_tensors(path, tensors, FORMAT, json.dumps(asdict(info)))
 
 
 def load_weights(path: Path) -> tuple[Supernet, NetworkInfo]:
@@ -78,17 +85,30 @@ def load_weights(path: Path) -> tuple[Supernet, NetworkInfo]:
     Raises:
         UserError: the file is missing, damaged, or its weights are those of another network.
     """
-    info = read_info(path)
-    network = info.build()
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    tensors, text = read_tensors(path, FORMAT)
+    check_whole(path, FORMAT)
     try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        if len(reason) > 200:  # it lists all tensors
-            reason = f"{reason[:200]} ..."
-        raise UserError(
-            f"{path}: the weights are not those of architecture {info.code}: {reason}; take the file as it was written"
-        ) from None
+        info = from_json(NetworkInfo, text)
+        if info.layers > max(100, len(tensors)):  # thousands take long to build
+            raise ValueError(f"{info.layers} layers, but only {len(tensors)} tensors")
+        architecture = info.architecture()
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path}: wrong metadata: {error}; {FORMAT.again}") from None
+    with torch.device("meta"):  # which takes no memory, however wide it says that it is
+        expected = info.network(architecture).state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        here, there = (None if t is None else (t.dtype, *t.shape) for t in (tensors.get(name), expected.get(name)))
+        if here != there:
+            raise UserError(
+                f"{path}: the weights are not those of architecture {info.code}: {short(name)} is {_words(here)}, must "
+                f"be {_words(there)}; {FORMAT.again}"
+            )
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{path}: {name} holds values that are no numbers; {FORMAT.again}")
+    network = info.network(architecture)
+    network.load_state_dict(tensors)
     return network.eval(), info
+
+
+def _words(kind: tuple[Any, ...] | None) -> str:
+    return "missing" if kind is None else f"{kind[0]} {list(kind[1:])}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.records import (
     CellDrawing,
@@ -21,7 +22,6 @@ from vaenas.records import (
     read_metrics,
     read_result_of,
 )  # fmt: skip
-from vaenas.runs.config import read_yaml
 
 M = TypeVar("M", bound=Metric)
 FIXED_SAMPLERS = ("uniform", "fair")  # these never learn, so their runs have no update records

@@ -15,8 +15,9 @@ import typer
 from pydantic import BaseModel
 
 from vaenas import parallel
+from vaenas.documents import read_yaml
 from vaenas.errors import UserError
-from vaenas.runs.config import option, read_yaml
+from vaenas.runs.config import option
 from vaenas.runs.directory import RunDirectory
 from vaenas.search.record import Record
 

@@ -3,12 +3,13 @@
 import difflib
 import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from vaenas.documents import read_yaml, short
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Measure
 from vaenas.networks.image_spaces import IMAGE_SPACES
@@ -18,14 +19,13 @@ from vaenas.spaces.geometry import WIDEST
 
 
 def parse_count(value: Any) -> Any:
-    """ "300M" -> 300000000; anything that is no count is left for the validation to name."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMG]?)\s*", value, re.IGNORECASE) if isinstance(value, str) else None
+    """ "300M", "0.3G" or "3e8" -> 300000000; anything that is no whole count is left for the validation to name."""
+    number = r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)(e[+]?[0-9]{1,2})?\s*([KMG]?)\s*"
+    match = re.fullmatch(number, value, re.IGNORECASE) if isinstance(value, str) else None
     if match is None:
         return value
-    try:
-        return round(float(match[1]) * UNITS[match[2].upper()])
-    except (ValueError, OverflowError):
-        return value
+    count = Decimal(match[1] + (match[2] or "")) * int(UNITS[match[3].upper()])
+    return int(count) if count == int(count) else value
 
 
 def parse_milliseconds(value: Any) -> Any:
@@ -262,7 +262,10 @@ def resolved(values: dict[str, Any]) -> dict[str, Any]:
     """The same settings with absolute paths to the data: saved ones must hold from any folder."""
     for name in ("data", "data_root", "teacher_weights", "shards", "table"):
         if isinstance(values.get(name), str) and values[name] not in ("", "builtin", "cifar10"):
-            values[name] = str(Path(values[name]).expanduser().resolve())
+            try:
+                values[name] = str(Path(values[name]).expanduser().resolve())
+            except (OSError, RuntimeError, ValueError) as error:  # no such user, a circle of links
+                raise ValueError(f"{name}: {short(values[name])} is no path that can be followed: {error}") from None
     return values
 
 
@@ -308,6 +311,9 @@ def validated(model: type[C], options: dict[str, Any], from_file: dict[str, Any]
     Raises:
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
+    for name, value in from_file.items():  # else pydantic would take true as 1
+        if isinstance(value, bool) and name in model.model_fields and model.model_fields[name].annotation is not bool:
+            raise UserError(f"{file}, {name}: {str(value).lower()} is not allowed: must be no truth value")
     try:
         return model(**{**from_file, **options})
     except ValidationError as error:
@@ -320,21 +326,4 @@ def validated(model: type[C], options: dict[str, Any], from_file: dict[str, Any]
         if not first["loc"]:
             raise UserError(f"{place}: {str(first['msg']).removeprefix('Value error, ').split(': ', 1)[1]}") from None
         message = str(first["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
-        raise UserError(f"{place}: {first['input']!r} is not allowed: {message}") from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A flat mapping of settings; raises `UserError` that names the file and the line."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold settings as 'name: value', one a line")
-    return {str(name): value for name, value in content.items()}
+        raise UserError(f"{place}: {short(first['input'])} is not allowed: {message}") from None

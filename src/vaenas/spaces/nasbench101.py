@@ -1,18 +1,33 @@
 """The NAS-Bench-101 space as App. A.5 samples it: 7 vertices, exactly 9 of 21 edges, 5 operations."""
 
+import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
+from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor
 
+from vaenas.documents import from_json, short
+from vaenas.errors import UserError
 from vaenas.spaces.cell_features import cell_features
-from vaenas.spaces.cells import EDGES, MAX_EDGES, OPERATIONS, VERTICES, alive, canonical_key, connected, is_full
+from vaenas.spaces.cells import (
+    EDGES,
+    MAX_EDGES,
+    OPERATIONS,
+    VERTICES,
+    alive,
+    canonical_key,
+    connected,
+    from_matrices,
+    is_full,
+)
 from vaenas.spaces.geometry import check_channels, check_images
 from vaenas.spaces.space import Accept, Population, SearchSpace, gumbel, until_valid
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
+PAIRS = [(source, target) for target in range(VERTICES) for source in range(target)]  # of each edge
 STACKS = 3
 BENCHMARK_WIDTH = "128 = the benchmark's"
 
@@ -22,7 +37,8 @@ class NASBench101Space(SearchSpace):
     """Rows of 26 integers as in `vaenas.spaces.cells`; valid with exactly 9 edges and a path from input to output.
 
     The text code writes the edges into each vertex, from vertex 0 on, then the five operations:
-    "0-01-000-1000-10111-100101-pp11p".
+    "0-01-000-1000-10111-100101-pp11p". `decode` also reads the adjacency matrix and the operations of 2 to 7 vertices:
+    '{"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"]}'.
 
     Args:
         full_cells: valid are only cells that keep all 7 vertices, 1.5 % of the others' uniform draws.
@@ -117,6 +133,22 @@ class NASBench101Space(SearchSpace):
         """Paths, kinds of edges and the shape of the pruned cell: equal for isomorphic cells."""
         return cell_features(population)
 
+    def own_text(self, architecture: Int64[Tensor, "26"]) -> str:
+        """The matrix and the operations of the benchmark's API, as JSON."""
+        matrix = [[0] * VERTICES for _ in range(VERTICES)]
+        for slot, (source, target) in enumerate(PAIRS):
+            matrix[source][target] = int(architecture[slot])
+        return json.dumps(
+            {"matrix": matrix, "ops": ["input", *(OPERATIONS[o] for o in architecture[EDGES:]), "output"]}
+        )
+
+    def decode(self, codes: list[str]) -> Population:
+        """Codes or JSON to integers; raises `UserError` that names the text and what is wrong with it."""
+        rows = [
+            _of_json(code) if code.startswith("{") else super(NASBench101Space, self).decode([code]) for code in codes
+        ]
+        return torch.cat(rows) if rows else super().decode(codes)
+
     def keys(self, population: Population) -> Int64[Tensor, "n"]:
         """Equal for isomorphic cells."""
         return canonical_key(population)
@@ -128,6 +160,27 @@ class NASBench101Space(SearchSpace):
         exchanged = architecture.repeat(len(pairs), 1)
         exchanged.scatter_(1, pairs[:, :1], 0).scatter_(1, pairs[:, 1:], 1)
         return torch.cat([exchanged[self._keeps(exchanged)], super().neighbours(architecture)])
+
+
+class _Matrix(BaseModel):
+    """A cell as the benchmark's API has it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    matrix: list[list[Literal[0, 1]]]
+    ops: list[str]
+
+
+def _of_json(text: str) -> Population:
+    """The cell (1, 26) in a text of `NASBench101Space.own_text`'s form, of 2 to 7 vertices."""
+    try:
+        cell = from_json(_Matrix, text)
+        size = len(cell.matrix)
+        if any(len(row) != size for row in cell.matrix):
+            raise ValueError("matrix: must be square")
+        return from_matrices(torch.tensor([cell.matrix], dtype=torch.int64).reshape(1, size, size), [cell.ops])
+    except (ValueError, UserError) as error:
+        raise UserError(f"architecture {short(text)}: {error}") from None
 
 
 def nasbench101_space(full_cells: bool = False) -> NASBench101Space:
@@ -176,8 +229,7 @@ def drawing(geometry: NASBench101Geometry, architecture: Int64[Tensor, "26"]) ->
         else:
             slot = EDGES + vertex - 1
             nodes.append({"slot": slot, "operation": int(architecture[slot])})
-    pairs = [(source, target) for target in range(VERTICES) for source in range(target)]
-    present = [pair for pair, bit in zip(pairs, architecture[:EDGES].tolist(), strict=True) if bit]
+    present = [pair for pair, bit in zip(PAIRS, architecture[:EDGES].tolist(), strict=True) if bit]
     edges = [[places[a], places[b]] for a, b in present if a in places and b in places]
     return {
         "title": f"NAS-Bench-101 cell, {geometry.layers} in each stack, {geometry.width} channels",

@@ -29,11 +29,22 @@ _INDEX = {name: i for i, name in enumerate(OPERATIONS)}
 
 @dataclass(frozen=True)
 class NASBench201Space(SearchSpace):
-    """Slots in the order of the edges in the benchmark's cell strings, codes like "3-3p-s31"."""
+    """Slots in the order of the edges in the benchmark's cell strings, codes like "3-3p-s31" or these strings."""
 
     name: str = "nasbench201"
     operations: tuple[str, ...] = (SYMBOLS,) * 6
     groups: tuple[int, ...] = (1, 2, 3)
+
+    def own_text(self, architecture: Int64[Tensor, "6"]) -> str:
+        """The benchmark's cell string."""
+        return cell_strings(architecture[None])[0]
+
+    def decode(self, codes: list[str]) -> Population:
+        """Codes or cell strings to integers; raises `UserError` that names the text and what is wrong with it."""
+        rows = [
+            parse([code]) if code.startswith("|") else super(NASBench201Space, self).decode([code]) for code in codes
+        ]
+        return torch.cat(rows) if rows else super().decode(codes)
 
     def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
         """Each edge's operation after `prune`, and how often each operation is there: what counts wherever it is."""

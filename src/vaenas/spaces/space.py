@@ -138,6 +138,10 @@ class SearchSpace:
             codes.append("-".join(symbols[a : a + n] for a, n in zip(starts, self.groups, strict=True)))
         return codes
 
+    def own_text(self, architecture: Int64[Tensor, "s"]) -> str | None:
+        """What the benchmark itself writes for (s,), which `decode` reads, too; None where there is no such text."""
+        return None
+
     def decode(self, codes: list[str]) -> Population:
         """Text codes to integers; raises `UserError` that names the code and what is wrong with it."""
         rows = []

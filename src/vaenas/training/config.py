@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from vaenas.documents import read_yaml
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.runs.config import OF_IMAGES, Idle, SpaceName, checked_geometry, read_yaml, refuse_idle, resolved, validated
+from vaenas.runs.config import OF_IMAGES, Idle, SpaceName, checked_geometry, refuse_idle, resolved, validated
 from vaenas.training.recipes import RECIPES, Recipe
 
 OF_TRAINING: Idle = (

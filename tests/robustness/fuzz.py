@@ -1,0 +1,506 @@
+"""Hostile files of every format: each input must be read, or refused by a `UserError` of one line.
+
+    python -m tests.robustness.fuzz --inputs 100000 --output FILE.json
+
+An input is a format and a number: that decides how the valid seed is changed, in its bytes or in its structure with
+checksums put right. A traceback, more than 5 s or 1 GiB, or a message of several lines is a failure; what was read then
+is kept beside the output.
+"""
+
+import argparse
+import contextlib
+import datetime
+import hashlib
+import io
+import json
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet as parquet
+import torch
+from PIL import Image
+
+from tests.bench import official
+from vaenas.architectures import choose
+from vaenas.bench.import_table import import_table
+from vaenas.data.folder import load_folder
+from vaenas.data.shards import open_shards
+from vaenas.errors import UserError
+from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
+from vaenas.report import write_report
+from vaenas.runs.config import make_config
+from vaenas.runs.directory import RunDirectory
+from vaenas.spaces.cells import module_hash
+from vaenas.spaces.macro import macro_space
+from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench201 import cell_strings, nasbench201_space
+from vaenas.spaces.nasnet import nasnet_space
+from vaenas.spaces.space import SearchSpace
+from vaenas.training.config import make_train_config
+
+SECONDS, BYTES, CHARACTERS = 5, 2**30, 2000
+FAILING_TODAY: tuple[str, ...] = ()  # formats whose loaders are being rewritten elsewhere
+
+# What is no JSON for Python's own writer, or no value that anyone expects: put in as it stands here.
+RAW = [
+    "null", "true", "0", "-1", "7", "1e400", "-1e400", "NaN", "1e-400", "0.5", "9223372036854775808", "-0", "1" * 5000,
+    '""', '"x"', r'"\u0000"', r'"\ud800"', '"\\n\\u202e<img src=x>"', '"' + "y" * 5000 + '"', "[]", "{}", "[[]]", "[null]",
+    "[1, 2, 3]", '{"": 1}', "[" * 3000 + "]" * 3000, '{"a":' * 300 + "1" + "}" * 300, "", "//", '"~nosuchuser/x"',
+]  # fmt: skip
+RAW_YAML = [
+    *RAW, "yes", "010", "2001-99-99", "1:30:00", '"a\\0b"', "!!int ''", "!!python/object:os.system x", "~nosuchuser/x",
+    "&a [*a]", "&a [x, x]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b]", "x\nseed: 1\nseed: 2", "? [1]\n: 2", "<<: {seed: 1}",
+    "!!timestamp x", "!!binary x", "!!set {a}", "0x10", "1_000", "'\\ud800'", "\x00", "\t- 1", "%YAML 3.0", "---\n---\n",
+    "{" * 3000, "- " * 2000, "|\n  text", "'" + "z" * 70_000 + "'", "3e-5", ".inf", "=", "@", "`",
+]  # fmt: skip
+
+
+def changed(value: Any, rng: random.Random, raw: list[str]) -> str:
+    """The JSON text of `value` with one to three places replaced, left out or added."""
+    places: list[tuple[Any, Any]] = []
+
+    def walk(node: Any) -> None:
+        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+            places.append((node, key))
+            walk(node[key])
+
+    value = json.loads(json.dumps(value))
+    holder = [value]
+    walk(holder)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        node, key = rng.choice(places)
+        kind = rng.random()
+        with contextlib.suppress(LookupError):  # changed already
+            if kind < 0.12 and node is not holder:
+                del node[key]
+            elif kind < 0.2 and isinstance(node, dict):
+                node[rng.choice(("", "x", "space", "é", "\n"))] = f"@{rng.randrange(len(raw))}@"
+            else:
+                node[key] = f"@{rng.randrange(len(raw))}@"
+    return re.sub(r'"@(\d+)@"', lambda found: raw[int(found[1])], json.dumps(holder[0]))
+
+
+def flipped(content: bytes, rng: random.Random) -> bytes:
+    """The bytes with one to four flips, cuts, insertions, doublings or zeros."""
+    data = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        at = rng.randrange(len(data) + 1)
+        length = min(rng.choice((1, 2, 8, 64, 1000)), len(data) - at)
+        kind = rng.randrange(6)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del data[at : at + length]
+        elif kind == 2:
+            data[at:at] = rng.randbytes(length)
+        elif kind == 3:
+            data[at : at + length] = bytes(length)
+        elif kind == 4:
+            other = rng.randrange(len(data) + 1)
+            data[at:at] = data[other : other + length]
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+Mutate = Callable[[bytes, random.Random], bytes]
+
+
+def json_text(content: bytes, rng: random.Random) -> bytes:
+    return changed(json.loads(content), rng, RAW).encode()
+
+
+def json_lines(content: bytes, rng: random.Random) -> bytes:
+    lines = content.splitlines()
+    i = rng.randrange(len(lines))
+    lines[i] = json_text(lines[i], rng)
+    return b"\n".join(lines) + b"\n"
+
+
+def yaml_text(content: bytes, rng: random.Random) -> bytes:
+    lines = content.decode().splitlines()
+    i = rng.randrange(len(lines))
+    name = lines[i].split(":")[0]
+    lines[i] = rng.choice((f"{name}: {{}}", "{}", f"{lines[i]}\n{{}}")).replace("{}", rng.choice(RAW_YAML))
+    return "\n".join(lines).encode(errors="surrogatepass")
+
+
+def cells_of_csv(content: bytes, rng: random.Random) -> bytes:
+    lines = [line.split(",") for line in content.decode().splitlines()]
+    for _ in range(rng.choice((1, 2, 5))):
+        line = rng.choice(lines[rng.randrange(2) :])
+        text = rng.choice(
+            ("", " ", "nan", "1e308", "-1e308", "1e400", "inf", "0x10", '"', "\0", "9" * 5000, "é", "1_0")
+        )
+        line[rng.randrange(len(line))] = text
+    return "\n".join(map(",".join, lines)).encode()
+
+
+def tensor_file(content: bytes, rng: random.Random) -> bytes:
+    """Changes the header, its JSON of facts or the tensors' bytes; the checksum is mostly put right."""
+    size = int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
+    (name,) = (key for key in header["__metadata__"] if key.startswith("vaenas"))
+    where = rng.random()
+    if where < 0.5:
+        header["__metadata__"][name] = changed(json.loads(header["__metadata__"][name]), rng, RAW)
+    elif where < 0.7:
+        data = flipped(data, rng).ljust(len(data), b"\0")[: len(data)]
+    else:
+        key = rng.choice([key for key in header if key != "__metadata__"])
+        kind = rng.randrange(4)
+        if kind == 0:
+            del header[key]
+        elif kind == 1:
+            header[key]["dtype"] = rng.choice(("F64", "I32", "F16", "U8", "BOOL", "X"))
+        elif kind == 2:
+            header[key]["shape"] = rng.choice(
+                ([], [1], [0], header[key]["shape"][::-1], [2**62, 4], [*header[key]["shape"], 1])
+            )
+        else:
+            header[rng.choice(("hash", "x", ""))] = header.pop(key)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    if where > 0.9:
+        text = changed(header, rng, RAW).encode()
+    whole = len(text).to_bytes(8, "little") + text + data
+    if rng.random() < 0.9:
+        blank = re.sub(rb'"sha256":"[0-9a-f]{64}"', b'"sha256":"' + b"0" * 64 + b'"', whole, count=1)
+        digest = hashlib.sha256(blank).hexdigest().encode()
+        whole = blank.replace(b'"sha256":"' + b"0" * 64, b'"sha256":"' + digest, 1)
+    return whole
+
+
+def record(content: bytes, rng: random.Random) -> bytes:
+    """One record of a TFRecord file changed, in its JSON or its bytes, under right checksums."""
+    records, position = [], 0
+    while position < len(content):
+        length = int.from_bytes(content[position : position + 8], "little")
+        records.append(content[position + 12 : position + 12 + length])
+        position += 16 + length
+    i = rng.randrange(len(records))
+    records[i] = rng.choice((json_text, flipped))(records[i], rng)
+    with tempfile.TemporaryDirectory() as folder:
+        return official.write(Path(folder, "a"), records).read_bytes()
+
+
+def table_of_parquet(content: bytes, rng: random.Random) -> bytes:
+    columns = parquet.read_table(io.BytesIO(content)).to_pydict()
+    name = rng.choice(list(columns))
+    odd = rng.choice(
+        (None, -1, 2**40, 2**62, 1e300, float("nan"), float("inf"), -0.5, "", " ", "zz", "0 " * 16, "é" * 5)
+    )
+    if rng.random() < 0.1:
+        del columns[name]
+    elif rng.random() < 0.5:
+        columns[name] = [odd for _ in columns[name]]
+    elif type(odd) is type(columns[name][0]) or odd is None:
+        columns[name][rng.randrange(len(columns[name]))] = odd
+    target = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), target)
+    return target.getvalue()
+
+
+def code(content: bytes, rng: random.Random) -> bytes:
+    text = content.decode()
+    at = rng.randrange(len(text) + 1)
+    more = rng.choice(
+        ("", "-", "|", "é", "\0", "\n", "(", "[" * 3000, "'", "1e400", "9" * 5000, "none~0", "range(9**99)")
+    )
+    return (text[:at] + more + text[at + rng.choice((0, 1, 5)) :]).encode()
+
+
+@dataclass(frozen=True)
+class Format:
+    """`seed` writes a valid file, or files, into an empty folder and names the one to change; `load` reads it."""
+
+    seed: Callable[[Path], Path]
+    load: Callable[[Path], object]
+    mutations: tuple[Mutate, ...]
+
+
+def _table(folder: Path) -> Path:
+    space = SearchSpace("toy", ("abc", "ab"), (2,))
+    values = torch.tensor([[0.5, torch.nan], [0.25, 1.0], [0.0, 0.75]])[:, :, None]
+    path = folder / "table.safetensors"
+    TabularBenchmark.of(
+        space, torch.tensor([[0, 1], [2, 0], [1, 1]]), (4, 12), values, source="toy", measured="accuracy", test=values,
+        seconds=100 * values, params=torch.tensor([5, 6, 7]), slots={"a": ["x", "y", "z"], "b": ["u", "v"]},
+    ).save(path)  # fmt: skip
+    return path
+
+
+def _ask(path: Path) -> None:
+    table = TabularBenchmark.open(path)
+    population = table.labelled()
+    for answer in (table.validation(population), *([table.test(population)] if table.has_test else [])):
+        assert not ((answer < 0) | (answer > 1)).any()
+    assert (table.rows(table.population) == torch.arange(len(table))).all()
+
+
+def _weights(folder: Path) -> Path:
+    info = NetworkInfo("shufflenet", "3-5-7x-3", 28, 1, 0.125, 5, ("a", "b", "c"), (0.5,), (0.25,))
+    save_weights(folder / "weights.safetensors", info.build(), info)
+    return folder / "weights.safetensors"
+
+
+def _checkpoint(folder: Path) -> Path:
+    directory = RunDirectory(folder)
+    directory.append_metrics({"kind": "train"})
+    rng = torch.Generator().get_state()
+    directory.save_checkpoint(
+        {"search": {"step": 3, "rng": rng, "weights": {"a": torch.ones(4)}}, "config": {"seed": 0}}
+    )
+    return directory.checkpoint_file
+
+
+def _cells(n: int) -> list[dict[str, Any]]:
+    population = nasbench101_space().uniform(n, torch.Generator().manual_seed(0))
+    rows = []
+    for cell, name in zip(population.tolist(), module_hash(population), strict=True):
+        bits = sum(bit << i for i, bit in enumerate(cell[:21]))
+        rows.append({"hash": name, "vertices": 7, "edge_bits": bits, "ops": "".join(map(str, cell[21:])), "params": 9})
+    return rows
+
+
+def _parquet(folder: Path) -> Path:
+    measured = dict.fromkeys((*(f"val_acc_{e}ep" for e in (4, 12, 36, 108)), "train_seconds_108ep"), 0.5)
+    parquet.write_table(pyarrow.Table.from_pylist([row | measured for row in _cells(5)]), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+def _tfrecord(folder: Path) -> Path:
+    runs = [official.Run(**row, epochs=e, validation=0.5, test=0.5, seconds=9.0) for row in _cells(3) for e in (4, 108)]
+    return official.write(folder / "a.tfrecord", map(official.data, runs))
+
+
+def _text(name: str, text: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        (folder / name).write_text(text)
+        return folder / name
+
+    return write
+
+
+def _nasbench201() -> str:
+    cells = cell_strings(nasbench201_space().uniform(5, torch.Generator().manual_seed(0)))
+    lines = [f"{cell},{1000 + i},50.5,60.25,," for i, cell in enumerate(cells)]
+    return "\n".join(["cell,params,cifar10_val_12ep,cifar10_test_12ep,cifar10_val_200ep,cifar10_test_200ep", *lines])
+
+
+def _macro() -> str:
+    codes = macro_space().encode(macro_space().uniform(4, torch.Generator().manual_seed(0)))
+    return json.dumps({text: {"test_acc": [90.5, 91.0, 90.0], "mean_acc": 90.5, "params": 12345} for text in codes})
+
+
+def _run(name: str) -> Callable[[Path], Path]:
+    """A small run's folder, of which the file `name` is changed."""
+
+    def write(folder: Path) -> Path:
+        best = {"code": "3-5", "architecture": [0, 1], "score": 0.5, "worth": 0.5, "flops": 9, "params": 9}
+        result = {
+            "best": best, "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0",
+            "evaluations": [{"score": 0.5, "worth": 0.5, "flops": 9}, {"score": 0.25, "worth": 0.25, "flops": 8}],
+        }  # fmt: skip
+        update = {"kind": "update", "step": 2, "epoch": 0.5, "scores": [0.5, 0.25], "learned": [True, False], "kl": 1.0}
+        records = [
+            {"kind": "train", "step": 1, "epoch": 0.25, "loss": 2.0, "accuracy": 0.25, "epsilon": 0.1},
+            {**update, "entropy": 1.0, "active_units": 1, "reconstruction": 0.5, "probabilities": [[0.5, 0.5]] * 2},
+            {"kind": "generation", "step": 3, "generation": 0, "best": 0.5, "mean": 0.25},
+        ]
+        drawing = {
+            "title": "t", "input": "1 x 8 x 8", "before": ["a"], "after": ["b"],
+            "operations": [{"symbol": "3", "name": "three"}, {"symbol": "5", "name": "five"}],
+            "groups": [{"name": "g", "output": "o", "slots": [{"slot": i, "operation": i} for i in (0, 1)]}],
+        }  # fmt: skip
+        (folder / "config.yaml").write_text(
+            "# vaenas 0.1.0\nspace: shufflenet\nsampler: vae\nmax_flops: null\nseed: 0\n"
+        )
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
+        (folder / "result.json").write_text(json.dumps(result))
+        (folder / "drawing.json").write_text(json.dumps(drawing))
+        return folder / name
+
+    return write
+
+
+def _image(kind: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        image = Image.effect_noise((20, 20), 60).convert("RGB")
+        for name in ("a", "b"):
+            (folder / "train" / name).mkdir(parents=True)
+            image.save(folder / "train" / name / f"0.{kind}")
+        return folder / "train" / "a" / f"0.{kind}"
+
+    return write
+
+
+def _folder(path: Path) -> object:
+    with tempfile.TemporaryDirectory() as cache:
+        return load_folder(path.parents[2], 16, False, Path(cache))
+
+
+def _chosen(path: Path, genotype: bool = False) -> object:
+    text = path.read_text(errors="surrogateescape")  # as the command line has it
+    return choose(None if genotype else text, None, text if genotype else None, None, None, None, None)
+
+
+def _formats() -> dict[str, Format]:
+    config = "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nmax_flops: 300M\nweight_decay: 3.0e-05\ntable: null\n"
+    own = "depth, kernel, act, score\n3, 5, relu, 0.5\n3, 3, relu, 0.75\n4, 5, gelu, 0.25\n"
+    index = {"__kind__": "wids-shard-index-v1", "shardlist": [{"url": "a.tar", "nsamples": 3}]}
+    pairs = [("sep_conv_3x3", 0), ("sep_conv_5x5", 1)] * 4
+    genotype = f"Genotype(normal={pairs}, normal_concat=range(2, 6), reduce={pairs}, reduce_concat=range(2, 6))"
+    matrix = '{"matrix": [[0, 1, 1], [0, 0, 1], [0, 0, 0]], "ops": ["input", "maxpool3x3", "output"]}'
+    codes = {"nasnet": nasnet_space().encode(nasnet_space().uniform(1, torch.Generator().manual_seed(0)))[0]}
+    codes |= {"shufflenet": "3-5-7x-3", "macro": "02012100", "string": _nasbench201().split("\n")[1].split(",")[0]}
+    reports = {
+        f"report of {name}": Format(
+            _run(name), lambda p: write_report([p.parent], p.parent / "report.html"), (kind, flipped)
+        )
+        for name, kind in (("result.json", json_text), ("metrics.jsonl", json_lines), ("drawing.json", json_text))
+    }
+    return {
+        "table": Format(_table, _ask, (tensor_file, tensor_file, flipped)),
+        "weights": Format(_weights, load_weights, (tensor_file, tensor_file, flipped)),
+        "checkpoint": Format(_checkpoint, lambda p: RunDirectory(p.parent).load_checkpoint(), (flipped,)),
+        "parquet": Format(_parquet, import_table, (table_of_parquet, flipped)),
+        "tfrecord": Format(_tfrecord, import_table, (record, record, flipped)),
+        "nasbench201 csv": Format(_text("a.csv", _nasbench201()), import_table, (cells_of_csv, flipped)),
+        "own csv": Format(
+            _text("a.csv", own),
+            lambda p: import_table(p, slots=["depth", "kernel", "act"], score="score"),
+            (cells_of_csv, flipped),
+        ),
+        "macro json": Format(_text("a.json", _macro()), import_table, (json_text, flipped)),
+        "search config": Format(_text("a.yaml", config), lambda p: make_config({}, p), (yaml_text, yaml_text, flipped)),
+        "train config": Format(
+            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nlayers: 5\nseed: 3\nema: 0.5\n"),
+            lambda p: make_train_config({}, p),
+            (yaml_text, yaml_text, flipped),
+        ),
+        **reports,
+        **{f"image {kind}": Format(_image(kind), _folder, (flipped,)) for kind in ("png", "jpg", "webp", "bmp")},
+        "shard index": Format(
+            _text("index.json", json.dumps(index)), lambda p: open_shards(p, ("a", "b"), 16, 1), (json_text, flipped)
+        ),
+        "genotype": Format(_text("code", genotype), lambda p: _chosen(p, True), (code, flipped)),
+        "matrix": Format(_text("code", matrix), _chosen, (code, json_text)),
+        **{f"code {name}": Format(_text("code", text), _chosen, (code,)) for name, text in codes.items()},
+    }
+
+
+FORMATS = _formats()
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Interrupts the block after `SECONDS`, and gives it `BYTES` of memory more than the process has."""
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"more than {SECONDS} s")
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    handler = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (has + BYTES, before[1]))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def outcome(name: str, number: int, folder: Path) -> tuple[str, str]:
+    """ "read", "refused" or "failed" of one input, made in an empty folder and left there, and the message."""
+    form, rng = FORMATS[name], random.Random(f"{name} {number}")
+    path = form.seed(folder)
+    path.write_bytes(rng.choice(form.mutations)(path.read_bytes(), rng))
+    try:
+        with bounded(), contextlib.redirect_stderr(io.StringIO()):
+            form.load(path)
+    except UserError as error:
+        message = str(error)
+        good = len(message) < CHARACTERS and message.isprintable()
+        return ("refused" if good else "failed"), message
+    except BaseException as error:  # whatever it is, a user would see a traceback
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        return "failed", f"{type(error).__name__}: {error}"
+    return "read", ""
+
+
+def names() -> list[str]:
+    return [name for name in FORMATS if name not in FAILING_TODAY]
+
+
+def part(first: int, inputs: int, step: int, failures: Path) -> dict[str, Counter[str]]:
+    """The outcomes of the inputs `first`, `first + step`, ... by format."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names()}
+    for i in range(first, inputs, step):
+        name = names()[i % len(names())]
+        with tempfile.TemporaryDirectory() as folder:
+            found, message = outcome(name, i, Path(folder))
+            counts[name][found] += 1
+            if found == "failed":
+                print(f"{name} {i}: {message[:500]}", file=sys.stderr, flush=True)
+                shutil.copytree(folder, failures / f"{name} {i}", dirs_exist_ok=True)
+        if i // step % 1000 == 0:
+            print(f"{i} of {inputs}", file=sys.stderr, flush=True)
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--first", type=int, help=argparse.SUPPRESS)  # of a process's share
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    failures = given.output.with_suffix(".failures")
+    if given.first is not None:
+        print(json.dumps(part(given.first, given.inputs, given.processes, failures)))
+        return
+    words = [
+        sys.executable,
+        "-m",
+        "tests.robustness.fuzz",
+        "--inputs",
+        str(given.inputs),
+        "--output",
+        str(given.output),
+    ]
+    words += ["--processes", str(given.processes), "--first"]
+    started = [subprocess.Popen([*words, str(i)], stdout=subprocess.PIPE, text=True) for i in range(given.processes)]
+    total: dict[str, Counter[str]] = {name: Counter() for name in names()}
+    for process in started:
+        for name, counts in json.loads(process.communicate()[0]).items():
+            total[name].update(counts)
+    every = sum(total.values(), Counter())
+    report = {
+        "date": datetime.date.today().isoformat(), "inputs": given.inputs, "numbers": [0, given.inputs - 1],
+        "limits": {"seconds": SECONDS, "bytes": BYTES, "characters": CHARACTERS}, "outcomes": every, "formats": total,
+    }  # fmt: skip
+    given.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(every))
+    sys.exit(every["failed"] > 0)
+
+
+if __name__ == "__main__":
+    main()
