@@ -1,0 +1,22 @@
+"""A sample of `python -m tests.robustness.faults`: every fault once in every command."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.robustness.commands import COMMANDS
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler for tests/robustness/shim.c: install gcc")
+def test_every_fault_in_every_command(tmp_path: Path) -> None:
+    """Each command goes on to the same end, or says in one line why it stopped."""
+    arguments = ["-m", "tests.robustness.faults", "--sample", "--output", tmp_path / "figures.json"]
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["cases"] == 5 * len(COMMANDS)
+    assert figures["failures"] == 0
