@@ -6,6 +6,9 @@ import json
 import os
 import platform
 import re
+import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -17,6 +20,7 @@ SHORT += ["--ranking-images", "30", "--recalibration-images", "0", "--vae-iterat
 SHORT += ["--population", "4", "--generations", "2", "--top-k", "2", "--mutation-prob", "0.5", "--log-interval", "1"]
 SEARCH = ["search", "--data", "{shared}/pictures", "--output", "{out}", "--checkpoint-seconds", "0", *SHORT]
 TRAIN = ["--batch-size", "60", "--epochs", "2", "--log-interval", "1", "--checkpoint-seconds", "0"]
+FINISH = ["--train-epochs", "1", "--formats", "safetensors"]
 CURVES = ["--methods", "random,categorical", "--queries", "10", "--seeds", "2", "--workers", "1"]
 
 
@@ -37,14 +41,11 @@ COMMANDS = {
     "search": _resumed(SEARCH, "{out}-cache"),  # images are decoded anew, too
     "gradient": _resumed([*SEARCH, "--method", "gradient"]),
     "train": _resumed(["train", "{shared}/found", "--output", "{out}", *TRAIN]),
-    "run": _resumed(
-        ["run", "--data", "{shared}/pictures", "--output", "{out}", *SHORT, "--train-epochs", "1"]
-        + ["--formats", "safetensors"]
-    ),
+    "run": _resumed(["run", "--data", "{shared}/pictures", "--output", "{out}", *SHORT, *FINISH]),
     "import": Command(
-        ["bench", "import", "{shared}/own.csv", "--output", "{out}", "--slots", "a,b,c", "--score", "score"]
+        ["bench", "import", "{shared}/own.csv", "--output", "{out}.safetensors", "--slots", "a,b,c", "--score", "score"]
     ),
-    "curves": Command(["bench", "curves", "--table", "{shared}/table", "--output", "{out}", *CURVES]),
+    "curves": Command(["bench", "curves", "--table", "{shared}/table.safetensors", "--output", "{out}", *CURVES]),
 }
 # What the commands above start from: name in {shared}, and the command that makes it.
 BEFORE = {"found": COMMANDS["search"].begin, "table": COMMANDS["import"].begin}
@@ -52,6 +53,47 @@ BEFORE = {"found": COMMANDS["search"].begin, "table": COMMANDS["import"].begin}
 
 def words(template: list[str], shared: Path, out: Path) -> list[str]:
     return [word.format(shared=shared, out=out) for word in template]
+
+
+def forked(arguments: list[str], cache: str, log: Path, prepare: Callable[[], None]) -> int:
+    """`vaenas ARGUMENTS` in a fork of this process, which has imported everything: its number.
+
+    It writes `log`.out and `log`.err; `prepare` is called in it before the command.
+    """
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    code: Any = 1
+    try:
+        for stream, suffix in ((1, ".out"), (2, ".err")):
+            os.dup2(os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        os.environ["VAENAS_CACHE"] = cache
+        sys.argv[1:] = arguments
+        from vaenas import cli
+
+        prepare()
+        cli.main()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def preload() -> None:
+    """Everything that the commands import, so that no fork has to."""
+    import vaenas.bench.curves
+    import vaenas.bench.figures
+    import vaenas.bench.import_table
+    import vaenas.cli
+    import vaenas.progress
+    import vaenas.report
+    import vaenas.runs.search_run
+    import vaenas.training.train_run  # noqa: F401
 
 
 def make_shared(shared: Path) -> None:
@@ -83,6 +125,10 @@ def ends(folder: Path) -> dict[str, Any]:
         elif name.endswith((".json", ".jsonl")):
             lines = path.read_text().splitlines() if name.endswith(".jsonl") else [path.read_text()]
             found[name] = [_lasting(json.loads(line)) for line in lines]
+        elif name.endswith(".safetensors"):
+            content = path.read_bytes()
+            start = 8 + int.from_bytes(content[:8], "little")
+            found[name] = json.loads(content[8:start]), content[start:]  # the order of the metadata is drawn anew
         else:
             found[name] = path.read_bytes()
     return found
@@ -107,14 +153,14 @@ def difference(found: dict[str, Any], expected: dict[str, Any]) -> str | None:
     return ", ".join(sorted(parts)) or None
 
 
-def complaint(code: int, err: str) -> str | None:
-    """What is wrong with the way a command ended that was hurt but not killed: 0, or 2 and one line."""
+def complaint(code: int, err: str, expected: tuple[int, ...]) -> str | None:
+    """What is wrong with the way a command ended that was not killed: its code, a traceback, not one line for 2."""
     said = [line for line in err.splitlines() if line.startswith("vaenas: ") and "warning" not in line]
     if "Traceback" in err:
         return "a traceback: " + next((line for line in reversed(err.splitlines()) if line.strip()), "")
     if code == 2 and len(said) != 1:
         return f"exit code 2 and {len(said)} lines"
-    return None if code in (0, 2) else f"exit code {code}"
+    return None if code in expected else f"exit code {code}"
 
 
 def machine() -> dict[str, Any]:

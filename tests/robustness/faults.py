@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,9 +36,11 @@ from tests.robustness.commands import (
     complaint,
     difference,
     ends,
+    forked,
     machine,
     make_shared,
     plain_name,
+    preload,
     words,
 )
 
@@ -52,10 +53,11 @@ LIMIT = 120.0  # seconds a run may take
 # A kill before event n + 1 is one after event n.
 FAULTS = {
     "kill": (1, 0, "OWCRLSUTM"),
-    "half": (3, 0, "W"),
-    "ENOSPC": (5, errno.ENOSPC, "OWRLSM"),  # from then on, too: a full disk stays full
-    "EACCES": (4, errno.EACCES, "ORLUTM"),  # once
-    "EIO": (4, errno.EIO, "OWCRLSUTM"),  # once
+    "half": (2, 0, "W"),
+    "ENOSPC": (4, errno.ENOSPC, "OWRLSM"),  # from then on, too: a full disk stays full
+    "EACCES": (3, errno.EACCES, "ORLUTM"),  # once
+    "EIO": (3, errno.EIO, "OWCRLSUTM"),  # once
+    "SIGINT": (5, 0, "OWCRLSUTM"),
 }
 
 
@@ -84,31 +86,15 @@ def compiled(folder: Path) -> Path:
 def run(arguments: list[str], cache: str, watched: Path, log: Path, fault: str = "", at: int = 0) -> Ended:
     """`vaenas ARGUMENTS` in a fork of this process, hurt at event number `at` below `watched`."""
     number, error, _ = FAULTS.get(fault, (0, 0, ""))
-    events, err = log.with_suffix(".events"), log.with_suffix(".err")
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            descriptor = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-            for stream, path in ((1, log.with_suffix(".out")), (2, err)):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-            os.environ["VAENAS_CACHE"] = cache
-            contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
-            contexts["spawn"] = contexts["fork"]
-            sys.argv[1:] = arguments
-            from vaenas import cli
+    events = log.with_suffix(".events")
 
-            ctypes.CDLL(os.environ[PRELOADED]).arm(str(watched).encode(), at, number, error, descriptor)
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    def arm() -> None:
+        contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+        contexts["spawn"] = contexts["fork"]
+        descriptor = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        ctypes.CDLL(os.environ[PRELOADED]).arm(str(watched).encode(), at, number, error, descriptor)
+
+    child = forked(arguments, cache, log, arm)
     watch = os.pidfd_open(child)
     if not select.select([watch], [], [], LIMIT)[0]:
         os.kill(child, signal.SIGALRM)  # told from the kills that are meant
@@ -116,7 +102,22 @@ def run(arguments: list[str], cache: str, watched: Path, log: Path, fault: str =
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     rows = (line.split(" ", 3) for line in events.read_text(errors="replace").splitlines())
     found = [Event(kind, call, int(size), plain_name(Path(path), watched)) for kind, call, size, path in rows]
-    return Ended(code, err.read_text(errors="replace"), found)
+    return Ended(code, log.with_suffix(".err").read_text(errors="replace"), found)
+
+
+# Of `vaenas run`; what another command writes is all of the last, but for its start.
+STAGES = ("out/search", "out/training", "out/")
+
+
+def went_on(events: list[Event]) -> bool:
+    """Whether a command did not stop at the first of these: more steps follow, or another stage."""
+    stages = [
+        next((i for i, start in enumerate(STAGES, start=1) if event.path.startswith(start)), 0)
+        for event in events
+        if event.path != "out/run.yaml"
+    ]
+    steps = sum(event.kind == "O" and event.path.endswith("metrics.jsonl") for event in events[1:])
+    return steps > 1 or max(stages) > stages[0]
 
 
 class Harness:
@@ -163,8 +164,10 @@ class Harness:
         if fault in ("kill", "half"):
             if ended.code != -signal.SIGKILL:
                 return f"not killed: exit code {ended.code}: {ended.err[-300:]}"
-        elif wrong := complaint(ended.code, ended.err):
+        elif wrong := complaint(ended.code, ended.err, (130, 0) if fault == "SIGINT" else (2, 0)):
             return wrong
+        elif fault == "SIGINT" and ended.code == 0 and went_on(ended.events[at - 1 :]):
+            return "SIGINT is swallowed"
         said = ""
         if ended.code:
             ways = [command.begin] if command.resume is None else [command.resume, command.begin]
@@ -183,12 +186,18 @@ class Harness:
         return [(name, fault, at) for fault in FAULTS for at in self._events(name, fault)[::every]]
 
     def sample(self, name: str) -> list[tuple[str, str, int]]:
-        """One case of each fault, spread over the run, at other parts of it for another command."""
+        """One case of each fault, spread over the run, at other parts of it for another command.
+
+        Of `vaenas run` also a kill between each two of its stages.
+        """
         turn, chosen = list(COMMANDS).index(name), []
         for i, fault in enumerate(FAULTS):
             events = self._events(name, fault)
             place = ((i + turn) % len(FAULTS) + 0.5) / len(FAULTS)
             chosen.append((name, fault, events[int(place * len(events))]))
+        for stage in STAGES if name == "run" else ():
+            at = next(i for i, event in enumerate(self.events[name], start=1) if event.path.startswith(stage))
+            chosen.append((name, "kill", at))
         return chosen
 
     def _events(self, name: str, fault: str) -> list[int]:
@@ -240,7 +249,8 @@ def main() -> None:
             if workers[-1] == 0:
                 work(harness, cases, part, options.jobs, file)
                 os._exit(0)
-        if any([os.waitpid(worker, 0)[1] for worker in workers]):
+        states = [os.waitpid(worker, 0)[1] for worker in workers]
+        if any(states):
             sys.exit("a worker died")
         done = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     failures = [case for case in done if case["wrong"]]
@@ -263,18 +273,6 @@ def main() -> None:
         options.output.write_text(json.dumps(figures, indent=1) + "\n")
     print(f"{len(done)} cases, {len(failures)} failures, {figures['seconds']} s")
     sys.exit(1 if failures else 0)
-
-
-def preload() -> None:
-    """Everything that the commands import, so that no fork has to."""
-    import vaenas.bench.curves
-    import vaenas.bench.figures
-    import vaenas.bench.import_table
-    import vaenas.cli
-    import vaenas.progress
-    import vaenas.report
-    import vaenas.runs.search_run
-    import vaenas.training.train_run  # noqa: F401
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 // Preloaded (LD_PRELOAD): counts the calls by which a process changes files below a folder, and at one of them kills the
-// process or lets the call fail. Only the process that armed it: what it forks or starts goes on unharmed.
+// process, interrupts it, or lets the call fail. Only the process that armed it: what it forks or starts goes on unharmed.
 // Calls by which C's own stdio empties its buffers cannot be seen from outside it; `fwrite` itself can.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,7 +17,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { NONE, KILL, KILL_AFTER, HALF, ERROR, FULL };
+enum { NONE, KILL, HALF, ERROR, FULL, INTERRUPT };
 
 static char prefix[PATH_MAX];
 static size_t prefix_length;
@@ -57,7 +57,7 @@ static void path_at(char *out, int folder, const char *path) {
   strncat(out, path, PATH_MAX - strlen(out) - 1);
 }
 
-// Counts a call: its number, or 0 if it does not count. Kills, or sets `errno` and makes the number negative: it fails.
+// Counts a call: its number, or 0 if it does not count. Negative, and `errno` set, if it is to fail.
 static long enter(char class, const char *call, size_t bytes, const char *path) {
   if (strncmp(path, prefix, prefix_length)) return 0;
   long n = atomic_fetch_add(&events, 1) + 1;
@@ -65,15 +65,12 @@ static long enter(char class, const char *call, size_t bytes, const char *path) 
   int length = snprintf(line, sizeof line, "%c %s %zu %s\n", class, call, bytes, path);
   syscall(SYS_write, log_file, line, length);
   if (fault == KILL && n == at) die();
+  if (fault == INTERRUPT && n == at) syscall(SYS_kill, getpid(), SIGINT);
   if ((fault == ERROR && n == at) || (fault == FULL && n >= at && strchr("WOMLRS", class))) {
     errno = error;
     return -n;
   }
   return n;
-}
-
-static void leave(long n) {
-  if (n == at && fault == KILL_AFTER) die();
 }
 
 #define ARMED (owner && owner == getpid())
@@ -87,11 +84,8 @@ static void leave(long n) {
     if (!ARMED) return real arguments; \
     char path[PATH_MAX]; \
     locate; \
-    long n = enter(class, #name, 0, path); \
-    if (n < 0) return -1; \
-    int result = real arguments; \
-    leave(n); \
-    return result; \
+    if (enter(class, #name, 0, path) < 0) return -1; \
+    return real arguments; \
   }
 
 CALL('R', rename, path_at(path, AT_FDCWD, to), (const char *from, const char *to), (from, to))
@@ -129,11 +123,8 @@ CALL('S', fdatasync, path_of(path, fd), (int fd), (fd))
     if (!ARMED || !(flags & (O_CREAT | O_TRUNC | O_WRONLY | O_RDWR))) return real(before path, flags, mode); \
     char whole[PATH_MAX]; \
     path_at(whole, folder, path); \
-    long n = enter('O', #name, 0, whole); \
-    if (n < 0) return -1; \
-    int result = real(before path, flags, mode); \
-    leave(n); \
-    return result; \
+    if (enter('O', #name, 0, whole) < 0) return -1; \
+    return real(before path, flags, mode); \
   }
 #define FIRST_FOLDER folder,
 OPEN(open, AT_FDCWD, (const char *path, int flags, ...), )
@@ -155,9 +146,7 @@ OPEN(openat64, folder, (int folder, const char *path, int flags, ...), FIRST_FOL
       real half; \
       die(); \
     } \
-    ssize_t result = real arguments; \
-    leave(n); \
-    return result; \
+    return real arguments; \
   }
 
 WRITE(write, count, (fd, data, count / 2), (int fd, const void *data, size_t count), (fd, data, count))
@@ -187,7 +176,5 @@ size_t fwrite(const void *data, size_t size, size_t count, FILE *file) {
     fflush(file);
     die();
   }
-  size_t result = real(data, size, count, file);
-  leave(n);
-  return result;
+  return real(data, size, count, file);
 }
