@@ -1,5 +1,5 @@
 // Preloaded (LD_PRELOAD): counts the calls by which a process changes files below a folder, and at one of them kills the
-// process, interrupts it, or lets the call fail. Only the process that armed it: what it forks or starts goes on unharmed.
+// process, sends it a signal, or lets the call fail. Only the process that armed it: what it forks or starts goes on unharmed.
 // Calls by which C's own stdio empties its buffers cannot be seen from outside it; `fwrite` itself can.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -17,7 +17,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { NONE, KILL, HALF, ERROR, FULL, INTERRUPT };
+enum { NONE, KILL, HALF, ERROR, FULL, SIGNAL };
 
 static char prefix[PATH_MAX];
 static size_t prefix_length;
@@ -65,7 +65,7 @@ static long enter(char class, const char *call, size_t bytes, const char *path) 
   int length = snprintf(line, sizeof line, "%c %s %zu %s\n", class, call, bytes, path);
   syscall(SYS_write, log_file, line, length);
   if (fault == KILL && n == at) die();
-  if (fault == INTERRUPT && n == at) syscall(SYS_kill, getpid(), SIGINT);
+  if (fault == SIGNAL && n == at) syscall(SYS_kill, getpid(), error);
   if ((fault == ERROR && n == at) || (fault == FULL && n >= at && strchr("WOMLRS", class))) {
     errno = error;
     return -n;

@@ -1,8 +1,9 @@
 """Chains of commands that signals stop at random moments: `python -m tests.robustness.signals`.
 
 A chain is one command: it is begun, gets a signal, goes on as a user would go on, gets another, and at last ends
-without one. Its end must be that of the command that no signal met. Most are forked from this process, with Python's own signal
-handling put back and in a session of their own; some, and all of `bench curves` with its workers, are started anew.
+without one. Its end must be that of the command that no signal met. Most are forked from this process, with Python's
+own signal handling put back and in a session of their own; some, and all of `bench curves` with its workers, are
+started anew.
 """
 
 import argparse
