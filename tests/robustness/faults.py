@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def run(
     events = log.with_suffix(".events")
 
     def arm() -> None:
+        os.setsid()
         contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
         contexts["spawn"] = contexts["fork"]
         descriptor = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
@@ -120,6 +122,8 @@ def run(
         os.kill(child, signal.SIGALRM)  # told from the kills that are meant
     os.close(watch)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # workers that outlive it: signals.py complains of them
     rows = (line.split(" ", 3) for line in events.read_text(errors="replace").splitlines())
     found = [Event(kind, call, int(size), plain_name(Path(path), watched)) for kind, call, size, path in rows]
     return Ended(code, log.with_suffix(".err").read_text(errors="replace"), found)
