@@ -24,7 +24,8 @@ def rng() -> torch.Generator:
 
 # The longest first, so that no worker is left with one of them at the end.
 LONG = (
-    "runs/test_resume", "runs/test_stop", "runs/test_combinations", "runs/test_processes", "runs/test_bad_input",
+    "robustness/", "runs/test_resume", "runs/test_stop", "runs/test_combinations", "runs/test_processes",
+    "runs/test_bad_input",
     "integrations/", "runs/test_memory", "search/", "test_cells", "runs/test_latency", "training/", "samplers/",
 )  # fmt: skip
 
