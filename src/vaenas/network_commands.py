@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vaenas.architectures import check_picture, write_figure
+from vaenas.data.folder import Background
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, onnx_runner, weights_file
 from vaenas.export.export import export as write_export
@@ -20,10 +21,10 @@ from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main
 from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.directory import RunDirectory
-from vaenas.runs.images import skipped, train_and_test
+from vaenas.runs.images import notes, skipped, train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
 
-OF_SEARCH = ("space", "width", "layers", "data", "data_root", "skip_bad_images", "image_size", "workers")
+OF_SEARCH = ("space", "width", "layers", "data", "data_root", "skip_bad_images", "image_size", "workers", "background")
 
 
 def train(
@@ -100,13 +101,14 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, also the larger one of the latency.")] = 64,
     workers: Annotated[int, typer.Option(min=0, help="As in training.")] = 0,
     skip_bad_images: Annotated[bool, typer.Option(help="Leave out images that cannot be read.")] = False,
+    background: Annotated[Background, typer.Option(help="As in training.")] = "white",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here: FILE.svg or .png.")] = None,
 ) -> None:
     """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
     if picture is not None:
         check_picture(picture)
-    figures = evaluation_of(source, data, data_root, batch_size, workers, skip_bad_images, picture)
+    figures = evaluation_of(source, data, data_root, batch_size, workers, skip_bad_images, background, picture)
     if as_json:
         print(json.dumps(figures))
     else:
@@ -120,6 +122,7 @@ def evaluation_of(
     batch_size: int,
     workers: int,
     skip_bad_images: bool,
+    background: Background,
     picture: Path | None = None,
     onnx: Path | None = None,
 ) -> dict[str, Any]:
@@ -135,7 +138,9 @@ def evaluation_of(
     from vaenas.report.figures import confusion
 
     network, info = load_weights(weights_file(source))
-    images = load(data, data_root, info.image_size, skip_bad_images=skip_bad_images, workers=workers)
+    images = load(
+        data, data_root, info.image_size, skip_bad_images=skip_bad_images, workers=workers, background=background
+    )
     _, test, test_split = train_and_test(images)
     kind = images.train
     if len(test) == 0:
@@ -155,7 +160,7 @@ def evaluation_of(
     parts = torch.arange(len(test)).split(batch_size)
     answers = [(logits_of(network, [plain(pixels)]), labels) for pixels, labels in map(test.batch, parts)]
     figures = asdict(quality(*map(torch.cat, zip(*answers, strict=True))))
-    figures |= {"test_split": test_split, "skipped": skipped(images)}
+    figures |= {"test_split": test_split, "skipped": skipped(images), "notes": notes(images)}
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
     shape = (info.image_channels, info.image_size, info.image_size)

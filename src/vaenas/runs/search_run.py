@@ -22,7 +22,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, RunDirectory
-from vaenas.runs.images import fingerprint, load_data, skipped, train_and_test
+from vaenas.runs.images import fingerprint, load_data, notes, skipped, train_and_test
 from vaenas.runs.search_parts import (
     count_steps,
     gradient_settings,
@@ -58,6 +58,7 @@ class SearchRun:
         rng = Generator().manual_seed(config.seed)
 
         self.data = load_data(config)
+        self._fingerprint = fingerprint(self.data)
         self.image_space = IMAGE_SPACES[config.space]
         assert config.width is not None
         assert config.layers is not None
@@ -122,7 +123,7 @@ class SearchRun:
         self.directory.lock()
         if self.latency is not None and not resume:
             self.directory.write_json("latency.json", self.latency.to_json())
-        checkpoint = self.directory.load_checkpoint_of(config, config.data, fingerprint(self.data)) if resume else None
+        checkpoint = self.directory.load_checkpoint_of(config, config.data, self._fingerprint) if resume else None
         if checkpoint is not None:
             self.state.load_state_dict(checkpoint["search"])
             self.ranked = Archive.from_state_dict(checkpoint["ranked"])
@@ -159,7 +160,7 @@ class SearchRun:
                 "search": self.state.state_dict(),
                 "ranked": self.ranked.state_dict(),
                 "config": self.config.model_dump(),
-                "data": fingerprint(self.data),
+                "data": self._fingerprint,
                 "seconds": self.seconds,
             }
         )
@@ -274,6 +275,7 @@ class SearchRun:
                 "ranking": len(self.images.ranking),
                 "test_split": train_and_test(self.data)[2],
                 "skipped": skipped(self.data),
+                "notes": notes(self.data),
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from vaenas.data.folder import Background
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import SpaceName, checked_geometry, read_yaml, resolved, validated
 from vaenas.training.recipes import RECIPES, Recipe
@@ -32,6 +33,7 @@ class TrainConfig(Recipe):
     data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
     download: bool = Field(False, description="fetch CIFAR-10 if it is missing")
     skip_bad_images: bool = Field(False, description="leave out images that cannot be read")
+    background: Background = Field("white", description="of a folder: what transparent images are put on")
     workers: int = Field(
         0, ge=0, le=256, description="of a folder: decode each batch anew in so many; 0 = once, into a cache"
     )

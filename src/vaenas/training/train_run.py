@@ -12,13 +12,13 @@ import vaenas
 from vaenas import parallel
 from vaenas.data import Augment
 from vaenas.data.files import FileSet
-from vaenas.data.shards import open_shards
+from vaenas.data.shards import ShardSet, open_shards
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data, skipped, train_and_test
+from vaenas.runs.images import Subset, fingerprint, load_data, notes, skipped, train_and_test
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
@@ -67,7 +67,10 @@ class TrainRun:
             raise UserError(f"--data {config.data}: too few images to hold one out for testing; add some, or val/")
         images = self._chosen(images, rng)
         if config.shards is not None:
-            images = open_shards(Path(config.shards), tuple(train.classes), train.image_size, config.workers)
+            classes, index = tuple(train.classes), Path(config.shards)
+            images = open_shards(index, classes, train.image_size, config.workers, config.background)
+        self.shards = images if isinstance(images, ShardSet) else None
+        self._fingerprint = fingerprint(self.data, self.shards)
         if len(images) < config.batch_size:
             raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
         allowed = [[operation] for operation in self.architecture.tolist()]
@@ -118,7 +121,7 @@ class TrainRun:
 
         self.directory = RunDirectory.open(directory) if resume else RunDirectory.create(directory, config)
         self.directory.lock()
-        checkpoint = self.directory.load_checkpoint_of(config, config.data, fingerprint(self.data)) if resume else None
+        checkpoint = self.directory.load_checkpoint_of(config, config.data, self._fingerprint) if resume else None
         if checkpoint is not None:
             self.state.load_state_dict(checkpoint["training"])
             self._seconds_before = checkpoint["seconds"]
@@ -137,7 +140,7 @@ class TrainRun:
             {
                 "training": self.state.state_dict(),
                 "config": self.config.model_dump(),
-                "data": fingerprint(self.data),
+                "data": self._fingerprint,
                 "seconds": self.seconds,
             }
         )
@@ -202,6 +205,7 @@ class TrainRun:
                 "test": self.test_images,
                 "test_split": self.test_split,
                 "skipped": skipped(self.data),
+                "notes": notes(self.data, self.shards),
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,
