@@ -38,6 +38,7 @@ ENDINGS = (*IMG_EXTENSIONS, ".gif")
 TEST_PARTS = ("val", "valid", "validation", "test")  # the first that is there is the test part
 # What systems leave in folders, beside names that begin with a dot.
 LITTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found", "@eadir"}
+AGAIN = "by links a second time"
 _DECODING = "2"  # part of the cache's key: raise it when the same files give other pixels
 _CHUNK = 128  # images decoded before they are written
 _LARGE_PIXELS = 2**24
@@ -155,6 +156,10 @@ def list_folder(root: Path, image_size: int) -> tuple[Path, tuple[str, ...], dic
             found[test] = _list_part(root / test, left_out)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot read the folder: {error.strerror}") from error
+    files = _each_once({part: listed for part, (_, listed) in found.items()}, left_out)
+    for part, (names, _) in found.items():
+        why = f"it has no images of its own ({' '.join(ENDINGS)})"
+        _raise_if_empty(root / part, names, {label for _, label in files[part]}, why)
     classes = found["train"][0]
     if len(classes) < 2:
         raise UserError(
@@ -164,19 +169,14 @@ def list_folder(root: Path, image_size: int) -> tuple[Path, tuple[str, ...], dic
         extra, missing = sorted({*found[test][0]} - {*classes}), sorted({*classes} - {*found[test][0]})
         message = f"{root / test}: its classes differ from those of train: "
         raise UserError(message + f"extra {extra}, missing {missing}; make them the same, or remove {test}")
-    files = _each_once({part: listed for part, (_, listed) in found.items()}, left_out)
-    for part, listed in files.items():
-        _raise_if_empty(
-            root / part, classes, {label for _, label in listed}, f"it has no images of its own ({' '.join(ENDINGS)})"
-        )
     notes = []
     if test not in (None, "val"):
         notes.append(f"{test}/ is the test part")
     unused = sorted(folders - {"train", test})
     if unused:
         notes.append(f"folders beside train/ that are not used: {_some([f'{ascii(name)[1:-1]}/' for name in unused])}")
-    if left_out:
-        notes.append(f"left out: {_some([f'{n} {what}' for what, n in left_out.most_common()])}")
+    if left_out.total():
+        notes.append(f"left out: {_some([f'{n} {what}' for what, n in left_out.most_common() if n])}")
     return root, classes, files, tuple(notes)
 
 
@@ -239,7 +239,7 @@ def _files_below(folder: _Entry, left_out: Counter[str]) -> Iterator[_Entry]:
     while folders or linked:
         here = (folders or linked).pop()
         if here.real in entered:
-            left_out["links to a folder that is listed already"] += 1
+            left_out[AGAIN] += 1
             continue
         entered.add(here.real)
         for entry in _entries(here.path, here.real, here.linked, left_out):
@@ -261,9 +261,7 @@ def _each_once(found: dict[str, list[tuple[_Entry, int]]], left_out: Counter[str
         part: [(Path(entry.path), label) for entry, label in listed if place[entry.real] == entry.path]
         for part, listed in found.items()
     }
-    repeated = sum(map(len, found.values())) - sum(map(len, files.values()))
-    if repeated:
-        left_out["links to images that are listed already"] = repeated
+    left_out[AGAIN] += sum(map(len, found.values())) - sum(map(len, files.values()))
     return files
 
 

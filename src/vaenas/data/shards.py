@@ -80,14 +80,15 @@ class ShardSet:
         mine = urls[rank() :: world_size()] or urls  # fewer shards than processes: they share them
         workers = min(self.workers, len(mine))  # one without a shard would wait for ever
         loader = process_pool(_Stream(self, mine, transform, seed), workers, batch_size=size)
-        for samples in itertools.islice(loader, done, done + len(chunks)):
+        for number, samples in enumerate(itertools.islice(loader, done + len(chunks))):
             for sample in samples:
                 if isinstance(sample, str):  # raised in a worker it would come with the worker's traceback
                     raise UserError(sample)
                 if sample[2]:
                     note_transparent(self.transparent, sample[2], self.background)
-            pixels, labels, _ = zip(*samples, strict=True)
-            yield torch.stack(pixels), torch.tensor(labels)
+            if number >= done:
+                pixels, labels, _ = zip(*samples, strict=True)
+                yield torch.stack(pixels), torch.tensor(labels)
 
 
 class _Stream(IterableDataset):
@@ -181,6 +182,9 @@ def _samples(url: str) -> Iterator[_Files]:
 def _opened(url: str) -> IO[bytes]:
     if url.startswith("https:"):
         return build_opener(_OnlyHttps).open(url, timeout=SECONDS)
+    if not Path(url).is_file():  # a FIFO would wait for ever; what is missing is said by open
+        Path(url).stat()
+        raise ValueError("not a regular file")
     return open(url, "rb")
 
 
