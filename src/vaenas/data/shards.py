@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPMessage
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
@@ -179,7 +179,7 @@ def _samples(url: str) -> Iterator[_Files]:
         yield files
 
 
-def _opened(url: str) -> IO[bytes]:
+def _opened(url: str) -> io.BufferedIOBase:
     if url.startswith("https:"):
         return build_opener(_OnlyHttps).open(url, timeout=SECONDS)
     if not Path(url).is_file():  # a FIFO would wait for ever; what is missing is said by open
@@ -192,7 +192,7 @@ class _OnlyHttps(HTTPRedirectHandler):
     """A server may name another, but not another way to get there."""
 
     def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         if urlsplit(newurl).scheme != "https":
             raise ValueError(f"it leads to {newurl}, which is not https")
