@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vaenas.architectures import FORCE, check_picture, run_folder, unknown_space, write_figure
+from vaenas.data.folder import Background
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, onnx_runner, weights_file
@@ -24,10 +25,10 @@ from vaenas.records import SearchResult, read_result_of
 from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import OF_IMAGES, checked_geometry, option, refuse_idle
 from vaenas.runs.directory import NewRun, RunDirectory
-from vaenas.runs.images import skipped, train_and_test
+from vaenas.runs.images import notes, skipped, train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
 
-OF_DATA = ("data", "data_root", "skip_bad_images", "image_size", "workers")
+OF_DATA = ("data", "data_root", "skip_bad_images", "image_size", "workers", "background")
 OF_SEARCH = ("space", "width", "layers", *OF_DATA)
 
 
@@ -118,16 +119,16 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, also the larger one of the latency.")] = 64,
     workers: Annotated[int, typer.Option(min=0, help="As in training.")] = 0,
     skip_bad_images: Annotated[bool, typer.Option(help="Leave out images that cannot be read.")] = False,
+    background: Annotated[Background, typer.Option(help="As in training.")] = "white",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here: FILE.svg or .png.")] = None,
     force: FORCE = False,
 ) -> None:
     """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
-    given = SimpleNamespace(
-        data=data, data_root=data_root, workers=workers, skip_bad_images=skip_bad_images, download=False
-    )
+    usual = {"data_root": None, "workers": 0, "skip_bad_images": False, "background": "white", "download": False}
+    given = {"data_root": data_root, "workers": workers, "skip_bad_images": skip_bad_images, "background": background}
     try:
-        refuse_idle(given, OF_IMAGES, {"data_root": None, "workers": 0, "skip_bad_images": False, "download": False})
+        refuse_idle(SimpleNamespace(data=data, **{**usual, **given}), OF_IMAGES, usual)
     except ValueError as error:
         name, why = str(error).split(": ", 1)
         raise UserError(f"{option(name)}: {why}") from None
@@ -135,7 +136,7 @@ def evaluate(
         check_picture(picture)
         refuse_to_replace(picture, "--picture", force)
     take_threads()
-    figures = evaluation_of(source, data, data_root, batch_size, workers, skip_bad_images, picture)
+    figures = evaluation_of(source, data, data_root, batch_size, workers, skip_bad_images, background, picture)
     if as_json:
         print(json.dumps(figures))
     else:
@@ -149,6 +150,7 @@ def evaluation_of(
     batch_size: int,
     workers: int,
     skip_bad_images: bool,
+    background: Background,
     picture: Path | None = None,
     onnx: Path | None = None,
 ) -> dict[str, Any]:
@@ -164,7 +166,9 @@ def evaluation_of(
     from vaenas.report.figures import confusion
 
     network, info = load_weights(weights_file(source))
-    images = load(data, data_root, info.image_size, skip_bad_images=skip_bad_images, workers=workers)
+    images = load(
+        data, data_root, info.image_size, skip_bad_images=skip_bad_images, workers=workers, background=background
+    )
     _, test, test_split = train_and_test(images)
     kind = images.train
     if len(test) == 0:
@@ -184,7 +188,7 @@ def evaluation_of(
     parts = torch.arange(len(test)).split(batch_size)
     answers = [(logits_of(network, [plain(pixels)]), labels) for pixels, labels in map(test.batch, parts)]
     figures = asdict(quality(*map(torch.cat, zip(*answers, strict=True))))
-    figures |= {"test_split": test_split, "skipped": skipped(images)}
+    figures |= {"test_split": test_split, "skipped": skipped(images), "notes": notes(images)}
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
     shape = (info.image_channels, info.image_size, info.image_size)

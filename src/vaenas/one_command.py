@@ -112,8 +112,8 @@ def finish(plan: Plan, folder: Path, again: str) -> None:
         exported[kind] = export(training, kind, folder / f"{name}{ENDINGS[kind]}", force=True)
     root = None if settings.data_root is None else Path(settings.data_root)
     figures = evaluation_of(
-        training, settings.data, root, 64, settings.workers, settings.skip_bad_images, folder / "confusion.png",
-        exported.get("onnx"),
+        training, settings.data, root, 64, settings.workers, settings.skip_bad_images, settings.background,
+        folder / "confusion.png", exported.get("onnx"),
     )  # fmt: skip
     write_atomically(folder / "evaluation.json", (json.dumps(figures, indent=1) + "\n").encode())
     print_evaluation(figures)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from vaenas.data import ImageData
 from vaenas.records import SearchResult, TrainingResult, read_result_of
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
@@ -74,8 +75,7 @@ class SearchProgress:
             highlight=False,
             soft_wrap=True,
         )
-        if run.data.skipped:
-            self.console.print(f"{len(run.data.skipped)} unreadable images are left out", highlight=False)
+        _print_notes(self.console, run.data)
         self.bars.bars.start()
         return self
 
@@ -138,6 +138,7 @@ class TrainProgress:
             highlight=False,
             soft_wrap=True,
         )
+        _print_notes(self.bars.console, run.data)
         self.bars.bars.start()
         return self
 
@@ -158,6 +159,13 @@ class TrainProgress:
             self.bars.numbers["test"] = f"{values['accuracy']:.4f}"
         training = self.run.training
         self.bars.phase("train", self.run.state.step, training.steps, force=record.kind == "epoch")
+
+
+def _print_notes(console: Console, data: ImageData) -> None:
+    """What was left out of the images, and what else is said of them."""
+    unreadable = [f"{len(data.skipped)} unreadable images are left out"] if data.skipped else []
+    for note in (*unreadable, *data.notes):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_trained(directory: RunDirectory) -> None:

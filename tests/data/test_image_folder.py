@@ -1,5 +1,13 @@
+import contextlib
 import errno
+import hashlib
+import math
 import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +18,7 @@ from PIL import Image, ImageOps
 from vaenas.data import folder, load
 from vaenas.data.images import pixel_statistics
 from vaenas.errors import UserError
+from vaenas.runs.images import fingerprint, notes
 
 
 def _save(path: Path, image: Image.Image | None = None, **options) -> Path:
@@ -117,6 +126,195 @@ def test_a_changed_file_is_decoded_again(pets, cache):
     assert len(_entries(cache)) == 4
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_fingerprint_sees_content(pets, workers):
+    """Each change keeps the names, the sizes and all else that a listing shows but the time."""
+    files = sorted((pets / "train").rglob("*.png"))
+    for i, path in enumerate(files):
+        path.write_bytes(_save(path, Image.new("RGB", (4, 4), (i, 1, 1))).read_bytes())
+    seen = [fingerprint(load(str(pets), workers=workers))]
+    assert fingerprint(load(str(pets), workers=workers)) == seen[0]
+    for change in ("swap", "black", "test"):
+        if change == "swap":
+            one, other = files[0].read_bytes(), files[-1].read_bytes()
+            files[0].write_bytes(other)
+            files[-1].write_bytes(one)
+        else:
+            _save(files[1] if change == "black" else pets / "val" / "cat" / "0.jpg", Image.new("RGB", (4, 4)))
+        seen.append(fingerprint(load(str(pets), workers=workers)))
+    assert len(set(seen)) == 4
+    os.utime(files[0])  # touched, not changed
+    assert fingerprint(load(str(pets), workers=workers)) == seen[-1]
+
+
+def test_the_same_files_are_read_once(pets, cache, monkeypatch):
+    first = fingerprint(load(str(pets), workers=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", None)
+        assert fingerprint(load(str(pets), workers=1)) == first
+        shutil.rmtree(cache)
+        cache.touch()
+        with pytest.raises(UserError, match=f"cannot write {cache}/digests/.*set VAENAS_CACHE to another folder"):
+            fingerprint(load(str(pets), workers=1))  # found before anything is read
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    shown = image.convert("L").convert("P")
+    shown.info["transparency"] = bytes([0] * 128 + [255] * 128)
+    return shown
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("background", "value"), [("white", 255), ("black", 0), ("grey", 128)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_images(pets, capsys, mode, background, value, workers):
+    """A shape on transparency, all of whose colours are black without it."""
+    image = Image.new("RGBA", (8, 8), (200, 200, 200, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 8, 4))
+    _save(pets / "train" / "cat" / "0.png", _palette(image) if mode == "P" else image.convert(mode))
+    _save(pets / "train" / "cat" / "1.png", Image.new("RGBA", (8, 8), (1, 2, 3, 255)))  # opaque
+    data = load(str(pets), image_size=8, background=background, workers=workers)
+    pixels, _ = data.train.batch(torch.arange(2))
+    assert pixels[0, 0, :, 0].tolist() == [value] * 4 + [200] * 4
+    assert pixels[1, :, 0, 0].tolist() == [1, 2, 3]
+    assert notes(data) == [f"1 transparent images are put on {background} (--background)"]
+    assert capsys.readouterr().err.count("transparent,") == (1 if workers else 0)
+
+
+@pytest.mark.parametrize("ending", [*folder.ENDINGS, ".GIF"])
+def test_formats(pets, ending):
+    image = Image.new("RGB", (8, 8), (250, 250, 250))
+    _save(pets / "train" / "cat" / f"a{ending}", image.convert("L") if ending == ".pgm" else image)
+    data = load(str(pets), image_size=8)
+    assert len(data.train) == 7
+    assert data.train.parts[0][3].float().mean() == pytest.approx(250, abs=1)
+    assert data.notes == ()
+
+
+def test_the_first_frame_of_many(pets):
+    frames = [Image.new("RGB", (8, 8), (level, level, level)) for level in (10, 200)]
+    _save(pets / "train" / "cat" / "0.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert load(str(pets), image_size=8).train.parts[0][0].unique().tolist() == [10]
+
+
+def test_what_is_left_out_is_said(pets):
+    for name in ("._000.png", ".ipynb_checkpoints/x.png", "__MACOSX/cat/x.png", "Thumbs.db", "cat/.DS_Store"):
+        _save(pets / "train" / name, Image.new("L", (4, 4)), format="PNG")
+    for name in ("cat/a.svg", "cat/b.svg", "dog/c.heic", "dog/README", "loose.png"):
+        _save(pets / "train" / name, Image.new("L", (4, 4)), format="PNG")
+    (pets / "docs").mkdir()
+    (pets / "README.md").touch()
+    data = load(str(pets))
+    assert data.train.classes == ("cat", "dog")
+    assert len(data.train) == 6
+    assert data.notes == (
+        "folders beside train/ that are not used: docs/",
+        "left out: 5 hidden or the system's own, 2 .svg, 1 .png outside the class folders, 1 of no known kind, 1 .heic",
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "used"),
+    [
+        (["val"], "val"),
+        (["valid"], "valid"),
+        (["validation"], "validation"),
+        (["test"], "test"),
+        (["test", "valid"], "valid"),
+        (["test", "val", "validation"], "val"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_names_of_the_test_part(pets, there, used, workers):
+    (pets / "val").rename(pets / used)
+    for other in there:
+        if other != used:
+            _save(pets / other / "cat" / "0.png")
+    data = load(str(pets), workers=workers)
+    assert data.test is not None
+    assert len(data.test) == 2
+    said = [f"{used}/ is the test part"] if used != "val" else []
+    others = [f"{name}/" for name in there if name != used]
+    said += [f"folders beside train/ that are not used: {', '.join(others)}"] if others else []
+    assert list(data.notes) == said
+
+
+def test_a_test_part_without_classes_is_not_used(pets):
+    shutil.rmtree(pets / "val")
+    _save(pets / "test" / "0.png")
+    data = load(str(pets))
+    assert data.test is None
+    assert data.notes == ("folders beside train/ that are not used: test/",)
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "again"),
+    [
+        ("train/cat/loop", ".", 1),
+        ("train/cat/loop", "..", 4),
+        ("train/cat/held-out", "../../val", 2),
+        ("train/dog/cats", "../cat", 3),
+        ("train/dog/cat.png", "../cat/0.png", 1),
+        ("val/dog/seen.png", "../../train/dog/0.png", 1),
+    ],
+)
+def test_each_file_once(pets, link, target, again):
+    before = load(str(pets))
+    (pets / link).symlink_to(target)
+    data = load(str(pets))
+    assert fingerprint(data) == fingerprint(before)
+    assert data.notes == (f"left out: {again} by links a second time",)
+
+
+def test_links_out_of_the_folder_are_followed(pets, tmp_path):
+    (pets / "train" / "cat").rename(tmp_path / "pool")
+    (pets / "train" / "cat").symlink_to(tmp_path / "pool")
+    _save(tmp_path / "more" / "deep" / "0.png")
+    (pets / "train" / "dog" / "more").symlink_to(tmp_path / "more")
+    data = load(str(pets))
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize("name", ["a\nb", b"a\xffb"])
+def test_names_that_cannot_be_printed(pets, name):
+    target = os.fsencode(pets / "train" / "cat") + b"/" + os.fsencode(name) + b".png"
+    with open(target, "wb") as file:
+        file.write(b"no image")
+    with pytest.raises(UserError, match="cannot read the image"):
+        load(str(pets))
+    (skipped,) = load(str(pets), skip_bad_images=True).skipped
+    assert skipped.encode()
+    os.rename(os.fsencode(pets / "train" / "dog"), os.fsencode(pets / "train") + b"/" + os.fsencode(name))
+    with pytest.raises(UserError, match=r"train: the class 'a(\\n|\\udcff)b' has characters that cannot be printed"):
+        load(str(pets))
+
+
+PEAK = """
+import resource, sys
+from vaenas.data import load
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+before = peak()
+print(int(load(sys.argv[1]).train.parts[0][-1].max()), peak() - before)
+"""
+
+
+def test_large_images_take_bounded_memory(pets):
+    """As many pixels as are allowed, of several formats at once; and more, which only JPEG can decode smaller."""
+    side = math.isqrt(folder.MAX_PIXELS)
+    black = Image.new("RGBA", (side, side))
+    for name in ("a", "b"):
+        black.save(pets / "train" / "cat" / f"{name}.png", compress_level=1)
+    Image.new("L", (side + 1000, side + 1000), 77).save(pets / "train" / "dog" / "huge.jpg")
+    done = subprocess.run([sys.executable, "-c", PEAK, str(pets)], capture_output=True, text=True, check=True)
+    value, megabytes = map(int, done.stdout.split())
+    assert value == 77
+    assert megabytes < 512
+
+
 def test_rotated_by_exif(pets):
     image = Image.new("RGB", (8, 8), (0, 0, 0))
     image.paste((255, 255, 255), (0, 0, 8, 4))  # the upper half is white
@@ -137,7 +335,7 @@ def _large(path: Path) -> None:
 
 
 def _huge(path: Path) -> None:
-    _save(path, Image.new("L", (9000, 3)))
+    _save(path, Image.new("L", (20_000, 3)))
 
 
 def _text(path: Path) -> None:
@@ -152,6 +350,32 @@ def _dangling(path: Path) -> None:
     path.symlink_to(path.parent / "nowhere")
 
 
+def _to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _empty(path: Path) -> None:
+    path.touch()
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
+        server.bind(path.name)
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _long(path: Path) -> None:
+    path.write_bytes(bytes(10_001))
+
+
+def _postscript(path: Path) -> None:
+    """Pillow would start Ghostscript."""
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
@@ -160,16 +384,33 @@ def _dangling(path: Path) -> None:
         (_text, "cannot identify"),
         (_deep, "more than 8 bits"),
         (_dangling, "No such file"),
+        (_to_itself, "Too many levels of symbolic links"),
+        (_empty, "cannot identify"),
+        (_postscript, "cannot identify it as one of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"),
+        (os.mkfifo, "not a regular file"),
+        (_socket, "not a regular file"),
+        (_device, "not a regular file"),
+        (_long, "10001 bytes are more than 10000"),
     ],
 )
 def test_unreadable_images(pets, cache, monkeypatch, spoil, why):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20_000)
+    monkeypatch.setattr(folder, "MAX_PIXELS", 10_000)
+    monkeypatch.setattr(folder, "MAX_BYTES", 10_000)
     bad = pets / "val" / "dog" / "bad.png"
     spoil(bad)
     with pytest.raises(UserError, match=f"{bad}: cannot read the image: .*{why}.*--skip-bad-images"):
         load(str(pets))
     assert not _entries(cache)
-    assert load(str(pets), skip_bad_images=True).skipped == ("val/dog/bad.png",)
+    data = load(str(pets), skip_bad_images=True)
+    assert data.skipped == ("val/dog/bad.png",)
+    assert data.test is not None
+    assert data.test.labels.tolist() == [0, 1]
+    in_files = load(str(pets), workers=1)
+    assert in_files.test is not None
+    assert fingerprint(in_files)  # reads all files: what can't be read is no reason to stop
+    with pytest.raises(UserError, match=f"{bad}: cannot read the image: .*{why}"):
+        in_files.test.batch(torch.arange(3))
 
 
 def test_a_class_whose_images_are_all_unreadable(pets):
@@ -207,11 +448,15 @@ def test_other_classes_in_val(pets):
 
 
 def test_an_unreadable_folder(pets, monkeypatch):
-    def refuse(_folder):
-        raise PermissionError(errno.EACCES, "Permission denied")
+    scan = os.scandir
 
-    monkeypatch.setattr(folder, "find_classes", refuse)  # as root, no folder is unreadable
-    with pytest.raises(UserError, match=f"{pets}/train: cannot read the folder: Permission denied"):
+    def refuse(path):
+        if path.endswith("cat"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # as root, no folder is unreadable
+    with pytest.raises(UserError, match=f"{pets}/train/cat: cannot read the folder: Permission denied"):
         load(str(pets))
 
 
@@ -225,7 +470,7 @@ def test_a_full_disk_leaves_nothing(pets, cache, monkeypatch):
     def full(*_args, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(folder, "pixel_statistics", full)
     with pytest.raises(UserError, match=f"cannot write {cache}/folders/[0-9a-f]+: No space left on device"):
         load(str(pets))
     assert not _entries(cache)
@@ -245,11 +490,48 @@ def test_a_cache_that_cannot_be_made(pets, cache):
         load(str(pets))
 
 
-@pytest.mark.parametrize("name", ["train-images.bin", "val-labels.npy", "about.json"])
-def test_a_damaged_cache(pets, cache, name):
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _blacken(path: Path) -> None:
+    """As a power cut does; the size stays."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+
+
+def _other_mean(path: Path) -> None:
+    path.write_text(re.sub(r'"mean":\[0', '"mean":[1', path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("train-images.bin", _truncate),
+        ("train-images.bin", _blacken),
+        ("val-images.bin", Path.unlink),
+        ("about.json", _truncate),
+        ("about.json", _blacken),
+        ("about.json", _other_mean),
+        ("digest.json", _blacken),
+    ],
+)
+def test_a_damaged_cache_is_made_again(pets, cache, name, spoil):
+    before = load(str(pets))
+    pixels = before.train.parts[0].clone()
+    (entry,) = _entries(cache)
+    spoil(entry / name)
+    again = load(str(pets))
+    assert torch.equal(again.train.parts[0], pixels)
+    assert fingerprint(again) == fingerprint(before)
+    assert _entries(cache) == [entry]
+
+
+def test_a_damaged_cache_that_stays(pets, cache, monkeypatch):
     load(str(pets))
     (entry,) = _entries(cache)
-    (entry / name).write_bytes((entry / name).read_bytes()[:-7])
+    _truncate(entry / "about.json")
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     with pytest.raises(UserError, match=f"{entry}: the cached images are damaged .*; delete this folder"):
         load(str(pets))
 

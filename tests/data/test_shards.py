@@ -1,16 +1,26 @@
 """WebDataset shards of real JPEGs: every image once an epoch, the same order for one seed, resumed where it was."""
 
+import http.server
 import json
+import os
+import shutil
+import ssl
+import subprocess
 import tarfile
+import threading
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.runs.command import call
+from vaenas.data import folder, load
 from vaenas.data.shards import ShardSet, open_shards
 from vaenas.errors import UserError
+from vaenas.runs.images import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +68,7 @@ def test_every_image_once_an_epoch(index: Path) -> None:
 def test_what_is_no_index(index: Path, tmp_path: Path, imagenet_mini: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty.json").write_text('{"shardlist": []}')
     (tmp_path / "bad.json").write_text("{}")
-    for name, said in (("empty", "lists no shards"), ("bad", "not an index"), ("none", "not an index")):
+    for name, said in (("empty", "not an index"), ("bad", "not an index"), ("none", "not an index")):
         with pytest.raises(UserError, match=said):
             opened(tmp_path / f"{name}.json")
     few = open_shards(index, ("a", "b"), 24, 1)
@@ -83,3 +93,207 @@ def test_a_training_reads_them(
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["images"]["training"] == 6
     assert 0 <= result["accuracy"] <= 1
+
+
+def listing(root: Path, *urls: str, nsamples: object = 2) -> Path:
+    (root / "index.json").write_text(json.dumps({"shardlist": [{"url": url, "nsamples": nsamples} for url in urls]}))
+    return root / "index.json"
+
+
+def packed(path: Path, members: dict[str, bytes | Image.Image]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            if isinstance(content, Image.Image):
+                encoded = BytesIO()
+                content.save(encoded, Image.registered_extensions()[f".{name.rpartition('.')[2].lower()}"])
+                content = encoded.getvalue()
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "pipe:touch pwned; false", "PIPE:touch pwned", " pipe:touch pwned", "http://localhost/0.tar", "ftp://a/0.tar",
+        "gs://a/0.tar", "hf://a/0.tar", "data:,x", "file://host/0.tar", "//host/0.tar", "https:///0.tar", "https:0.tar",
+        "https://[/0.tar", "ssh://a", "htgs://a/b",
+    ],
+)  # fmt: skip
+def test_other_urls_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="choose a path or https; nothing else is opened") as caught:
+        opened(listing(tmp_path, url))
+    assert url in str(caught.value)
+    assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "why"), [("none.tar", "No such file"), ("-", "No such file"), ("a\0b", "null byte"), (".", "not a regular")]
+)
+def test_missing_shards_are_found_at_once(tmp_path: Path, url: str, why: str) -> None:
+    with pytest.raises(UserError, match=f"index.json: .*: cannot read the shard: .*{why}"):
+        opened(listing(tmp_path, url))
+
+
+@pytest.mark.parametrize("nsamples", [-1, "x", None, 1.5, 2**63, [1]])
+def test_numbers_of_samples(tmp_path: Path, nsamples: object) -> None:
+    with pytest.raises(UserError, match=r"not an index of webdataset shards: .*nsamples"):
+        opened(listing(tmp_path, "0.tar", nsamples=nsamples))
+
+
+@pytest.mark.parametrize("scheme", ["", "file:", "file://"])
+def test_paths(tmp_path: Path, scheme: str) -> None:
+    path = packed(tmp_path / "0.tar", {"../../a.png": Image.new("L", (8, 8)), "../../a.cls": b"3"})
+    shards = opened(listing(tmp_path, f"{scheme}{path}", nsamples=1))
+    ((_, labels),) = shards.stream([torch.arange(1)], None, 0)
+    assert labels.tolist() == [3]
+
+
+@pytest.mark.parametrize("ending", [*(ending[1:] for ending in folder.ENDINGS), "JPG"])
+def test_the_formats_of_folders(tmp_path: Path, ending: str) -> None:
+    picture = Image.new("L" if ending == "pgm" else "RGB", (8, 8), 250 if ending == "pgm" else (250, 250, 250))
+    packed(tmp_path / "0.tar", {f"a.{ending}": picture, "a.cls": b"0"})
+    ((pixels, _),) = opened(listing(tmp_path, "0.tar", nsamples=1)).stream([torch.arange(1)], None, 0)
+    assert abs(float(pixels.float().mean()) - 250) < 1
+
+
+def test_transparent_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packed(
+        tmp_path / "0.tar",
+        {f"{n}.{e}": c for n in "ab" for e, c in (("png", Image.new("RGBA", (8, 8))), ("cls", b"0"))},
+    )
+    shards = open_shards(listing(tmp_path, "0.tar"), ("x",), 8, 1, "grey")
+    ((pixels, _),) = shards.stream([torch.arange(2)], None, 0)
+    assert pixels.unique().tolist() == [128]
+    assert len(shards.transparent) == 2
+    assert capsys.readouterr().err.count("transparent, put on grey") == 1
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def text(path: Path) -> None:
+    path.write_text("no tar")
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:700])
+
+
+def bad_image(path: Path) -> None:
+    packed(path, {"sub/a.png": b"no image", "sub/a.cls": b"0"})
+
+
+def no_image(path: Path) -> None:
+    packed(path, {"sub/a.svg": b"", "sub/a.cls": b"0"})
+
+
+def nothing(path: Path) -> None:
+    packed(path, {})
+
+
+def large(path: Path) -> None:
+    with tarfile.open(path, "w") as tar, (path.parent / "zeros").open("wb") as zeros:
+        zeros.truncate(2**28 + 1)
+        tar.add(zeros.name, "sub/a.png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (gone, "0.tar: cannot read the shard: .*No such file"),
+        (fifo, "0.tar: cannot read the shard: not a regular file"),
+        (text, "0.tar: cannot read the shard"),
+        (half, "0.tar, a.png: cannot read the shard: unexpected end of data"),
+        (bad_image, "0.tar, sub/a: cannot read the image: cannot identify it as one of BMP"),
+        (no_image, "0.tar, sub/a: no image beside the .cls"),
+        (nothing, "0.tar: no images in a worker's share"),
+        (large, "0.tar, sub/a.png: cannot read the shard: 268435457 bytes are more than 268435456"),
+    ],
+)
+def test_errors_name_shard_and_member(tmp_path: Path, spoil: Callable[[Path], None], said: str) -> None:
+    """That of a worker comes as one line, too; the shard was there when the run began."""
+    path = packed(tmp_path / "0.tar", {"a.png": Image.effect_noise((99, 99), 9), "a.cls": b"0"})
+    shards = opened(listing(tmp_path, "0.tar", nsamples=1))
+    spoil(path)
+    with pytest.raises(UserError, match=said) as caught:
+        list(shards.stream([torch.arange(1)], None, 0))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_fingerprint_tells_shards_apart(tmp_path: Path) -> None:
+    data = load("builtin")
+    one, two = (packed(tmp_path / f"{n}.tar", {"a.cls": b"0" * 9000 * n}).name for n in range(2))
+    seen = [
+        fingerprint(data, opened(listing(tmp_path, *urls, nsamples=n)))
+        for urls, n in (([one], 2), ([two], 2), ([one], 3))
+    ]
+    assert len({fingerprint(data), *seen}) == 4
+    assert fingerprint(data, opened(listing(tmp_path, one))) == seen[0]
+
+
+@pytest.fixture(scope="module")
+def server(index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The folder of `index` by https; /to/URL leads to URL."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl, for a certificate")
+    here = tmp_path_factory.mktemp("tls")
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out cert.pem -days 2"
+    words += " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    subprocess.run(words.split(), cwd=here, check=True, capture_output=True)
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if not self.path.startswith("/to/"):
+                return super().do_GET()
+            self.send_response(302)
+            self.send_header("Location", self.path[4:])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+        def translate_path(self, path: str) -> str:
+            return str(index.parent / Path(path).name)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(here / "cert.pem", here / "key.pem")
+    with http.server.ThreadingHTTPServer(("localhost", 0), Handler) as served, pytest.MonkeyPatch.context() as patch:
+        served.socket = context.wrap_socket(served.socket, server_side=True)
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        patch.setenv("SSL_CERT_FILE", str(here / "cert.pem"))
+        yield f"https://localhost:{served.server_port}"
+        served.shutdown()
+
+
+def test_https(server: str, tmp_path: Path) -> None:
+    urls = [f"{server}/train-0.tar", f"{server}/to/{server}/train-1.tar"]
+    labels = [
+        row
+        for _, part in opened(listing(tmp_path, *urls, nsamples=6)).stream([*torch.arange(12).split(4)], None, 0)
+        for row in part.tolist()
+    ]
+    assert sorted(labels) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "target", ["http://localhost:1/0.tar", "file:///etc/passwd", "ftp://localhost/0.tar", "pipe:x"]
+)
+def test_https_leads_nowhere_else(server: str, tmp_path: Path, target: str) -> None:
+    shards = opened(listing(tmp_path, f"{server}/to/{target}"))
+    said = f"/to/{target}: cannot read the shard: .*({target}, which is not https|url '{target}' is not allowed)"
+    with pytest.raises(UserError, match=said):
+        list(shards.stream([torch.arange(1)], None, 0))
+
+
+def test_https_with_another_certificate(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(UserError, match=r"train-0\.tar: cannot read the shard: .*CERTIFICATE_VERIFY_FAILED"):
+        list(opened(listing(tmp_path, f"{server}/train-0.tar")).stream([torch.arange(1)], None, 0))

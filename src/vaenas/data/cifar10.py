@@ -65,7 +65,7 @@ def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
     labels = [rows[:, 0].long() for rows in batches]
     train = ImageSet(tuple(images[:5]), torch.cat(labels[:5]), CLASSES)
     test = ImageSet((images[5],), labels[5], CLASSES)
-    return ImageData("cifar10", train, test, MEAN, STD)
+    return ImageData("cifar10", train, test, MEAN, STD, content=" ".join(MD5.values()))
 
 
 def _find(root: Path) -> Path | None:
@@ -90,11 +90,14 @@ def _unpack(archive: Path, folder: Path, shown: str) -> None:
             for member in tar:
                 # Paths in the archive choose nothing but the name: they cannot lead out of the folder.
                 name = Path(member.name).name
-                content = tar.extractfile(member) if name in MD5 else None
+                content = tar.extractfile(member) if name in MD5 and member.isreg() else None
                 if content is not None:
+                    _check_size(member.size, f"{shown}/{name}")
                     with (folder / name).open("wb") as copy:
                         shutil.copyfileobj(content, copy, 2**20)
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of bzip2
+            raise
         raise UserError(f"{shown}: not a whole tar archive ({error}); fetch it again from {URL}") from error
     _check(folder, shown)
 
@@ -102,16 +105,23 @@ def _unpack(archive: Path, folder: Path, shown: str) -> None:
 def _check(folder: Path, shown: str) -> None:
     """Raise `UserError` unless `folder` holds the six files of the binary version; `shown` is what to call it."""
     for name, md5 in MD5.items():
-        path, mend = folder / name, f"replace it with the official file from {URL}"
+        path = folder / name
         try:
-            size = path.stat().st_size
-            if size != ROWS * ROW_BYTES:
-                raise UserError(f"{shown}/{name}: {size} bytes, not {ROWS * ROW_BYTES}: the file is damaged; {mend}")
+            _check_size(path.stat().st_size, f"{shown}/{name}")
             found = file_digest(path, "md5")
         except OSError as error:
-            raise UserError(f"{shown}/{name}: cannot read it: {error.strerror}; {mend}") from error
+            raise UserError(f"{shown}/{name}: cannot read it: {error.strerror}; {_replace_it()}") from error
         if found != md5:
-            raise UserError(f"{shown}/{name}: md5 is {found}, not {md5}: the file is damaged; {mend}")
+            raise UserError(f"{shown}/{name}: md5 is {found}, not {md5}: the file is damaged; {_replace_it()}")
+
+
+def _check_size(size: int, shown: str) -> None:
+    if size != ROWS * ROW_BYTES:
+        raise UserError(f"{shown}: {size} bytes, not {ROWS * ROW_BYTES}: the file is damaged; {_replace_it()}")
+
+
+def _replace_it() -> str:
+    return f"replace it with the official file from {URL}"
 
 
 def _download(cache: Path) -> Path:

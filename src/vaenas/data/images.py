@@ -1,6 +1,6 @@
 """What a data set is: labelled uint8 images in one or more parts, and how to split its rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -83,6 +83,8 @@ class ImageData:
     `test`: never touched by a search; None where the source has none.
     `mean`, `std`: per channel, of the training pixels scaled to [0, 1].
     `skipped`: unreadable files that were left out, as paths relative to the source folder.
+    `notes`: what else the user should know of them, a line each.
+    `content`: changes with any pixel; empty where the images stay in files that tell it themselves (`FileSet.content`).
     """
 
     name: str
@@ -91,6 +93,8 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    content: str = ""
 
 
 def split(
@@ -123,7 +127,8 @@ def split(
 def smaller(data: ImageData, size: int) -> ImageData:
     """The same images with `size` pixels a side, in memory: each pixel the mean of the area that it covers."""
     train, test = _smaller(data.train, size), data.test and _smaller(data.test, size)
-    return ImageData(data.name, train, test, *pixel_statistics(train.parts[0]), data.skipped)
+    mean, std = pixel_statistics(train.parts[0])
+    return replace(data, train=train, test=test, mean=mean, std=std)
 
 
 def _smaller(images: Images, size: int) -> ImageSet:

@@ -16,6 +16,7 @@ def load(
     skip_bad_images: bool = False,
     cache: Path | None = None,
     workers: int = 0,
+    background: folder.Background = "white",
 ) -> ImageData:
     """Load "builtin", "cifar10", or the folder of images that `source` names (see `load_folder`).
 
@@ -26,6 +27,7 @@ def load(
     `skip_bad_images`: leave out unreadable images of a folder, and list them in `ImageData.skipped`.
     `cache`: the cache folder; None = `cache_dir()`.
     `workers`: of a folder: 0 = decoded once into the cache; else decoded again for each batch by so many workers.
+    `background`: of a folder: what its transparent images are put on.
 
     Raises `UserError` where one of these does not fit the source, and what the sources raise.
     """
@@ -45,6 +47,6 @@ def load(
     if source and Path(source).expanduser().is_dir():
         size = folder.SIZE if image_size is None else image_size
         if workers > 0:
-            return files.load_files(Path(source), size, skip_bad_images, workers)
-        return folder.load_folder(Path(source), size, skip_bad_images, cache)
+            return files.load_files(Path(source), size, skip_bad_images, workers, background, cache)
+        return folder.load_folder(Path(source), size, skip_bad_images, background, cache)
     raise UserError(f"data source {source!r}: choose builtin, cifar10, or a folder with train/<class>/<image>")

@@ -1,34 +1,56 @@
-"""Training images from WebDataset shards: data that one machine's disk can't hold (`pip install 'vaenas[shards]'`)."""
+"""Training images from shards in WebDataset's format, tar files: data that one machine's disk can't hold."""
 
 import io
 import itertools
-import json
 import random
+import stat
+import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
 
 import torch
 from jaxtyping import Int64, UInt8
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import IterableDataset, get_worker_info
 
-from vaenas.data.files import Transform, decoded
-from vaenas.errors import UserError, require
+from vaenas.data.files import Transform, decoded, note_transparent
+from vaenas.data.folder import ENDINGS, MAX_BYTES, Background
+from vaenas.data.pool import check_shared_memory, process_pool
+from vaenas.errors import UserError
 from vaenas.parallel import rank, world_size
 
-BUFFER = 500  # images among which the next is drawn, beside the order of the shards
-Sample = tuple[UInt8[Tensor, "c h w"], int]
+BUFFER, BUFFER_BYTES = 500, 2**28  # images among which the next is drawn, beside the order of the shards
+SECONDS = 60.0  # that a server may be silent
+Sample = tuple[UInt8[Tensor, "c h w"], int, str]  # pixels, label, name where the background shows through
+
+
+class _Files(NamedTuple):
+    """Those of a shard that have one name, by their endings."""
+
+    url: str
+    key: str
+    contents: dict[str, bytes]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.contents.values()))
 
 
 @dataclass(frozen=True, eq=False)
 class ShardSet:
-    """A stream of tar files with `<key>.jpg` (or .jpeg, .png) and `<key>.cls`, the class's number in `classes`.
+    """A stream of tar files with `<key>.jpg` (or another of `ENDINGS`) and `<key>.cls`, the number of its class.
 
-    `urls`: what webdataset opens: paths, or http(s) and others by its own schemes.
+    `urls`: absolute paths and https.
     `images`: in all shards together.
     `workers`: processes that read and decode.
+    `content`: changes with the shards that are listed, not with what is in them.
+    `transparent`: images that were put on `background`, so far.
     """
 
     urls: tuple[str, ...]
@@ -36,6 +58,9 @@ class ShardSet:
     classes: tuple[str, ...]
     image_size: int
     workers: int
+    content: str = ""
+    background: Background = "white"
+    transparent: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         return self.images
@@ -48,67 +73,183 @@ class ShardSet:
         Shards are in an order drawn by `seed` and divided among processes and workers; for one number of both an
         epoch is the same each time, and an epoch that was begun goes on where it was (it reads again what it skips).
         """
-        from webdataset.compat import WebDataset
-
         size = len(chunks[0])
         done = self.images // (size * world_size()) - len(chunks)
         urls = list(self.urls)
         random.Random(seed).shuffle(urls)
         mine = urls[rank() :: world_size()] or urls  # fewer shards than processes: they share them
-        stages = WebDataset(mine, shardshuffle=False, nodesplitter=None, empty_check=False, seed=seed)
-        stages = stages.shuffle(BUFFER, seed=seed).map(_Decode(self.classes, self.image_size, transform, seed))
-        stages = stages.repeat()  # pyright: ignore[reportAttributeAccessIssue]  # the pipeline's own
         workers = min(self.workers, len(mine))  # one without a shard would wait for ever
-        loader = DataLoader(stages, size, num_workers=workers, collate_fn=list, generator=torch.Generator())
-        for samples in itertools.islice(loader, done, done + len(chunks)):
+        loader = process_pool(_Stream(self, mine, transform, seed), workers, batch_size=size)
+        for number, samples in enumerate(itertools.islice(loader, done + len(chunks))):
             for sample in samples:
                 if isinstance(sample, str):  # raised in a worker it would come with the worker's traceback
                     raise UserError(sample)
-            pixels, labels = zip(*samples, strict=True)
-            yield torch.stack(pixels), torch.tensor(labels)
+                if sample[2]:
+                    note_transparent(self.transparent, sample[2], self.background)
+            if number >= done:
+                pixels, labels, _ = zip(*samples, strict=True)
+                yield torch.stack(pixels), torch.tensor(labels)
 
 
-@dataclass(frozen=True)
-class _Decode:
-    """What a worker does with one sample."""
+class _Stream(IterableDataset):
+    """What a worker does: its share of the shards, again and again, each time mixed."""
 
-    classes: tuple[str, ...]
-    image_size: int
-    transform: Transform | None
-    seed: int
+    def __init__(self, shards: ShardSet, urls: list[str], transform: Transform | None, seed: int) -> None:
+        self.shards, self.urls, self.transform, self.seed = shards, urls, transform, seed
 
-    def __call__(self, sample: dict[str, Any]) -> Sample | str:
-        """Pixels and label, or why there are none."""
-        name = f"{sample['__url__']}, {sample['__key__']}"
-        found = next((sample[kind] for kind in ("jpg", "jpeg", "png") if kind in sample), None)
+    def __iter__(self) -> Iterator[Sample | str]:
+        """Samples, or why there are no more."""
+        worker = get_worker_info()
+        assert worker is not None
+        urls = self.urls[worker.id :: worker.num_workers]
+        rng = random.Random(f"{self.seed} {worker.id}")
+        while True:
+            empty = True
+            try:
+                for files in _mixed(itertools.chain.from_iterable(map(_samples, urls)), rng):
+                    empty = False
+                    yield self._decoded(files)
+            except ValueError as error:
+                yield f"{error}; put the shard right, or leave it out"
+            if empty:
+                yield f"{', '.join(urls[:3])}: no images in a worker's share of the shards"
+
+    def _decoded(self, files: _Files) -> Sample | str:
+        shards, name = self.shards, f"{files.url}, {files.key}"
+        found = next((files.contents[ending] for ending in ENDINGS if ending in files.contents), None)
         try:
-            label = int(sample["cls"])
-            assert 0 <= label < len(self.classes)
+            label = int(files.contents[".cls"])
+            assert 0 <= label < len(shards.classes)
         except (KeyError, ValueError, AssertionError):
-            return f"{name}: no .cls from 0 to {len(self.classes) - 1} beside the image"
+            return f"{name}: no .cls from 0 to {len(shards.classes) - 1} beside the image"
+        if found is None:
+            return f"{name}: no image beside the .cls ({' '.join(ENDINGS)})"
         try:
-            seed = hash((self.seed, *sample["__key__"].encode()))
-            return decoded(io.BytesIO(found or b""), self.image_size, self.transform, seed), label
+            seed = hash((self.seed, *files.key.encode(errors="surrogateescape")))
+            image = io.BytesIO(found)
+            pixels, transparent = decoded(image, shards.image_size, self.transform, seed, shards.background)
+            return pixels, label, name if transparent else ""
         except Exception as error:  # decoders raise nearly everything
-            return f"{name}: cannot read the image: {error}; mend it, or leave it out"
+            return f"{name}: cannot read the image: {error or type(error).__name__}; replace it, or leave it out"
 
 
-def open_shards(index: Path, classes: tuple[str, ...], image_size: int, workers: int) -> ShardSet:
+def _mixed(samples: Iterator[_Files], rng: random.Random) -> Iterator[_Files]:
+    """In a random order, but none much later than it came."""
+    waiting: list[_Files] = []
+    held = 0
+    for sample in samples:
+        waiting.append(sample)
+        held += sample.size
+        while len(waiting) > BUFFER or held > BUFFER_BYTES:
+            row = rng.randrange(len(waiting))
+            waiting[row], waiting[-1] = waiting[-1], waiting[row]
+            chosen = waiting.pop()
+            held -= chosen.size
+            yield chosen
+    rng.shuffle(waiting)
+    yield from waiting
+
+
+def _samples(url: str) -> Iterator[_Files]:
+    """The samples of a shard. Names in it tell what belongs together; nothing is opened by them.
+
+    Raises `ValueError` that names the shard and, where there is one, the member.
+    """
+    where, files = url, _Files(url, "", {})
+    try:
+        with _opened(url) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+            for member in tar:
+                folder, slash, name = member.name.rpartition("/")
+                stem, dot, ending = name.partition(".")
+                if not member.isreg() or not stem or not dot:
+                    continue
+                where, key = f"{url}, {member.name}", folder + slash + stem
+                if member.size > MAX_BYTES:
+                    raise ValueError(f"{member.size} bytes are more than {MAX_BYTES}")
+                if key != files.key:
+                    if files.contents:
+                        yield files
+                    files = _Files(url, key, {})
+                content = tar.extractfile(member)
+                assert content is not None
+                files.contents[f".{ending.lower()}"] = content.read()
+    except Exception as error:  # no such file, no answer, no tar
+        raise ValueError(f"{where}: cannot read the shard: {error or type(error).__name__}") from error
+    if files.contents:
+        yield files
+
+
+def _opened(url: str) -> io.BufferedIOBase:
+    if url.startswith("https:"):
+        return build_opener(_OnlyHttps).open(url, timeout=SECONDS)
+    if not Path(url).is_file():  # a FIFO would wait for ever; what is missing is said by open
+        Path(url).stat()
+        raise ValueError("not a regular file")
+    return open(url, "rb")
+
+
+class _OnlyHttps(HTTPRedirectHandler):
+    """A server may name another, but not another way to get there."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        if urlsplit(newurl).scheme != "https":
+            raise ValueError(f"it leads to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Shard(BaseModel):
+    url: str = Field(min_length=1)
+    nsamples: int = Field(ge=0, lt=2**63)
+
+
+class _Index(BaseModel):
+    """What of a webdataset index (`wids`) counts here."""
+
+    shardlist: list[_Shard] = Field(min_length=1)
+
+
+def open_shards(
+    index: Path, classes: tuple[str, ...], image_size: int, workers: int, background: Background = "white"
+) -> ShardSet:
     """The shards that a webdataset index (`wids`) lists: {"shardlist": [{"url": ..., "nsamples": ...}, ...]}.
 
-    Urls without a scheme are relative to the index.
+    A url is https, or a path (with or without file:), relative to the index.
 
     Raises:
-        UserError: webdataset is missing, or the index is none.
+        UserError: the index is none, names a shard in another way, or one that is missing.
     """
-    require("webdataset", "shards", f"--shards {index}")
     try:
-        listed = json.loads(index.read_text(encoding="utf-8"))["shardlist"]
-        urls = [str(shard["url"]) for shard in listed]
-        images = sum(int(shard["nsamples"]) for shard in listed)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--shards {index}: not an index of webdataset shards ({error!r})") from None
-    if not urls:
-        raise UserError(f"--shards {index}: it lists no shards")
-    absolute = tuple(url if ":" in url else str(index.parent.resolve() / url) for url in urls)
-    return ShardSet(absolute, images, classes, image_size, max(1, workers))
+        listed = _Index.model_validate_json(index.read_bytes()).shardlist
+    except (OSError, ValidationError) as error:
+        why = f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}" if isinstance(error, ValidationError) else error
+        raise UserError(f"--shards {index}: not an index of webdataset shards: {why}") from None
+    check_shared_memory(workers)
+    urls, facts = [], []
+    for shard in listed:
+        url, size = _checked(index, shard.url)
+        urls.append(url)
+        facts.append([shard.url, shard.nsamples, size])
+    images = sum(shard.nsamples for shard in listed)
+    return ShardSet(tuple(urls), images, classes, image_size, max(1, workers), str(facts), background)
+
+
+def _checked(index: Path, url: str) -> tuple[str, int]:
+    """What to open for an url of the index, and its size if it is a file here, else 0."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("none:")
+    if parts.scheme == "https" and parts.netloc:
+        return url, 0
+    if parts.scheme not in ("", "file") or parts.netloc:
+        raise UserError(f"--shards {index}: {url}: choose a path or https; nothing else is opened")
+    path = index.parent.resolve() / (url2pathname(parts.path) if parts.scheme else url)
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:  # a NUL in it, for example
+        raise UserError(f"--shards {index}: {url}: cannot read the shard: {error}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"--shards {index}: {url}: cannot read the shard: not a regular file")
+    return str(path), found.st_size

@@ -138,6 +138,11 @@ def to_its_end(again: str, make: Callable[[], Run], progress: Callable[[Any], Pr
                 print(f"stopped and saved; go on with: {again}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED[stopped_by])
     except RuntimeError as error:
+        if "DataLoader worker" in str(error):  # as torch says it
+            raise UserError(
+                f"a process that decodes images has ended ({str(error).splitlines()[0]}): give it more memory, in "
+                f"/dev/shm too, or ask for fewer --workers; go on with: {again}"
+            ) from None
         if not parallel.is_lost_process(error):
             raise
         raise parallel.LostProcess(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from vaenas.data.folder import Background
 from vaenas.documents import read_yaml, short
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Measure
@@ -60,7 +61,7 @@ Idle = Sequence[tuple[str, Callable[[Any], bool], str]]
 OF_IMAGES: Idle = (
     ("data_root download", lambda c: c.data != "cifar10", "but with data cifar10"),
     (
-        "workers skip_bad_images",
+        "workers skip_bad_images background",
         lambda c: c.data in ("builtin", "cifar10") and getattr(c, "shards", None) is None,
         "but on a folder of images",
     ),
@@ -112,6 +113,7 @@ class SearchConfig(BaseModel):
     data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
     download: bool = Field(False, description="fetch CIFAR-10 if it is missing")
     skip_bad_images: bool = Field(False, description="leave out images that cannot be read")
+    background: Background = Field("white", description="of a folder: what transparent images are put on")
     workers: int = Field(
         0, ge=0, le=256, description="of a folder: decode each batch anew in so many; 0 = once, into a cache"
     )

@@ -12,7 +12,9 @@ from torch import Generator
 
 from vaenas.data import ImageData, load, split
 from vaenas.data.files import FileSet, Transform
+from vaenas.data.folder import Background, transparency
 from vaenas.data.images import Images
+from vaenas.data.shards import ShardSet
 from vaenas.evaluation.supernet import Batch
 
 EVALUATION_BATCH = 256
@@ -64,12 +66,17 @@ class DataSettings(Protocol):
     def skip_bad_images(self) -> bool: ...
     @property
     def workers(self) -> int: ...
+    @property
+    def background(self) -> Background: ...
 
 
 def load_data(config: DataSettings) -> ImageData:
     """The images that the settings name."""
     root = Path(config.data_root) if config.data_root else None
-    return load(config.data, root, config.image_size, config.download, config.skip_bad_images, None, config.workers)
+    return load(
+        config.data, root, config.image_size, config.download, config.skip_bad_images, None, config.workers,
+        config.background,
+    )  # fmt: skip
 
 
 def train_and_test(data: ImageData) -> tuple[Subset, Subset, dict[str, Any] | None]:
@@ -96,7 +103,23 @@ def skipped(data: ImageData) -> list[str]:
     return [*data.skipped, *sorted(set().union(*met))]
 
 
-def fingerprint(data: ImageData) -> str:
-    """Changes with the images that were found, their order, their classes and their colours."""
-    facts = [data.train.classes, data.train.image_size, data.mean, data.std]
-    return hashlib.sha256(json.dumps(facts).encode() + data.train.labels.numpy().tobytes()).hexdigest()
+def notes(data: ImageData, shards: ShardSet | None = None) -> list[str]:
+    """What the user should know of the images, so far."""
+    streamed = [part for part in (data.train, data.test, shards) if isinstance(part, FileSet | ShardSet)]
+    count = sum(len(part.transparent) for part in streamed)
+    return [*data.notes, *([transparency(count, streamed[0].background)] if count else [])]
+
+
+def fingerprint(data: ImageData, shards: ShardSet | None = None) -> str:
+    """Changes with any pixel, label, or class, and their order; of shards with how they are listed.
+
+    Files that no cache holds are read for it, once.
+    """
+    facts = [data.mean, data.std, data.content, None if shards is None else shards.content]
+    digest = hashlib.sha256()
+    for part in (data.train, data.test):
+        if part is not None:
+            facts += [part.classes, part.image_size, part.content() if isinstance(part, FileSet) else None]
+            digest.update(part.labels.numpy().tobytes())
+    digest.update(json.dumps(facts).encode())
+    return digest.hexdigest()

@@ -23,7 +23,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import MEND, Checkpoint, NewRun, RunDirectory
-from vaenas.runs.images import fingerprint, load_data, skipped, train_and_test
+from vaenas.runs.images import fingerprint, load_data, notes, skipped, train_and_test
 from vaenas.runs.search_parts import (
     count_steps,
     gradient_settings,
@@ -62,6 +62,7 @@ class SearchRun:
         rng = Generator().manual_seed(config.seed)
 
         self.data = load_data(config)
+        self.inputs = {f"the images of {config.data}": fingerprint(self.data)}
         self.image_space = IMAGE_SPACES[config.space]
         assert config.width is not None
         assert config.layers is not None
@@ -124,7 +125,6 @@ class SearchRun:
         self.state: OneShotState | GradientState = state
 
         self.environment = machine.environment(fabric.device)
-        self.inputs = {f"the images of {config.data}": fingerprint(self.data)}
         if self.truth is not None:
             self.inputs[f"the table {config.table}"] = self.truth.task.table.digest()
         files: dict[str, bytes] = {}
@@ -300,6 +300,7 @@ class SearchRun:
                 "ranking": len(self.images.ranking),
                 "test_split": train_and_test(self.data)[2],
                 "skipped": skipped(self.data),
+                "notes": notes(self.data),
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,

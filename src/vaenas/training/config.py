@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from vaenas.data.folder import Background
 from vaenas.documents import read_yaml
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import OF_IMAGES, Idle, SpaceName, checked_geometry, refuse_idle, resolved, validated
@@ -38,6 +39,7 @@ class TrainConfig(Recipe):
     data_root: str | None = Field(None, description="where CIFAR-10 is: its folder or tar, or a folder with either")
     download: bool = Field(False, description="fetch CIFAR-10 if it is missing")
     skip_bad_images: bool = Field(False, description="leave out images that cannot be read")
+    background: Background = Field("white", description="of a folder: what transparent images are put on")
     workers: int = Field(
         0, ge=0, le=256, description="of a folder: decode each batch anew in so many; 0 = once, into a cache"
     )

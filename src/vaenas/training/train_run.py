@@ -13,13 +13,13 @@ from vaenas import machine, parallel
 from vaenas.data import Augment
 from vaenas.data.cache import file_digest
 from vaenas.data.files import FileSet
-from vaenas.data.shards import open_shards
+from vaenas.data.shards import ShardSet, open_shards
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import Checkpoint, NewRun, RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data, skipped, train_and_test
+from vaenas.runs.images import Subset, fingerprint, load_data, notes, skipped, train_and_test
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
@@ -71,7 +71,14 @@ class TrainRun:
             raise UserError(f"--data {config.data}: too few images to hold one out for testing; add some, or val/")
         images = self._chosen(images, rng)
         if config.shards is not None:
-            images = open_shards(Path(config.shards), tuple(train.classes), train.image_size, config.workers)
+            classes, index = tuple(train.classes), Path(config.shards)
+            images = open_shards(index, classes, train.image_size, config.workers, config.background)
+        self.shards = images if isinstance(images, ShardSet) else None
+        self.inputs = {f"the images of {config.data}": fingerprint(self.data, self.shards)}
+        if config.teacher_weights is not None:
+            self.inputs[f"the teacher's weights {config.teacher_weights}"] = file_digest(
+                Path(config.teacher_weights), "sha256"
+            )
         if len(images) < config.batch_size:
             raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
         allowed = [[operation] for operation in self.architecture.tolist()]
@@ -122,10 +129,6 @@ class TrainRun:
         self.test_images = len(test)
 
         self.environment = machine.environment(fabric.device)
-        self.inputs = {f"the images of {config.data}": fingerprint(self.data)}
-        for what, file in (("the shards of", config.shards), ("the teacher's weights", config.teacher_weights)):
-            if file is not None:
-                self.inputs[f"{what} {file}"] = file_digest(Path(file), "sha256")
         if isinstance(directory, NewRun):
             self.directory = RunDirectory.create(directory, config, self.environment, {})
         else:
@@ -216,6 +219,7 @@ class TrainRun:
                 "test": self.test_images,
                 "test_split": self.test_split,
                 "skipped": skipped(self.data),
+                "notes": notes(self.data, self.shards),
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,
