@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -53,6 +54,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         UserError: it cannot be written; then the old file stays.
     """
     with writing(path, "make room or choose another folder"):
+        remove_leftovers(path.parent, f"{path.name[:50]}.")  # of an earlier try that was killed
         temporary, descriptor = _new_file(path)
         try:
             with open(descriptor, "wb") as file:
@@ -87,7 +89,7 @@ def _new_file(path: Path) -> tuple[Path, int]:
 
 def temporary_beside(path: Path) -> Path:
     """A name beside `path` that no process on any machine has; `remove_leftovers` knows it."""
-    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
+    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
 
 
 def sync_folder(folder: Path) -> None:
@@ -124,7 +126,7 @@ _warned: list[bool] = []
 
 def remove_leftovers(folder: Path, prefix: str = "") -> None:
     """Removes temporary files and folders that dead processes have left in `folder`; those in use are locked."""
-    for path in folder.glob(f".{prefix}*.tmp"):
+    for path in folder.glob(f".{glob.escape(prefix)}*.tmp"):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:  # gone already, or nothing of ours
@@ -181,7 +183,7 @@ def new_folder(target: Path, mend: str) -> Iterator[Path]:
     target = target.absolute()
     with writing(target, mend):
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(target.parent, f"{target.name[:100]}.")
+        remove_leftovers(target.parent, f"{target.name[:50]}.")
         temporary = temporary_beside(target)
         temporary.mkdir()
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
