@@ -30,7 +30,7 @@ class Format(NamedTuple):
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], form: Format, facts: str) -> None:
-    """Writes a file whose JSON is `facts`, in one move, equal ones with equal bytes; needs thrice the tensors' memory."""
+    """Writes a file whose JSON is `facts`, in one move; needs thrice their memory. Equal ones give equal bytes."""
     content = save(tensors, {form.name: facts, "sha256": _BLANK, "format": "pt"})
     start = 8 + int.from_bytes(content[:8], "little")
     # safetensors writes the metadata in an order that each process draws anew.
