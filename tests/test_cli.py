@@ -26,8 +26,8 @@ FILES = {"config.yaml", "metrics.jsonl", "checkpoint", "result.json", "drawing.j
 OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where there is another
     "space": "shufflenet", "method": "one-shot", "sampler": "fair", "data": "cifar10", "data_root": "/place",
     "download": True, "skip_bad_images": True, "background": "black", "workers": 2, "image_size": 32, "seed": 3,
-    "device": "cpu", "precision": "bf16-mixed", "width": 0.5, "layers": 15, "max_flops": 1500, "max_params": 2500, "max_latency": 1.5,
-    "full_cells": False,  # the only value in this space
+    "device": "cpu", "precision": "bf16-mixed", "width": 0.5, "layers": 15, "max_flops": 1500, "max_params": 2500,
+    "max_latency": 1.5, "full_cells": False,  # the only value in this space
     "epochs": 7, "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5, "label_smoothing": 0.2,
     "clip_norm": 2.0, "padding": 3, "cutout": 5, "vae": "literal", "vae_interval": 0.5, "ranking_size": 5,
     "keep_ratio": 0.125, "vae_iterations": 11, "kl_weight": 0.75, "free_bits": 0.375, "epsilon_inc": 0.01,
