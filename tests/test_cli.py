@@ -27,7 +27,8 @@ FILES = {"environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "resu
 
 OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where another has an effect
     "space": "shufflenet", "method": "one-shot", "sampler": "vae", "data": "cifar10", "data_root": "/place",
-    "download": True, "skip_bad_images": False, "workers": 0, "image_size": 32, "seed": 3, "device": "cpu",
+    "download": True, "skip_bad_images": False, "background": "white",
+    "workers": 0, "image_size": 32, "seed": 3, "device": "cpu",
     "precision": "bf16-mixed", "width": 0.5, "layers": 15, "max_flops": 1500, "max_params": 2500, "max_latency": 1.5,
     "full_cells": False,  # the only value in this space
     "epochs": 7, "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5, "label_smoothing": 0.2,

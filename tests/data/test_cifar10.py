@@ -140,6 +140,26 @@ def test_paths_in_an_archive_lead_nowhere(small, cache, tmp_path):
     assert len(list(cache.rglob("*.bin"))) == 6
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "said"),
+    [
+        (tarfile.SYMTYPE, 0, "cannot read it: No such file"),
+        (tarfile.LNKTYPE, 0, "cannot read it: No such file"),
+        (tarfile.FIFOTYPE, 0, "cannot read it: No such file"),
+        (tarfile.REGTYPE, 10**15, f"1000000000000000 bytes, not {ROWS * 3073}"),
+    ],
+)
+def test_hostile_members(small, cache, tmp_path, kind, size, said):
+    """Links to files outside, and more bytes than a disk holds."""
+    info = tarfile.TarInfo("data_batch_1.bin")
+    info.type, info.linkname, info.size = kind, "/etc/passwd", size
+    archive = tmp_path / "cifar.tar"
+    archive.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
+    with pytest.raises(UserError, match=f"{archive}/data_batch_1.bin: {said}"):
+        load("cifar10", archive)
+    assert not list(cache.rglob("*.bin"))
+
+
 def test_a_truncated_archive_leaves_nothing(small, cache, tmp_path):
     archive = _pack(small, tmp_path / "cifar-10-binary.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-100_000])

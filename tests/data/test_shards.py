@@ -277,7 +277,7 @@ def test_https(server: str, tmp_path: Path) -> None:
     urls = [f"{server}/train-0.tar", f"{server}/to/{server}/train-1.tar"]
     labels = [
         row
-        for _, part in opened(listing(tmp_path, *urls, nsamples=6)).stream([*torch.arange(12).split(4)], None, 0)
+        for _, part in opened(listing(tmp_path, *urls, nsamples=6), 1).stream([*torch.arange(12).split(4)], None, 0)
         for row in part.tolist()
     ]
     assert sorted(labels) == list(range(12))
