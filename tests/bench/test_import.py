@@ -197,7 +197,7 @@ def test_bad_sources(tmp_path: Path) -> None:
         ('{"test_acc": [90], "params": 1e400}', "params: must be a valid integer"),
         ('{"test_acc": [1e400], "params": 1}', "test_acc.0: must be"),
         ('{"test_acc": [90], "params": 9223372036854775808}', "params: must be less than"),
-        ('{"test_acc": null, "params": 1}', "test_acc: must be a valid list"),
+        ('{"test_acc": null, "params": 1}', "test_acc: must be a valid array"),
         ("[" * 10_000, "recursion limit"),
     ],
 )

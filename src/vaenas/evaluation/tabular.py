@@ -373,8 +373,8 @@ def _check_values(space: SearchSpace, population: Tensor, tensors: dict[str, Ten
         except UserError as error:
             raise UserError(f"{what}: of the rows from {i * size} on, {error}") from error
     for name, words, highest in (
-        ("validation", "validation accuracy", 1), ("test", "test accuracy", 1), ("seconds", "seconds", LONGEST_TRAINING),
-        ("params", "params", MOST_PARAMS),
+        ("validation", "validation accuracy", 1), ("test", "test accuracy", 1),
+        ("seconds", "seconds", LONGEST_TRAINING), ("params", "params", MOST_PARAMS),
     ):  # fmt: skip
         for values in tensors[name].split(size) if name in tensors else ():
             outside = (values < 0) | (values > highest)
