@@ -190,6 +190,56 @@ def test_bad_sources(tmp_path: Path) -> None:
             import_table(path)
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('{"test_acc": [], "params": 1}', "test_acc: List should have at least 1 item"),
+        ('{"test_acc": [90], "params": 1e400}', "params: must be a valid integer"),
+        ('{"test_acc": [1e400], "params": 1}', "test_acc.0: must be"),
+        ('{"test_acc": [90], "params": 9223372036854775808}', "params: must be less than"),
+        ('{"test_acc": null, "params": 1}', "test_acc: must be a valid array"),
+        ("[" * 10_000, "recursion limit"),
+    ],
+)
+def test_hostile_macro_files(value: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        import_table(own(tmp_path / "a.json", f'{{"02012100": {value}}}'))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"hash": [" " * 32]}, "not 32 hexadecimal digits"),
+        ({"hash": ["0 " * 16]}, "not 32 hexadecimal digits"),
+        ({"params": [-5]}, "params -5"),
+        ({"params": [2**62]}, "params 4.61169e"),
+        ({"train_seconds_108ep": [float("inf")]}, "seconds inf"),
+        ({"vertices": [2**62]}, "vertices; NAS-Bench-101 has 2 to 7"),
+    ],
+)
+def test_hostile_parquet_files(changes: dict[str, list], said: str, tmp_path: Path) -> None:
+    row = {"hash": ["f" * 32], "vertices": [2], "edge_bits": [1], "ops": [""], "params": [5]}
+    row |= {name: [0.5] for name in (*(f"val_acc_{e}ep" for e in (4, 12, 36, 108)), "train_seconds_108ep")}
+    parquet.write_table(pyarrow.table({**row, **changes}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=said):
+        import_table(tmp_path / "a.parquet")
+
+
+def test_blanks_and_a_byte_order_mark_in_a_csv_do_not_count(tmp_path: Path) -> None:
+    path = own(tmp_path / "a.csv", "\ufeffdepth, kernel, act , score\n3, 5,relu, 0.5\n4,5 , relu,0.25\n")
+    table = import_table(path, slots=["depth", " kernel", "act"], score="score ")
+    assert table.slots == {"depth": ["3", "4"], "kernel": ["5"], "act": ["relu"]}
+    twice = own(tmp_path / "b.csv", "depth, depth,score\n1,2,0.5\n")
+    with pytest.raises(UserError, match="2 columns 'depth'"):
+        import_table(twice, slots=["depth"], score="score")
+
+
+def test_scores_without_a_scale(tmp_path: Path) -> None:
+    path = own(tmp_path / "a.csv", "a,score\n1,1e308\n2,-1e308\n")
+    with pytest.raises(UserError, match="too far apart"):
+        import_table(path, slots=["a"], score="score")
+
+
 def test_options_that_do_not_fit(tmp_path: Path) -> None:
     path = own(tmp_path / "mine.csv", "a,b,score\n1,2,0.5\n")
     for options, message in (

@@ -1,5 +1,7 @@
 """Tables against a dictionary that says the same, their file, and what they say to bad questions."""
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.evaluation.tabular import FORMAT, TabularBenchmark
 from vaenas.spaces import cells
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.spaces.space import SearchSpace
+from vaenas.tensors import read_tensors, write_tensors
 
 SPACE = SearchSpace("toy", operations=("abc", "ab", "abcd"), groups=(3,))
 BUDGETS = (4, 12)
@@ -218,3 +221,73 @@ def test_a_space_too_large_to_number(rng: torch.Generator) -> None:
     table = TabularBenchmark.of(large, population, (1,), values, source="a.csv", measured="b")
     assert torch.equal(table.validation(population), values[:, 0, 0])
     assert (table.rows(large.uniform(500, rng)) == -1).all()
+
+
+def changed_file(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> Path:
+    """A toy table whose metadata and tensors `change` has changed, under a right checksum."""
+    toy().save(path)
+    tensors, text = read_tensors(path, FORMAT)
+    facts, copies = json.loads(text), {name: tensor.clone() for name, tensor in tensors.items()}
+    change(facts, copies)
+    write_tensors(path, copies, FORMAT, json.dumps(facts))
+    return path
+
+
+HOSTILE = {
+    "no space": (lambda f, t: f.pop("space"), "space: Field required"),
+    "no slots": (lambda f, t: f.pop("slots"), "slots: Field required"),
+    "more": (lambda f, t: f.update(more=1), "more: Extra inputs"),
+    "numbers for text": (lambda f, t: f.update(source=7), "source: must be a valid string .7."),
+    "no number": (lambda f, t: f.update(scale=0.0), "scale: must be greater than 0"),
+    "infinite": (lambda f, t: f.update(offset=float("inf")), "offset: must be a finite number"),
+    "groups": (lambda f, t: f["space"].__setitem__(2, [2]), "must be positive and sum to the 3 slots"),
+    "another space": (lambda f, t: f["space"].__setitem__(0, "nasbench201"), "operations of another space"),
+    "budgets": (lambda f, t: f.update(budgets=[12, 4]), "not ascending"),
+    "test budgets": (lambda f, t: f.update(test_budgets=[5]), "are not some of"),
+    "slots' values": (lambda f, t: f.update(slots={"a": ["x"]}), "not as many as the choices"),
+    "no keys": (lambda f, t: t.pop("keys"), "not those of a table with rows"),
+    "more tensors": (lambda f, t: t.update(x=torch.zeros(1)), "not those of a table with rows"),
+    "shape": (lambda f, t: t.update(params=torch.zeros(3, dtype=torch.int64)), r"params is torch.int64 \[3\], not"),
+    "type": (lambda f, t: t.update(validation=t["validation"].double()), "validation is torch.float64"),
+    "dimensions": (lambda f, t: t.update(validation=torch.tensor(0.0)), "not those of a table with rows"),
+    "no rows": (lambda f, t: t.update({name: x[:0] for name, x in t.items()}), "not those of a table with rows"),
+    "operation": (lambda f, t: t["population"].fill_(9), "row 0 has 9 in slot 0"),
+    "order": (lambda f, t: t.update(keys=t["keys"].flip(0), population=t["population"].flip(0)), "not in the order"),
+    "keys": (lambda f, t: t["keys"].add_(1), "not those of its rows"),
+    "accuracy": (lambda f, t: t["validation"].fill_(1.5), "validation accuracy 1.5"),
+    "seconds": (lambda f, t: t["seconds"].fill_(torch.inf), "seconds inf"),
+    "params": (lambda f, t: t["params"].fill_(-1), "params -1"),
+    "tests": (lambda f, t: t["test"].fill_(torch.nan), "its test budgets are not those"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "said"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_a_file_says_of_itself_is_not_believed(
+    change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        TabularBenchmark.open(changed_file(tmp_path / "table", change))
+
+
+def test_metadata_of_brackets_is_one_line(tmp_path: Path) -> None:
+    table = toy()
+    write_tensors(tmp_path / "table", table._tensors, FORMAT, "[" * 100_000)
+    with pytest.raises(UserError, match="recursion limit"):
+        TabularBenchmark.open(tmp_path / "table")
+
+
+def test_damage_is_found_by_the_checksum_also_after_the_table_was_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAENAS_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "table"
+    toy().save(path)
+    later = time.time() + 10
+    monkeypatch.setattr(time, "time", lambda: later)  # a file of this moment is not remembered
+    assert torch.equal(TabularBenchmark.open(path).population, TabularBenchmark.open(path).population)
+    assert len(list((tmp_path / "cache").rglob("*"))) == 2  # the folder and one note
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2), whole[:-1] + b"\x01"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="damaged: its checksum is not that of its content"):
+            TabularBenchmark.open(path)

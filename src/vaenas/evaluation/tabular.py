@@ -372,13 +372,13 @@ def _check_values(space: SearchSpace, population: Tensor, tensors: dict[str, Ten
             cells.check(part.long())
         except UserError as error:
             raise UserError(f"{what}: of the rows from {i * size} on, {error}") from error
-    for name, unit, highest in (
-        ("validation", "accuracy", 1), ("test", "accuracy", 1), ("seconds", "of training", LONGEST_TRAINING),
-        ("params", "", MOST_PARAMS),
+    for name, words, highest in (
+        ("validation", "validation accuracy", 1), ("test", "test accuracy", 1),
+        ("seconds", "seconds", LONGEST_TRAINING), ("params", "params", MOST_PARAMS),
     ):  # fmt: skip
         for values in tensors[name].split(size) if name in tensors else ():
             outside = (values < 0) | (values > highest)
             if outside.any():
                 first = values[outside][0].item()
                 limits = "accuracies lie in [0, 1]" if highest == 1 else f"must lie in [0, {highest:g}]"
-                raise UserError(f"{what}: {name} {unit} {first:.6g}; {limits}")
+                raise UserError(f"{what}: {words} {first:.6g}; {limits}")
