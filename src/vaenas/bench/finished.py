@@ -17,7 +17,7 @@ E = TypeVar("E", bound=BaseModel)
 class Finished(Generic[E]):
     """The lines of a file whose first line says what they belong to; a last line that was cut short is taken off.
 
-    Its folder is locked as long as this object lives; the system frees it if the process is killed.
+    A context manager: its folder is locked until the end; the system frees it if the process is killed.
 
     Args:
         kind: of the lines; validated with `belongs_to` as context.
@@ -32,7 +32,7 @@ class Finished(Generic[E]):
         with writing(file, "choose another folder"):
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            weakref.finalize(self, os.close, descriptor)
+            self._close = weakref.finalize(self, os.close, descriptor)
             if not lock(descriptor):
                 raise UserError(f"--output {folder}: another process is working in it; wait for it, or stop it")
             remove_leftovers(folder)
@@ -56,6 +56,12 @@ class Finished(Generic[E]):
                     f"--output {folder}: {file.name}, line {number} is damaged ({error.errors()[0]['msg']}); "
                     "remove the line, or choose another folder"
                 ) from None
+
+    def __enter__(self) -> "Finished[E]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
 
     def add(self, entry: E) -> None:
         """One line more, which a power cut leaves whole or not at all."""
