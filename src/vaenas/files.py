@@ -151,7 +151,7 @@ class FolderLock:
         with writing(folder, mend):
             self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
             _held.add(self._descriptor)
-            weakref.finalize(self, _release, self._descriptor)
+            self.release = weakref.finalize(self, _release, self._descriptor)  # or before its life ends
             if not lock(self._descriptor):
                 raise UserError(f"{folder}: another process is working in it; wait for it, or stop it")
             remove_leftovers(folder)

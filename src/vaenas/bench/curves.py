@@ -127,14 +127,14 @@ def run_curves(
         METHODS["tpe"][1](task, Generator())  # whether Optuna is there
     methods = list(dict.fromkeys(methods))
     belongs_to = {"table": task.table.digest(), "queries": queries, "version": 3}
-    finished = Finished(output / "runs.jsonl", belongs_to, Run)
-    done = {(run.method, run.seed): run.curve for run in finished.entries}
-    offset, scale = units(task)
-    todo = [(table, m, queries, s) for s in range(seeds) for m in methods if (m, s) not in done]
-    for (_, method, _, seed), curve in run_jobs(_job, todo, workers):
-        finished.add(Run(method=method, seed=seed, curve=curve))
-        done[method, seed] = curve
-        yield method, seed, offset + scale * curve[queries]
+    with Finished(output / "runs.jsonl", belongs_to, Run) as finished:
+        done = {(run.method, run.seed): run.curve for run in finished.entries}
+        offset, scale = units(task)
+        todo = [(table, m, queries, s) for s in range(seeds) for m in methods if (m, s) not in done]
+        for (_, method, _, seed), curve in run_jobs(_job, todo, workers):
+            finished.add(Run(method=method, seed=seed, curve=curve))
+            done[method, seed] = curve
+            yield method, seed, offset + scale * curve[queries]
     summary = summarise(task, {m: [done[m, s] for s in range(seeds)] for m in methods}, seeds)
     write_atomically(output / "curves.json", (json.dumps(summary, indent=1) + "\n").encode())
     from vaenas.bench.figures import draw_curves

@@ -16,7 +16,7 @@ E = TypeVar("E", bound=BaseModel)
 class Finished(Generic[E]):
     """The lines of a file whose first line says what they belong to; a last line that was cut short is taken off.
 
-    Its folder is locked as long as this object lives; the system frees it if the process is killed.
+    A context manager: its folder is locked until the end; the system frees it if the process is killed.
 
     Args:
         kind: of the lines; validated with `belongs_to` as context.
@@ -51,6 +51,12 @@ class Finished(Generic[E]):
                     f"--output {folder}: {file.name}, line {number} is damaged ({error.errors()[0]['msg']}); "
                     "remove the line, or choose another folder"
                 ) from None
+
+    def __enter__(self) -> "Finished[E]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
     def add(self, entry: E) -> None:
         """One line more, which a power cut leaves whole or not at all."""

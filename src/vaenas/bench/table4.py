@@ -186,15 +186,15 @@ def run_table4(
         if row != RANDOM or noise == 0.0  # knows no labels
     ]
     belongs_to = {"table": task.table.digest(), "draws": draws, "version": 2}
-    finished = Finished(output / "trials.jsonl", belongs_to, Trial)
-    done = {entry.job: entry.result.model_dump() for entry in finished.entries}
-    before = finished.entries[-1].seconds if finished.entries else 0.0
-    todo = [(table, *job, draws) for job in jobs if job not in done]
-    for (_, row, noise, number, _), result in run_jobs(_job, todo, workers):
-        job = row, noise, number
-        finished.add(Trial(job=job, seconds=before + time.monotonic() - began, result=Result(**result)))
-        done[job] = result
-        yield job
+    with Finished(output / "trials.jsonl", belongs_to, Trial) as finished:
+        done = {entry.job: entry.result.model_dump() for entry in finished.entries}
+        before = finished.entries[-1].seconds if finished.entries else 0.0
+        todo = [(table, *job, draws) for job in jobs if job not in done]
+        for (_, row, noise, number, _), result in run_jobs(_job, todo, workers):
+            job = row, noise, number
+            finished.add(Trial(job=job, seconds=before + time.monotonic() - began, result=Result(**result)))
+            done[job] = result
+            yield job
     summary = summarise(task, {job: done[job] for job in jobs})
     summary |= {"table": task.table.source, "samplers": samplers, "draws": draws, "first_seed": seed}
     summary["seconds"] = round(before + time.monotonic() - began, 1)
