@@ -51,7 +51,7 @@ def test_a_run_does_not_resume_on_other_images(tmp_path: Path, capsys: pytest.Ca
     shutil.copy(pictures / "train/red/0.png", pictures / "train/red/new.png")
     capsys.readouterr()
     assert call("search", "--resume", run) == 2
-    assert "are not those that the run was begun with" in capsys.readouterr().err
+    assert "changed since the run was begun" in capsys.readouterr().err
     (pictures / "train/red/new.png").unlink()
     assert call("search", "--resume", run) == 0  # nothing was lost
     assert result(run) == before
