@@ -17,8 +17,10 @@ from typing import Any
 
 SHORT = ["--layers", "5", "--width", "0.125", "--image-size", "16", "--epochs", "1", "--batch-size", "30"]
 SHORT += ["--ranking-images", "30", "--recalibration-images", "0", "--vae-iterations", "2", "--ranking-size", "4"]
-SHORT += ["--population", "4", "--generations", "2", "--top-k", "2", "--mutation-prob", "0.5", "--log-interval", "1"]
-SEARCH = ["search", "--data", "{shared}/pictures", "--output", "{out}", "--checkpoint-seconds", "0", *SHORT]
+SHORT += ["--population", "4", "--log-interval", "1"]
+EVOLUTION = ["--generations", "2", "--top-k", "2", "--mutation-prob", "0.5"]
+GRADIENT = ["search", "--data", "{shared}/pictures", "--output", "{out}", "--checkpoint-seconds", "0", *SHORT]
+SEARCH = [*GRADIENT, *EVOLUTION]
 TRAIN = ["--batch-size", "60", "--epochs", "2", "--log-interval", "1", "--checkpoint-seconds", "0"]
 FINISH = ["--train-epochs", "1", "--formats", "safetensors"]
 CURVES = ["--methods", "random,categorical", "--queries", "10", "--seeds", "2", "--workers", "1"]
@@ -39,9 +41,9 @@ def _resumed(begin: list[str], cache: str = Command.cache) -> Command:
 
 COMMANDS = {
     "search": _resumed(SEARCH, "{out}-cache"),  # images are decoded anew, too
-    "gradient": _resumed([*SEARCH, "--method", "gradient"]),
+    "gradient": _resumed([*GRADIENT, "--method", "gradient"]),
     "train": _resumed(["train", "{shared}/found", "--output", "{out}", *TRAIN]),
-    "run": _resumed(["run", "--data", "{shared}/pictures", "--output", "{out}", *SHORT, *FINISH]),
+    "run": _resumed(["run", "--data", "{shared}/pictures", "--output", "{out}", *SHORT, *EVOLUTION, *FINISH]),
     "import": Command(
         ["bench", "import", "{shared}/own.csv", "--output", "{out}.safetensors", "--slots", "a,b,c", "--score", "score"]
     ),
@@ -110,7 +112,7 @@ def make_shared(shared: Path) -> None:
 # Times and places: they differ between any two runs.
 _CHANGING = {"seconds", "latency_ms", "images_per_second", "loader_share", "environment"}
 _RANDOM = re.compile(r"[0-9a-f]{16}(?=\.tmp)|(?<=tfevents\.).*")  # parts of names
-_UNCOMPARED = re.compile(r"(^|/)(checkpoint|report\.html|tensorboard/.*)$")
+_UNCOMPARED = re.compile(r"(^|/)(checkpoint|report\.html|tensorboard/.*|digest\.json|digests/.*)$")
 
 
 def ends(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`vaenas bench`: commands on benchmarks of separately trained networks."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +17,14 @@ def import_file(
     file: Annotated[
         Path, typer.Argument(help="NAS-Bench-101 (.tfrecord, .parquet), -201 or your own (.csv), -Macro (.json).")
     ],
-    output: Annotated[Path, typer.Option(help="The table to write.")],
+    output: Annotated[Path, typer.Option(help="The table to write; another table there is replaced.")],
     dataset: Annotated[
         str | None, typer.Option(help="Of NAS-Bench-201: cifar10, cifar100, imagenet16-120 [cifar10]")
     ] = None,
     slots: Annotated[str | None, typer.Option(help="Your own CSV: its columns of choices, as a,b,c.")] = None,
     score: Annotated[str | None, typer.Option(help="Your own CSV: the column to search by, higher is better.")] = None,
     test: Annotated[str | None, typer.Option(help="Your own CSV: the column to report by.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace any file that is there.")] = False,
 ) -> None:
     """Make a table from FILE: one file that opens at once and answers whole populations.
 
@@ -31,7 +32,12 @@ def import_file(
     kept, scores from 0 to 100 taken as percent, any others scaled to [0, 1].
     """
     from vaenas.bench.import_table import import_table
+    from vaenas.evaluation.tabular import FORMAT
+    from vaenas.tensors import read_tensors
 
+    with suppress(UserError):  # a table may be made anew
+        read_tensors(output, FORMAT)
+        force = True
     refuse_to_replace(output, "--output", force)
     columns = None if slots is None else [name.strip() for name in slots.split(",")]
     table = import_table(file, dataset=dataset, slots=columns, score=score, test=test)
