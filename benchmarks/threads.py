@@ -34,7 +34,7 @@ def search(threads: int | None, epochs: int, limit: float | None = None) -> tupl
         began = time.perf_counter()
         try:
             ended = subprocess.run(
-                [sys.executable, "-m", "vaenas.cli", *words], env=env, capture_output=True, text=True, timeout=limit
+                [sys.executable, "-m", "vaenas", *words], env=env, capture_output=True, text=True, timeout=limit
             )
         except subprocess.TimeoutExpired:
             return time.perf_counter() - began, str(threads)

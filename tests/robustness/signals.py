@@ -60,7 +60,7 @@ class Process:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             self.number = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", "vaenas.cli", *arguments],
+                [sys.executable, "-m", "vaenas", *arguments],
                 {**os.environ, "VAENAS_CACHE": cache},
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, stream, log.with_suffix(suffix), flags, 0o666)
