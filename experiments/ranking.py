@@ -35,7 +35,7 @@ SEEDS = 3  # of the last stage
 
 def study(run: Path, generations: int | None) -> dict[str, Any]:
     """Of one finished run."""
-    search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run))
+    search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
     evaluate, training = search.search.evaluate, search.search.images
     assert isinstance(evaluate, SupernetEvaluator)
     assert isinstance(training, Subset)

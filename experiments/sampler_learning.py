@@ -66,7 +66,7 @@ class Simulation:
     """One run's final supernet, and the scores that it has given so far."""
 
     def __init__(self, run: Path, measure: Measure) -> None:
-        search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run))
+        search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
         evaluate = search.search.evaluate
         assert isinstance(evaluate, SupernetEvaluator)
         assert search.truth is not None

@@ -118,8 +118,8 @@ def test_a_run_is_drawn_and_shown(make_run, capsys: pytest.CaptureFixture[str], 
     assert "the search has not ended" in capsys.readouterr().err
     assert call("show", run, "--space", "nasnet") == 2
     assert "is of space shufflenet" in capsys.readouterr().err
-    config = (run / "config.yaml").read_text().replace("space: shufflenet", "space: mine")
-    (run / "config.yaml").write_text(config)
+    content = json.loads((run / "result.json").read_text()) | {"space": "mine"}
+    (run / "result.json").write_text(json.dumps(content))
     for words in (["show", run], ["draw", run, "-o", tmp_path / "x.svg"], ["train", run]):
         assert call(*words) == 2
         assert "space mine is not one of vaenas's own" in capsys.readouterr().err

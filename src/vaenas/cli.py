@@ -97,7 +97,7 @@ def search(
     if resume is not None:
         if output is not None and output != resume:
             raise UserError(f"--output {output}: a resumed run stays in its folder, {resume}; leave --output out")
-        directory = RunDirectory.open(resume)
+        directory = RunDirectory.open(resume, "search")
         _run(unchanged(directory, given, config, make_config), directory, resume_command("search", resume))
     else:
         settings = make_config(given, config)
@@ -124,11 +124,12 @@ def run(
             raise UserError(f"--output {output}: a resumed run stays in its folder, {resume}; leave --output out")
         (whole, plan), folder = open_run(resume), resume
         plan.keep(resume, Plan(recipe=recipe, train_epochs=train_epochs, formats=formats))
-        directory = RunDirectory.open(resume / "search")
+        directory = RunDirectory.open(resume / "search", "search")
         settings = unchanged(directory, given, config, make_config)
     else:
         plan = Plan(recipe=recipe, train_epochs=train_epochs, formats=formats)
         settings = with_widest_fit(make_config(given, config), given)
+        plan = plan.fitted(settings)
         folder = output or _free_folder(settings, "run-")
         whole, directory = RunDirectory(folder), NewRun(folder, "search", {PLAN: plan.to_yaml()})
     # All that can be wrong is said before anything is begun.

@@ -196,7 +196,7 @@ def new_folder(target: Path, mend: str) -> Iterator[Path]:
             with writing(target, mend):
                 os.replace(temporary, target)
         except UserError as error:
-            if target.is_dir() and any(target.iterdir()):
+            if os.path.isdir(target) and any(target.iterdir()):
                 raise FileExistsError(target) from error
             raise
         sync_folder(target.parent)

@@ -48,7 +48,7 @@ def train(
     if resume is not None:
         if code_or_run is not None or output not in (None, resume):
             raise UserError(f"--resume {resume}: a resumed run keeps its architecture and folder; leave the others out")
-        directory, folder = RunDirectory.open(resume), resume
+        directory, folder = RunDirectory.open(resume, "training"), resume
         settings = unchanged(directory, given, config, make_train_config)
     else:
         if code_or_run is not None:
@@ -93,13 +93,12 @@ def found_by(code_or_run: str) -> dict[str, Any]:
     directory = RunDirectory(folder)
     if not directory.result_file.is_file():
         raise UserError(f"{folder}: no result.json: the search has not ended; resume it first")
-    best = read_result_of(SearchResult, directory.result_file).best
+    result = read_result_of(SearchResult, directory.result_file)
+    if result.space not in IMAGE_SPACES:
+        raise unknown_space(folder, result.space)
     settings = read_yaml(directory.config_file)
-    space = settings.get("space")
-    if space not in IMAGE_SPACES:
-        raise unknown_space(folder, space)
     found = {name: settings[name] for name in OF_SEARCH if settings.get(name) is not None}
-    return {**found, "code": best.code, "search": folder.resolve().name}
+    return {**found, "space": result.space, "code": result.best.code, "search": folder.resolve().name}
 
 
 def export(

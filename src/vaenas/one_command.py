@@ -17,7 +17,7 @@ from vaenas.parallel import is_main
 from vaenas.runs.command import check_kept
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
-from vaenas.runs.images import load_data
+from vaenas.runs.images import load_data, train_and_test
 from vaenas.runs.search_parts import search_space
 from vaenas.search.limits import Limits, uniform_proposals
 from vaenas.training.config import TrainConfig, make_train_config
@@ -33,6 +33,7 @@ class Plan(BaseModel):
     recipe: str = "quick"
     train_epochs: int | None = None
     formats: str = "onnx"  # with commas between
+    batch_size: int | None = None  # of the training, where the recipe's is too large for so few images
 
     @property
     def kinds(self) -> list[str]:
@@ -40,8 +41,21 @@ class Plan(BaseModel):
 
     def training(self, found: dict[str, Any]) -> TrainConfig:
         """Settings of the training; raises `UserError` for a recipe or number of epochs that there is not."""
-        epochs = {} if self.train_epochs is None else {"epochs": self.train_epochs}
-        return make_train_config({**found, "recipe": self.recipe, **epochs})
+        given = {"epochs": self.train_epochs, "batch_size": self.batch_size}
+        given = {name: value for name, value in given.items() if value is not None}
+        return make_train_config({**found, "recipe": self.recipe, **given})
+
+    def fitted(self, settings: SearchConfig) -> "Plan":
+        """With a batch that the images fill, of eight an epoch, where the recipe's is larger than all of them."""
+        images = len(train_and_test(load_data(settings))[0])
+        if self._for(settings).batch_size <= images:
+            return self
+        return self.model_copy(update={"batch_size": max(2, images // 8)})
+
+    def _for(self, settings: SearchConfig) -> TrainConfig:
+        # Any code will do: the found one is not known yet, and only the training itself reads it.
+        found = {"code": "-", "space": settings.space, "width": settings.width, "layers": settings.layers}
+        return self.training(found)
 
     def to_yaml(self) -> bytes:
         """What `read_plan` reads."""
@@ -58,8 +72,7 @@ class Plan(BaseModel):
         """Raises `UserError` for what would stop the run after its search."""
         for kind in self.kinds:
             check_format(kind)  # also whether its packages are there: not after hours of search
-        # Any code will do: the found one is not known yet, and only the training itself reads it.
-        self.training({"code": "-", "space": settings.space, "width": settings.width, "layers": settings.layers})
+        self._for(settings)
 
 
 def open_run(folder: Path) -> tuple[RunDirectory, Plan]:
@@ -102,7 +115,7 @@ def finish(plan: Plan, folder: Path, again: str) -> None:
     search, training = folder / "search", folder / "training"
     settings = plan.training(found_by(str(search)))
     threads = RunDirectory(search).threads  # the same on every way to the end
-    directory = RunDirectory.open(training) if training.exists() else NewRun(training, threads=threads)
+    directory = RunDirectory.open(training, "training") if training.exists() else NewRun(training, threads=threads)
     train_to_its_end(settings, directory, again)
     if not is_main():
         return

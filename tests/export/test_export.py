@@ -117,7 +117,9 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_overwritten(
 def test_what_export_made_by_default_is_made_again_and_force_replaces(tmp_path: Path) -> None:
     trained(tmp_path, INFOS["macro"])
     (tmp_path / "README.md").write_text("mine")
-    (tmp_path / "result.json").write_text('{"environment": {"torch": "2.6", "threads": 2}, "accuracy": 0.5, "top5": 1}')
+    result = {"accuracy": 0.5, "top5": 1, "params": 1, "flops": 1, "images": {"training": 1, "test": 1}}
+    result["environment"] = {"torch": "2.6", "threads": 2}
+    (tmp_path / "result.json").write_text(json.dumps(result))
     (tmp_path / "config.yaml").write_text(f"data: {tmp_path}/secret/pictures\n")
     for _ in range(2):
         assert call("export", tmp_path, "-f", "torch") == 0

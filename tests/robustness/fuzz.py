@@ -263,9 +263,7 @@ def _checkpoint(folder: Path) -> Path:
     directory.append_metrics({"kind": "train"})
     rng = torch.Generator().get_state()
     state = {"step": 3, "rng": rng, "weights": {"a": torch.ones(4)}}
-    directory.save_checkpoint(
-        Checkpoint(kind="search", config={"seed": 0}, inputs={"x": "y"}, seconds=1.0, state=state)
-    )
+    directory.save_checkpoint(Checkpoint(config={"seed": 0}, inputs={"x": "y"}, seconds=1.0, state=state))
     return directory.checkpoint_file
 
 

@@ -146,7 +146,7 @@ def test_an_unreadable_image(refused: Refused, pictures: Path, tmp_path: Path) -
     assert "--skip-bad-images" in line
     assert not output.exists()
     assert call("search", "--output", output, "--data", data, *TINY, "--skip-bad-images") == 0
-    images = {"training": 120, "ranking": 30, "test_split": None, "skipped": ["train/red/half.png"]}
+    images = {"training": 120, "ranking": 30, "test_split": None, "skipped": ["train/red/half.png"], "notes": []}
     assert result(output)["images"] == images
 
 

@@ -60,7 +60,7 @@ def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pic
     folder = tmp_path / "stopped"
     at, stops = -1, sorted({kinds.index(kind) for kind in kinds}) if case in STOPPED else []
     for stop in [*stops, len(kinds)] if stops else []:
-        run = SearchRun(config, RunDirectory.open(folder) if at >= 0 else NewRun(folder))
+        run = SearchRun(config, RunDirectory.open(folder, "search") if at >= 0 else NewRun(folder))
         assert [record.kind for record in islice(run.records(), stop - at)] == kinds[at + 1 : stop + 1]
         at = stop
         if stop < len(kinds):

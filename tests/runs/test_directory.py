@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from tests.runs.command import TINY, call, result
-from vaenas.errors import UserError
 from vaenas.runs.directory import RunDirectory
 
 
@@ -28,7 +27,7 @@ def changed(file: Path, **values: Any) -> None:
 
 
 def test_a_run_says_where_it_was_made(finished: Path) -> None:
-    begun = RunDirectory(finished).begun()
+    begun = RunDirectory(finished).begun
     assert begun.environment == result(finished)["environment"]
     assert {"torch", "threads", "device"} <= begun.environment.keys()
 
@@ -48,7 +47,7 @@ def test_another_format_is_an_error(copy: Path, capsys: pytest.CaptureFixture[st
     assert "format 99" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "environment": {"torch": []}}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "kind": "search", "environment": {"torch": []}}'])
 def test_an_environment_that_is_none(content: str, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copy / "environment.json").write_text(content)
     assert call("search", "--resume", copy) == 2
@@ -61,8 +60,9 @@ def test_an_environment_that_is_none(content: str, copy: Path, capsys: pytest.Ca
         {},
         [],
         {"state": {}},
-        {"kind": "search", "config": {}, "inputs": {}, "seconds": 1.0, "state": {}},
-        {"kind": "search", "config": {}, "inputs": {}, "seconds": 1.0, "state": {}, "metrics_bytes": -1},
+        {"config": {"seed": torch.zeros(2)}, "inputs": {}, "seconds": 1.0, "state": {}},
+        {"config": {}, "inputs": {}, "seconds": 1.0, "state": {}},
+        {"config": {}, "inputs": {}, "seconds": 1.0, "state": {}, "metrics_bytes": -1},
         torch.zeros(3),
     ],
 )
@@ -84,18 +84,18 @@ def test_a_state_that_does_not_fit(key: str, copy: Path, capsys: pytest.CaptureF
         assert f"{copy / 'checkpoint'} is damaged, or of another run" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_another_kind(copy: Path) -> None:
-    directory = RunDirectory.open(copy)
-    config = directory.load_checkpoint()
-    assert config is not None
-    with pytest.raises(UserError, match="it is a search, not a training"):
-        directory.resume("training", _Config(), {})
+@pytest.mark.parametrize("value", [{}, torch.zeros(2), "x"])
+def test_an_optimizer_that_does_not_fit(value: object, copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = torch.load(copy / "checkpoint", weights_only=True)
+    saved["state"]["search"]["optimizer"]["state"][0]["momentum_buffer"] = value
+    torch.save(saved, copy / "checkpoint")
+    assert call("search", "--resume", copy) == 2
+    assert f"{copy / 'checkpoint'} is damaged, or of another run" in capsys.readouterr().err
 
 
-def _Config() -> Any:
-    from vaenas.runs.config import make_config
-
-    return make_config({})
+def test_a_run_of_another_kind(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("train", "--resume", copy) == 2
+    assert "it is a search, not a training" in capsys.readouterr().err
 
 
 def test_swapped_images(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pic
             break
     assert 0 < len(run.ranked) < 24
     del run
-    list(SearchRun(config, RunDirectory.open(tmp_path / "stopped")).records())
+    list(SearchRun(config, RunDirectory.open(tmp_path / "stopped", "search")).records())
     assert_same_end(tmp_path / "stopped", tmp_path / "whole")
     assert result(tmp_path / "stopped")["truth"] == result(tmp_path / "whole")["truth"]
 

@@ -87,7 +87,7 @@ def test_it_sees_images_as_its_own_config_says(
 
 def test_a_training_asks_it_within_its_range(weights: Path, tmp_path: Path) -> None:
     config = make_train_config({**SETTINGS, "epochs": 1, "teacher": NAME, "teacher_weights": str(weights)})
-    run, seen = TrainRun(config, tmp_path / "run"), []
+    run, seen = TrainRun(config, NewRun(tmp_path / "run")), []
     run.training.teacher.model.register_forward_pre_hook(  # type: ignore[union-attr]
         lambda _, given: seen.append((*given[0].shape[1:], float(given[0].min()), float(given[0].max())))
     )

@@ -44,7 +44,7 @@ def test_stopped_anywhere_it_ends_in_the_same_bits(settings: dict[str, str], tmp
     assert kinds == ["train", "train", "train", "train", "epoch"] * 3
     at, folder = -1, tmp_path / "stopped"
     for stop in (2, 4, 7, 13, 99):  # in an epoch, at its end, after its first step
-        run = TrainRun(config, RunDirectory.open(folder) if at >= 0 else NewRun(folder))
+        run = TrainRun(config, RunDirectory.open(folder, "training") if at >= 0 else NewRun(folder))
         assert [record.kind for record in islice(run.records(), stop - at)] == kinds[at + 1 : stop + 1]
         at = stop
         if stop < len(kinds):
@@ -172,7 +172,7 @@ def test_decoded_in_workers_at_full_size(imagenet_mini: Path, tmp_path: Path) ->
             run.save()
             break
     del run
-    list(TrainRun(config, RunDirectory.open(tmp_path / "stopped")).records())
+    list(TrainRun(config, RunDirectory.open(tmp_path / "stopped", "training")).records())
     one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "stopped"))
     assert one.pop("seconds")
     assert two.pop("seconds")

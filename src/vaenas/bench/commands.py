@@ -17,7 +17,7 @@ def import_file(
     file: Annotated[
         Path, typer.Argument(help="NAS-Bench-101 (.tfrecord, .parquet), -201 or your own (.csv), -Macro (.json).")
     ],
-    output: Annotated[Path, typer.Option(help="The table to write; another table there is replaced.")],
+    output: Annotated[Path, typer.Option(help="The table to write; an earlier one of the same file is replaced.")],
     dataset: Annotated[
         str | None, typer.Option(help="Of NAS-Bench-201: cifar10, cifar100, imagenet16-120 [cifar10]")
     ] = None,
@@ -32,12 +32,10 @@ def import_file(
     kept, scores from 0 to 100 taken as percent, any others scaled to [0, 1].
     """
     from vaenas.bench.import_table import import_table
-    from vaenas.evaluation.tabular import FORMAT
-    from vaenas.tensors import read_tensors
+    from vaenas.evaluation.tabular import TabularBenchmark
 
-    with suppress(UserError):  # a table may be made anew
-        read_tensors(output, FORMAT)
-        force = True
+    with suppress(UserError):  # a table of the same file may be made anew
+        force |= TabularBenchmark.open(output).source == file.name
     refuse_to_replace(output, "--output", force)
     columns = None if slots is None else [name.strip() for name in slots.split(",")]
     table = import_table(file, dataset=dataset, slots=columns, score=score, test=test)

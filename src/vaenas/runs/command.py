@@ -125,18 +125,15 @@ def to_its_end(again: str, make: Callable[[], Run], progress: Callable[[Any], Pr
             for record in run.records():
                 if shown is not None:
                     shown.show(record)
-                stopped_by = parallel.all_reduce_max(stopped_by)  # all processes stop at one record
-                if stopped_by:
+                if parallel.all_reduce_max(stopped_by):  # all processes stop at one record
                     run.save()
                     break
-            stopped_by = parallel.all_reduce_max(
-                stopped_by
-            )  # and go on together, once the first has written the result
+            agreed = parallel.all_reduce_max(stopped_by)  # and go on together, once the first has written the result
         running = False
-        if stopped_by:
+        if agreed:
             if parallel.is_main():
                 print(f"stopped and saved; go on with: {again}", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED[stopped_by])
+            raise typer.Exit(INTERRUPTED[agreed])
     except RuntimeError as error:
         if "DataLoader worker" in str(error):  # as torch says it
             raise UserError(

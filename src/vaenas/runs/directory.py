@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -25,18 +27,20 @@ FORMAT = 1  # of run directories: raise it when an older one can't be resumed
 MEND = "make room or choose another --output"
 
 
+Kind = Literal["search", "training"]
+
+
 class Checkpoint(BaseModel):
     """What `checkpoint` holds.
 
     Args:
-        kind: of what run; `state` is the algorithm's, to be loaded by `RunDirectory.restore`.
+        state: the algorithm's, to be loaded by `RunDirectory.restore`.
         inputs: digests of what the run reads, by what a user calls it.
         metrics_bytes: how long `metrics.jsonl` was.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["search", "training"]
     config: dict[str, Any]
     inputs: dict[str, str]
     seconds: float
@@ -50,6 +54,7 @@ class Begun(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int
+    kind: Kind
     environment: Environment
 
 
@@ -69,6 +74,16 @@ class NewRun:
     files: Mapping[str, bytes] = field(default_factory=dict)
     threads: int | None = None
 
+    def check(self) -> None:
+        """Raises `UserError` if there is something in the folder already."""
+        with writing(self.folder, MEND):
+            taken = is_main() and os.path.isdir(self.folder) and any(self.folder.iterdir())
+        if taken:
+            what = "is not empty and holds no run: choose another folder"
+            if any((self.folder / name).exists() for name in ("config.yaml", "run.yaml")):
+                what = f"holds another run: choose another folder, or --resume {self.folder}"
+            raise UserError(f"--output {self.folder} {what}")
+
 
 @runtime_checkable
 class Stateful(Protocol):
@@ -80,14 +95,19 @@ class Stateful(Protocol):
 
 
 def _alike(saved: Any, fresh: Any) -> bool:
-    """Whether a saved state has the form of one that has not begun, whose None and empty parts may be anything."""
+    """Whether a saved state has the form of one that has not begun, whose None and empty parts may have any size."""
     if fresh is None:
         return True
-    if isinstance(saved, torch.Tensor) and isinstance(fresh, torch.Tensor):
-        return saved.dtype == fresh.dtype and saved.ndim == fresh.ndim
-    if isinstance(saved, dict) and isinstance(fresh, dict):
+    if type(saved) is not type(fresh):
+        return False
+    if isinstance(fresh, torch.Tensor):
+        sizes = saved.shape == fresh.shape if fresh.numel() else saved.shape[1:] == fresh.shape[1:]
+        return saved.dtype == fresh.dtype and sizes
+    if isinstance(fresh, dict):
         return not fresh or (saved.keys() == fresh.keys() and all(_alike(saved[key], fresh[key]) for key in fresh))
-    return type(saved) is type(fresh)
+    if isinstance(fresh, list | tuple):
+        return not fresh or (len(saved) == len(fresh) and all(map(_alike, saved, fresh)))
+    return True
 
 
 class RunDirectory:
@@ -107,14 +127,14 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, new: NewRun, config: BaseModel, environment: dict[str, str | int], files: Mapping[str, bytes]
+        cls, new: NewRun, kind: Kind, config: BaseModel, environment: dict[str, str | int], files: Mapping[str, bytes]
     ) -> "RunDirectory":
         """A new run with its settings and `files`; raises `UserError` if the folder holds anything already."""
         directory = cls(new.folder / new.inside)
         if not is_main():
             return directory
         text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
-        begun = Begun(format=FORMAT, environment=environment).model_dump_json(indent=1)
+        begun = Begun(format=FORMAT, kind=kind, environment=environment).model_dump_json(indent=1)
         own = {"config.yaml": f"# vaenas {vaenas.__version__}\n{text}".encode(), "environment.json": begun.encode()}
         try:
             with new_folder(new.folder, MEND) as folder:
@@ -125,29 +145,30 @@ class RunDirectory:
                     write_new(folder / new.inside / name, content)
                 sync_folder(folder / new.inside)
         except FileExistsError:
-            what = "is not empty and holds no run: choose another folder"
-            if directory.config_file.exists():
-                what = f"holds another run: choose another folder, or --resume {new.folder}"
-            raise UserError(f"--output {new.folder} {what}") from None
+            new.check()
+            raise
         directory.lock()
         return directory
 
     @classmethod
-    def open(cls, path: Path) -> "RunDirectory":
+    def open(cls, path: Path, kind: Kind) -> "RunDirectory":
         """A run to go on with.
 
         Raises:
-            UserError: there is none, another process is working on it, or another format of vaenas began it.
+            UserError: there is none of that kind, another process is working on it, or it is of another format.
         """
         directory = cls(path)
         if not directory.config_file.is_file():
             raise UserError(f"--resume {path}: there is no run in it (no config.yaml)")
         directory.lock()
-        if (found := directory.begun().format) != FORMAT:
+        begun = directory.begun
+        if begun.format != FORMAT:
             raise UserError(
-                f"--resume {path}: a run of format {found}, where this vaenas goes on with {FORMAT} alone: install the "
-                f"version that config.yaml names, or begin anew with --config {directory.config_file}"
+                f"--resume {path}: a run of format {begun.format}, where this vaenas goes on with {FORMAT} alone: "
+                f"install the version that config.yaml names, or begin anew with --config {directory.config_file}"
             )
+        if begun.kind != kind:
+            raise UserError(f"--resume {path}: it is a {begun.kind}, not a {kind}; resume it by its own command")
         return directory
 
     def lock(self) -> None:
@@ -155,9 +176,12 @@ class RunDirectory:
         if is_main():
             self._lock = FolderLock(self.path, MEND)
 
+    @cached_property
     def begun(self) -> Begun:
         """By what the run was begun; raises `UserError` where that cannot be read."""
         try:
+            if not self.environment_file.is_file():  # a FIFO would wait for ever
+                raise FileNotFoundError
             return Begun.model_validate_json(self.environment_file.read_bytes())
         except (OSError, ValidationError):
             raise UserError(
@@ -168,12 +192,12 @@ class RunDirectory:
     @property
     def threads(self) -> int | None:
         """How many the run was begun with: its bits depend on it."""
-        threads = self.begun().environment.get("threads")
+        threads = self.begun.environment.get("threads")
         return threads if isinstance(threads, int) and threads > 0 else None
 
     def warn_of_changes(self, environment: dict[str, str | int]) -> None:
         """Says how `environment`, in which the run goes on, differs from that in which it was begun."""
-        changes = machine.differences(self.begun().environment, environment)
+        changes = machine.differences(self.begun.environment, environment)
         if changes and is_main():
             print(
                 f"vaenas: warning: {self.path} was begun elsewhere: {'; '.join(changes)}: the results may differ in "
@@ -199,7 +223,7 @@ class RunDirectory:
         Raises:
             UserError: the file is cut short, altered, or no checkpoint.
         """
-        if not self.checkpoint_file.exists():
+        if not self.checkpoint_file.is_file():
             return None
         with self._reading():
             with zipfile.ZipFile(self.checkpoint_file) as archive:  # torch's loader does not look at check sums
@@ -229,7 +253,7 @@ class RunDirectory:
                 f"back a copy of it"
             ) from None
 
-    def resume(self, kind: str, config: BaseModel, inputs: Mapping[str, str]) -> Checkpoint | None:
+    def resume(self, config: BaseModel, inputs: Mapping[str, str]) -> Checkpoint | None:
         """`load_checkpoint`, if it is of a run with these settings on these inputs; metrics after it are cut off.
 
         Raises:
@@ -237,11 +261,9 @@ class RunDirectory:
         """
         checkpoint = self.load_checkpoint()
         if checkpoint is not None:
-            if checkpoint.kind != kind:
-                raise UserError(f"--resume {self.path}: it is a {checkpoint.kind}, not a {kind}")
             for name, value in config.model_dump().items():
                 begun = checkpoint.config.get(name)
-                if value != begun:
+                if type(value) is not type(begun) or value != begun:
                     raise UserError(
                         f"{self.config_file}, {name}: {str(value)[:100]} is not what the run was begun with, "
                         f"{str(begun)[:100]}: put it back, or begin a new run"

@@ -55,6 +55,8 @@ class SearchRun:
             UserError: whatever of the settings, data or directory cannot work.
         """
         self.config = config
+        if isinstance(directory, NewRun):
+            directory.check()  # early; `create` makes sure
         self._began, self._seconds_before = time.monotonic(), 0.0
         fabric = parallel.make_fabric(config.device, config.precision, directory.threads)
         parallel.check_batch_size(config.batch_size)
@@ -132,7 +134,7 @@ class SearchRun:
             files["latency.json"] = json.dumps(self.latency.to_json()).encode()
             self.inputs["latency.json"] = hashlib.sha256(files["latency.json"]).hexdigest()
         if isinstance(directory, NewRun):
-            self.directory = RunDirectory.create(directory, config, self.environment, files)
+            self.directory = RunDirectory.create(directory, "search", config, self.environment, files)
         else:
             self.directory = directory
             self._go_on()
@@ -143,7 +145,7 @@ class SearchRun:
     def _go_on(self) -> None:
         """Continues from the checkpoint of the directory, if there is one."""
         self.directory.warn_of_changes(self.environment)
-        checkpoint = self.directory.resume("search", self.config, self.inputs)
+        checkpoint = self.directory.resume(self.config, self.inputs)
         if checkpoint is not None:
             self.directory.restore(checkpoint, self)
             self._seconds_before = checkpoint.seconds
@@ -182,7 +184,6 @@ class SearchRun:
             return
         self.directory.save_checkpoint(
             Checkpoint(
-                kind="search",
                 config=self.config.model_dump(),
                 inputs=self.inputs,
                 seconds=self.seconds,

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from vaenas.optimizers import load_optimizer
 from vaenas.samplers.sampler import UpdateStats, describe, elite
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
@@ -140,4 +141,4 @@ class VAESampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.vae.load_state_dict(state["vae"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])

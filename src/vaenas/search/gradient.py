@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vaenas import parallel
 from vaenas.evaluation.supernet import Evaluate
+from vaenas.optimizers import load_optimizer
 from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
@@ -99,7 +100,7 @@ class GradientState:
         shared_weights.load_state_dict(self, state)
         with torch.no_grad():
             self.weights.copy_(state["weights"])
-        self.weights_optimizer.load_state_dict(state["weights_optimizer"])
+        load_optimizer(self.weights_optimizer, state["weights_optimizer"])
         if state["archive"] is not None:
             self.archive = Archive.from_state_dict(state["archive"])
         for name in MORE:

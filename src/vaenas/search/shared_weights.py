@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch, Evaluate
+from vaenas.optimizers import load_optimizer
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler, Sampler, UpdateStats
 from vaenas.samplers.uniform import UniformSampler
@@ -124,7 +125,7 @@ def state_dict(state: State) -> dict[str, Any]:
 def load_state_dict(state: State, saved: dict[str, Any]) -> None:
     """The inverse."""
     state.network.load_state_dict(saved["network"])
-    state.optimizer.load_state_dict(saved["optimizer"])
+    load_optimizer(state.optimizer, saved["optimizer"])
     state.sampler.load_state_dict(saved["sampler"])
     state.rng.set_state(saved["rng"])
     torch.set_rng_state(saved["torch_rng"])

@@ -1,5 +1,6 @@
 """A network of timm's whose answers the training learns, too (Hinton et al. 2015)."""
 
+import pickle
 from pathlib import Path
 from typing import Any, cast
 
@@ -71,6 +72,8 @@ def load_teacher(name: str, weights: Path, classes: int, mean: tuple[float, ...]
     if not timm.is_model(name):
         raise UserError(f"--teacher {name}: timm {timm.__version__} has no such model; see timm.list_models()")
     channels = len(mean)
+    if not weights.is_file():
+        raise UserError(f"--teacher-weights {weights}: there is no such file")
     try:
         if weights.suffix == ".safetensors":
             state = load_file(weights)
@@ -88,7 +91,9 @@ def load_teacher(name: str, weights: Path, classes: int, mean: tuple[float, ...]
     except SafetensorError as error:
         raise UserError(f"--teacher-weights {weights}: not a whole safetensors file ({error})") from None
     except Exception as error:  # torch raises many kinds
-        why = str(error).strip().split(chr(10))[0] or type(error).__name__
+        why = (
+            "not a plain state dict" if isinstance(error, pickle.UnpicklingError) else str(error).strip().split("\n")[0]
+        )
         raise UserError(
             f"--teacher-weights {weights}: not weights of {name} for {channels} channels and {classes} classes: {why}"
         ) from None

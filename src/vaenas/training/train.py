@@ -19,6 +19,7 @@ from vaenas.data.files import Transform
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch
 from vaenas.networks.nasnet import NASNet
+from vaenas.optimizers import load_optimizer
 from vaenas.search.record import Record
 from vaenas.training.recipes import Recipe
 
@@ -89,7 +90,7 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.trained.load_state_dict(state["trained"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.rng.set_state(state["rng"])

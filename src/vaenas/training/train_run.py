@@ -47,6 +47,8 @@ class TrainRun:
             UserError: whatever of the settings, data or directory cannot work.
         """
         self.config = config
+        if isinstance(directory, NewRun):
+            directory.check()  # early; `create` makes sure
         self._began, self._seconds_before = time.monotonic(), 0.0
         fabric = parallel.make_fabric(config.device, config.precision, directory.threads)
         parallel.check_batch_size(config.batch_size)
@@ -75,10 +77,6 @@ class TrainRun:
             images = open_shards(index, classes, train.image_size, config.workers, config.background)
         self.shards = images if isinstance(images, ShardSet) else None
         self.inputs = {f"the images of {config.data}": fingerprint(self.data, self.shards)}
-        if config.teacher_weights is not None:
-            self.inputs[f"the teacher's weights {config.teacher_weights}"] = file_digest(
-                Path(config.teacher_weights), "sha256"
-            )
         if len(images) < config.batch_size:
             raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
         allowed = [[operation] for operation in self.architecture.tolist()]
@@ -87,9 +85,9 @@ class TrainRun:
         )
         teacher = None
         if config.teacher is not None and config.teacher_weights is not None:
-            teacher = load_teacher(
-                config.teacher, Path(config.teacher_weights), len(train.classes), self.data.mean, self.data.std
-            ).to(fabric.device)
+            weights, mean, std = Path(config.teacher_weights), self.data.mean, self.data.std
+            teacher = load_teacher(config.teacher, weights, len(train.classes), mean, std).to(fabric.device)
+            self.inputs[f"the teacher's weights {weights}"] = file_digest(weights, "sha256")
         wrapped, optimizer = fabric.setup(*trained(network, config))
         plain = Augment(self.data.mean, self.data.std)
         batches = range(0, len(test), 256)
@@ -130,11 +128,11 @@ class TrainRun:
 
         self.environment = machine.environment(fabric.device)
         if isinstance(directory, NewRun):
-            self.directory = RunDirectory.create(directory, config, self.environment, {})
+            self.directory = RunDirectory.create(directory, "training", config, self.environment, {})
         else:
             self.directory = directory
             self.directory.warn_of_changes(self.environment)
-            checkpoint = self.directory.resume("training", config, self.inputs)
+            checkpoint = self.directory.resume(config, self.inputs)
             if checkpoint is not None:
                 self.directory.restore(checkpoint, self.state)
                 self._seconds_before = checkpoint.seconds
@@ -151,7 +149,6 @@ class TrainRun:
             return
         self.directory.save_checkpoint(
             Checkpoint(
-                kind="training",
                 config=self.config.model_dump(),
                 inputs=self.inputs,
                 seconds=self.seconds,
