@@ -104,7 +104,7 @@ def test_what_is_no_teacher(weights: Path, tmp_path: Path, capsys: pytest.Captur
         (["--teacher", "resnet_none", "--teacher-weights", weights], "--teacher resnet_none: timm"),
         (["--teacher", NAME], "--teacher: needs teacher-weights, too"),
         (["--teacher-weights", weights], "--teacher-weights: needs teacher, too"),
-        (["--teacher", NAME, "--teacher-weights", tmp_path / "none.pth"], "none.pth: cannot read the file: No such"),
+        (["--teacher", NAME, "--teacher-weights", tmp_path / "none.pth"], "none.pth: there is no such file"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.pth"], f"not weights of {NAME} for 1 channels"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.safetensors"], "not a whole safetensors file"),
         (
