@@ -32,7 +32,7 @@ def start(sampler: str, seed: int, root: Path, runs: Path) -> subprocess.Popen[b
     run = runs / f"{sampler}-seed{seed}"
     if (run / "result.json").exists():
         return None
-    command = [sys.executable, "-m", "vaenas.cli", "search"]
+    command = [sys.executable, "-m", "vaenas", "search"]
     if (run / "config.yaml").exists():
         command += ["--resume", str(run)]
     else:

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--methods", default="vae,vae_literal,random,evolution,local,tpe,categorical")
     parser.add_argument("--seeds", type=int, default=100)
     options = parser.parse_args()
-    vaenas = [sys.executable, "-m", "vaenas.cli", "bench"]
+    vaenas = [sys.executable, "-m", "vaenas", "bench"]
     with tempfile.TemporaryDirectory() as folder:
         for name in options.tables:
             table, output = str(Path(folder) / f"{name}.table"), str(RESULTS / name)

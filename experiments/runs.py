@@ -25,7 +25,7 @@ def call(command: str, run: Path, settings: dict[str, object], *words: str) -> d
             if before != (str(value) if isinstance(value, Path) else value):
                 raise SystemExit(f"{run} was begun with {name} {before}, not {value}: move it away")
     if not (run / "result.json").exists():
-        arguments = [sys.executable, "-m", "vaenas.cli", command]
+        arguments = [sys.executable, "-m", "vaenas", command]
         if config.exists():
             arguments += ["--resume", str(run)]
         else:

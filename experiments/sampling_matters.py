@@ -73,7 +73,7 @@ def table_of(space: str, root: Path, runs: Path) -> Path:
     table = runs / f"{space}.table"
     if not table.exists():
         source = root / SPACES[space]["source"]
-        words = [sys.executable, "-m", "vaenas.cli", "bench", "import", str(source), "--output", str(table)]
+        words = [sys.executable, "-m", "vaenas", "bench", "import", str(source), "--output", str(table)]
         subprocess.run(words, check=True)
     return table
 

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"))
     parser.add_argument("--samplers", type=int, default=10)
     options = parser.parse_args()
-    vaenas = [sys.executable, "-m", "vaenas.cli", "bench"]
+    vaenas = [sys.executable, "-m", "vaenas", "bench"]
     with tempfile.TemporaryDirectory() as folder:
         table = str(Path(folder) / "nasbench101.table")
         cells = options.data_root / "nas-bench-101" / "cells.parquet"

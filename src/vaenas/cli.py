@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -38,10 +37,6 @@ THE_SYSTEMS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES,
 
 def main() -> None:
     """Entry point of `vaenas`. Exit code 2 and one line for what the user can mend."""
-    # `nohup` has a process ignore a signal, and it stays so.
-    handlers = {n: h for n in INTERRUPTED if (h := signal.getsignal(n)) is not signal.SIG_IGN}
-    for number in handlers:
-        signal.signal(number, _interrupt)  # runs save first
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe has its message
@@ -63,14 +58,7 @@ def main() -> None:
             code = _fail(f"{error.filename or 'cannot write the output'}: {error.strerror}")
         else:
             raise
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
     sys.exit(code or 0)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
 
 
 def _fail(message: str, speak: bool = True) -> int:

@@ -72,10 +72,10 @@ def forked(arguments: list[str], cache: str, log: Path, prepare: Callable[[], No
             os.dup2(os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         os.environ["VAENAS_CACHE"] = cache
         sys.argv[1:] = arguments
-        from vaenas import cli
+        from vaenas.__main__ import main
 
         prepare()
-        cli.main()
+        main()
     except SystemExit as ended:
         code = ended.code
     except BaseException:

@@ -188,7 +188,7 @@ class Chains:
                 told.append(f"{kind} at {at}{'' if fork else ', started'}")
                 if codes:
                     expected = codes
-                    if at == "start" or (at == "end" and not fork):  # Python itself starts, or ends
+                    if at == "start" or not fork:  # Python itself starts, or ends
                         expected += (-numbers[0],)
                     break
             code, err = process.end()
