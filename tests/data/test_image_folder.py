@@ -315,6 +315,16 @@ def test_large_images_take_bounded_memory(pets):
     assert megabytes < 512
 
 
+@pytest.mark.parametrize(("side", "decoded"), [(10, 10), (11, 6), (20, 10), (21, 6), (41, 6), (80, 10), (81, None)])
+def test_a_large_jpeg_is_decoded_as_small_as_it_must(tmp_path, monkeypatch, side, decoded):
+    """At half, a quarter or an eighth of its size; beyond eight times the limit it is refused."""
+    monkeypatch.setattr(folder, "MAX_PIXELS", 100)
+    Image.new("L", (side, side), 77).save(tmp_path / "a.jpg")
+    refused = pytest.raises(ValueError, match="81×81 is more") if decoded is None else contextlib.nullcontext()
+    with refused, folder.open_rgb(tmp_path / "a.jpg", "white") as (image, _):
+        assert (image.size, image.getpixel((0, 0))) == ((decoded, decoded), (77, 77, 77))
+
+
 def test_rotated_by_exif(pets):
     image = Image.new("RGB", (8, 8), (0, 0, 0))
     image.paste((255, 255, 255), (0, 0, 8, 4))  # the upper half is white

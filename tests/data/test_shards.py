@@ -129,6 +129,11 @@ def test_other_urls_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize("url", ["HTTPS://host/0.tar", " https://host/0.tar", "htt\nps://host/0.tar"])
+def test_https_is_opened_however_it_is_written(tmp_path: Path, url: str) -> None:
+    assert opened(listing(tmp_path, url)).urls == ("https://host/0.tar",)
+
+
 @pytest.mark.parametrize(
     ("url", "why"), [("none.tar", "No such file"), ("-", "No such file"), ("a\0b", "null byte"), (".", "not a regular")]
 )
@@ -137,10 +142,30 @@ def test_missing_shards_are_found_at_once(tmp_path: Path, url: str, why: str) ->
         opened(listing(tmp_path, url))
 
 
-@pytest.mark.parametrize("nsamples", [-1, "x", None, 1.5, 2**63, [1]])
+@pytest.mark.parametrize("nsamples", [-1, "x", None, 1.5, 10**9 + 1, 9e18, 2**63, [1]])
 def test_numbers_of_samples(tmp_path: Path, nsamples: object) -> None:
-    with pytest.raises(UserError, match=r"not an index of webdataset shards: .*nsamples"):
+    with pytest.raises(UserError, match=r"not an index of webdataset shards: shardlist\.0\.nsamples: must be .* \("):
         opened(listing(tmp_path, "0.tar", nsamples=nsamples))
+
+
+def test_the_sum_of_samples(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not an index of webdataset shards: 1000000002 samples are more"):
+        opened(listing(tmp_path, "0.tar", "1.tar", nsamples=10**9 // 2 + 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+        (Path.mkdir, "not a regular file"),
+        (lambda path: path.write_bytes(bytes(2**22 + 1)), "more than 4194304 bytes of JSON"),
+    ],
+)
+def test_an_index_is_a_file_and_bounded(tmp_path: Path, make: Callable[[Path], object], why: str) -> None:
+    make(tmp_path / "index.json")
+    with pytest.raises(UserError, match=f"not an index of webdataset shards: {why}"):
+        opened(tmp_path / "index.json")
 
 
 @pytest.mark.parametrize("scheme", ["", "file:", "file://"])

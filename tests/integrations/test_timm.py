@@ -120,9 +120,22 @@ def test_dropout_is_the_network_s_or_the_one_asked_for(tmp_path: Path) -> None:
         ({"global_pool": "median"}, "global_pool median: choose avg, max"),
         ({"global_pool": ""}, "global_pool '': 3 classes need a pooled map"),
         ({"num_classes": -1}, "num_classes -1: give 0"),
+        ({"features_only": True, "out_indices": (0, 9)}, r"out_indices \(0, 9\): there are \d feature maps"),
+        ({"features_only": True, "out_indices": 0}, "out_indices 0: there are"),
+        ({"features_only": True, "num_classes": 5}, "num_classes 5: without effect with features_only"),
+        ({"features_only": True, "drop_rate": 0.5}, "drop_rate 0.5: without effect with features_only"),
+        ({"drop_rate": 5.0}, "drop_rate 5.0: must be from 0 to 1"),
+        ({"drop_rate": float("nan")}, "drop_rate nan: must be"),
     ],
 )
 def test_what_has_no_effect_is_refused_in_one_line(options: dict[str, Any], said: str, tmp_path: Path) -> None:
     trained(tmp_path, INFOS["shufflenet"])
     with pytest.raises(UserError, match=f"^{said}[^\n]*$"):
         timm.create_model("vaenas", **{"weights": tmp_path / "weights.safetensors", **options})
+
+
+@pytest.mark.parametrize("indices", [[99], [-9], 9, 0, -1, []])
+def test_feature_maps_that_are_not_there(case: Any, indices: Any) -> None:
+    file, x, _ = case
+    with pytest.raises(UserError, match=r"^indices .*: there are \d feature maps; choose from -\d to \d$"):
+        make(file).forward_intermediates(x, indices=indices)

@@ -1,14 +1,18 @@
 """Settings say what was run, wherever they are read again, and a resumed run sees the same images."""
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.runs.command import TINY, call, make_pictures, result
-from vaenas.runs.config import make_config
+from vaenas.errors import UserError
+from vaenas.runs.config import SearchConfig, make_config, option
 from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
+from vaenas.training.config import TrainConfig, make_train_config
 
 
 def saved(path: Path, **options: object) -> Path:
@@ -110,3 +114,18 @@ def test_the_settings_of_a_run_are_taken_whole(sampler: str, tmp_path: Path) -> 
     file = saved(tmp_path / "config.yaml", sampler=sampler, method=method)
     assert make_config({}, file).sampler == sampler
     assert make_config({"free_bits": RECOMMENDED.free_bits, "weights_share": "0.5"}, file).sampler == sampler
+
+
+NUMBERS = [
+    (make, name)
+    for make, model in ((make_config, SearchConfig), (make_train_config, TrainConfig))
+    for name, field in model.model_fields.items()
+    if re.search("int|float", str(field.annotation))
+]
+
+
+@pytest.mark.parametrize(("make", "name"), NUMBERS)
+def test_no_number_is_too_large(make: Callable[[dict[str, str]], object], name: str) -> None:
+    """Each setting has a largest value: beyond it torch would overflow, or the memory run out."""
+    with pytest.raises(UserError, match=rf"^{option(name)}: '9+' is not allowed: must be less than"):
+        make({name: "9" * 20})

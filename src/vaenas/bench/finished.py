@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from vaenas.documents import first_of
 from vaenas.errors import UserError
 from vaenas.files import FolderLock, write_atomically, writing
 
@@ -48,7 +49,7 @@ class Finished(Generic[E]):
                 self.entries.append(kind.model_validate_json(line, context=belongs_to))
             except ValidationError as error:
                 raise UserError(
-                    f"--output {folder}: {file.name}, line {number} is damaged ({error.errors()[0]['msg']}); "
+                    f"--output {folder}: {file.name}, line {number} is damaged ({first_of(error)}); "
                     "remove the line, or choose another folder"
                 ) from None
 

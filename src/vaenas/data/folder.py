@@ -39,7 +39,7 @@ TEST_PARTS = ("val", "valid", "validation", "test")  # the first that is there i
 # What systems leave in folders, beside names that begin with a dot.
 LITTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found", "@eadir"}
 AGAIN = "by links a second time"
-_DECODING = "2"  # part of the cache's key: raise it when the same files give other pixels
+_DECODING = "3"  # part of the cache's key: raise it when the same files give other pixels
 _CHUNK = 128  # images decoded before they are written
 _LARGE_PIXELS = 2**24
 _large = threading.Lock()  # one large image at a time
@@ -331,10 +331,13 @@ def open_rgb(source: Path | BytesIO, background: Background) -> Iterator[tuple[I
     except UnidentifiedImageError:
         raise ValueError(f"cannot identify it as one of {', '.join(FORMATS)}") from None
     with image, _large if image.width * image.height > _LARGE_PIXELS else nullcontext():
-        if MAX_PIXELS < image.width * image.height <= 2 * MAX_PIXELS:
-            image.draft(None, (image.width // 2, image.height // 2))  # JPEG alone can be decoded at half its size
+        (width, height), scale = image.size, 1
+        while scale < 8 and -(-width // scale) * -(-height // scale) > MAX_PIXELS:
+            scale *= 2
+        if scale > 1:  # JPEG alone can be decoded smaller
+            image.draft(None, (width // scale, height // scale))
         if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}×{image.height} is more than {MAX_PIXELS} pixels")
+            raise ValueError(f"{width}×{height} is more than {MAX_PIXELS} pixels")
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"mode {image.mode} has more than 8 bits a channel")
         ImageOps.exif_transpose(image, in_place=True)  # copies of a large image are too many

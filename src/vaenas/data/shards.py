@@ -15,17 +15,19 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathn
 
 import torch
 from jaxtyping import Int64, UInt8
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from vaenas.data.files import Transform, decoded, note_transparent
 from vaenas.data.folder import ENDINGS, MAX_BYTES, Background
 from vaenas.data.pool import check_shared_memory, process_pool
+from vaenas.documents import LARGEST_JSON, from_json
 from vaenas.errors import UserError
 from vaenas.parallel import rank, world_size
 
 BUFFER, BUFFER_BYTES = 500, 2**28  # images among which the next is drawn, beside the order of the shards
+MOST_IMAGES = 10**9  # of all shards: an epoch's order of them is in memory
 SECONDS = 60.0  # that a server may be silent
 Sample = tuple[UInt8[Tensor, "c h w"], int, str]  # pixels, label, name where the background shows through
 
@@ -201,7 +203,7 @@ class _OnlyHttps(HTTPRedirectHandler):
 
 class _Shard(BaseModel):
     url: str = Field(min_length=1)
-    nsamples: int = Field(ge=0, lt=2**63)
+    nsamples: int = Field(ge=0, le=MOST_IMAGES)
 
 
 class _Index(BaseModel):
@@ -221,17 +223,19 @@ def open_shards(
         UserError: the index is none, names a shard in another way, or one that is missing.
     """
     try:
-        listed = _Index.model_validate_json(index.read_bytes()).shardlist
-    except (OSError, ValidationError) as error:
-        why = f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}" if isinstance(error, ValidationError) else error
-        raise UserError(f"--shards {index}: not an index of webdataset shards: {why}") from None
+        with _opened(str(index.absolute())) as file:
+            listed = from_json(_Index, file.read(LARGEST_JSON + 1)).shardlist
+        images = sum(shard.nsamples for shard in listed)
+        if images > MOST_IMAGES:
+            raise ValueError(f"{images} samples are more than {MOST_IMAGES}")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--shards {index}: not an index of webdataset shards: {error}") from None
     check_shared_memory(workers)
     urls, facts = [], []
     for shard in listed:
         url, size = _checked(index, shard.url)
         urls.append(url)
         facts.append([shard.url, shard.nsamples, size])
-    images = sum(shard.nsamples for shard in listed)
     return ShardSet(tuple(urls), images, classes, image_size, max(1, workers), str(facts), background)
 
 
@@ -242,7 +246,7 @@ def _checked(index: Path, url: str) -> tuple[str, int]:
     except ValueError:
         parts = urlsplit("none:")
     if parts.scheme == "https" and parts.netloc:
-        return url, 0
+        return parts.geturl(), 0  # the scheme in small letters, and no spaces before it
     if parts.scheme not in ("", "file") or parts.netloc:
         raise UserError(f"--shards {index}: {url}: choose a path or https; nothing else is opened")
     path = index.parent.resolve() / (url2pathname(parts.path) if parts.scheme else url)

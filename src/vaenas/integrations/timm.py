@@ -93,6 +93,14 @@ class TimmNetwork(nn.Module):
         *_, last = self._maps(images)
         return last
 
+    def chosen(self, option: str, indices: Any) -> list[int]:
+        """Which feature maps `indices` of `feature_info` are; raises `UserError` that names `option` if it has none."""
+        count = len(self._levels)
+        places = range(-count if indices is None else -indices, 0) if isinstance(indices, int | None) else indices
+        if not places or any(i not in range(-count, count) for i in places):
+            raise UserError(f"{option} {indices}: there are {count} feature maps; choose from {-count} to {count - 1}")
+        return [self._levels[i] for i in places]
+
     def forward_intermediates(
         self, x: Float[Tensor, "b c h w"], indices: Any = None, norm: bool = False, stop_early: bool = False,
         output_fmt: str = "NCHW", intermediates_only: bool = False,
@@ -103,10 +111,8 @@ class TimmNetwork(nn.Module):
         """
         if output_fmt != "NCHW":
             raise UserError(f"output_fmt {output_fmt}: feature maps are NCHW; leave it out")
-        if indices is None or isinstance(indices, int):
-            indices = range(len(self._levels))[-(indices or 0) :]
-        maps = list(self._maps(x))
-        found = [maps[self._levels[i]] for i in indices]
+        chosen, maps = self.chosen("indices", indices), list(self._maps(x))
+        found = [maps[i] for i in chosen]
         return found if intermediates_only else (maps[-1], found)
 
     def forward_head(self, x: Float[Tensor, "b f _ _"], pre_logits: bool = False) -> Tensor:
@@ -154,12 +160,17 @@ def vaenas(pretrained: bool = False, *, weights: str | Path | None = None, **kwa
         raise UserError("scriptable: TorchScript can't compile a network of vaenas; take torch.export, or leave it out")
     if "out_indices" in given and not given.get("features_only"):
         raise UserError(f"out_indices {given['out_indices']}: without effect; add features_only=True, or leave it out")
+    if given.get("features_only") and (idle := [n for n in ("num_classes", "global_pool", "drop_rate") if n in given]):
+        raise UserError(f"{idle[0]} {given[idle[0]]}: without effect with features_only; leave one out")
+    if not 0 <= given.get("drop_rate", 0) <= 1:
+        raise UserError(f"drop_rate {given['drop_rate']}: must be from 0 to 1")
     network, info = load_weights(Path(weights))
     if given.get("in_chans") not in (None, info.image_channels):
         raise UserError(
             f"in_chans {given['in_chans']}: the network in {weights} has {info.image_channels}; leave it out"
         )
     model = TimmNetwork(network, given.get("drop_rate"))
+    model.chosen("out_indices", given.get("out_indices"))
     head = given.get("num_classes", len(info.classes)), given.get("global_pool", "avg")
     if head != (len(info.classes), "avg"):
         model.reset_classifier(*head)

@@ -15,9 +15,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from jaxtyping import Int64
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat
 from torch import Generator, Tensor
 
+from vaenas.documents import from_json
 from vaenas.files import write_atomically, writing
 from vaenas.machine import describe_device
 from vaenas.networks.cost import ABSENT, AdditiveCost, place
@@ -64,10 +65,7 @@ class LatencyTable:
         """Raises ValueError for what is no table of this space's networks."""
         cost = IMAGE_SPACES[space].cost(geometry)
         assert isinstance(cost, AdditiveCost)  # as the settings have made sure
-        try:
-            saved = _Saved.model_validate_json(content)
-        except ValidationError as error:
-            raise ValueError(error.errors()[0]["msg"]) from None
+        saved = from_json(_Saved, content)
         slots, operations = cost.table.shape[1:]
         if [len(row) for row in saved.table] != [operations] * slots:
             raise ValueError(f"not {slots} slots of {operations} operations")

@@ -52,6 +52,11 @@ Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**63)]
 Milliseconds = Annotated[float, BeforeValidator(parse_milliseconds), Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
+# Beyond a million nothing is meant, and torch's 32-bit numbers or the memory come to their end.
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6)]
+Number = Annotated[int, Field(le=10**6)]
+Images = Annotated[int, Field(le=10**9)]
 
 
 LEARNED = ("vae", "categorical")  # samplers that Algorithm 1 trains
@@ -146,31 +151,31 @@ class SearchConfig(BaseModel):
         description="nasbench101: only cells whose 7 vertices all count, for a table labelled in part",
     )
 
-    epochs: int = Field(8, ge=1, description="of supernet training")
-    batch_size: int = Field(64, ge=2, description="images a step")
-    learning_rate: float = Field(0.1, gt=0, description="at the start; falls linearly to 0")
+    epochs: Number = Field(8, ge=1, description="of supernet training")
+    batch_size: Number = Field(64, ge=2, description="images a step")
+    learning_rate: Positive = Field(0.1, description="at the start; falls linearly to 0")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(3e-5, ge=0, description="of SGD")
+    weight_decay: NotNegative = Field(3e-5, description="of SGD")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all classes")
-    clip_norm: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    clip_norm: Positive = Field(5.0, description="largest norm of the gradient")
     padding: int = Field(4, ge=0, le=64, description="pixels around an image before the random crop; 0 = no crop")
-    cutout: int = Field(0, ge=0, description="side in pixels of the square cut out; 0 = none")
+    cutout: Number = Field(0, ge=0, description="side in pixels of the square cut out; 0 = none")
 
     vae: Literal["recommended", "literal"] = Field("recommended", description="preset of the VAE's settings")
-    vae_interval: float = Field(1.0, gt=0, description="n_vae: epochs between updates of the sampler")
-    ranking_size: int = Field(48, ge=2, description="N_s: architectures ranked for an update")
+    vae_interval: Positive = Field(1.0, description="n_vae: epochs between updates of the sampler")
+    ranking_size: Number = Field(48, ge=2, description="N_s: architectures ranked for an update")
     keep_ratio: Ratio | None = Field(None, description="K: share of the ranked that the sampler learns from")
-    vae_iterations: int | None = Field(None, ge=1, description="n_iters of Algorithm 1")
-    kl_weight: float | None = Field(None, ge=0, description="weight of the KL term; 1 is eq. 2")
-    free_bits: float | None = Field(None, ge=0, description="nats per latent unit that are not penalised")
-    epsilon_inc: float | None = Field(
-        None, ge=0, description="added to ε each step (default: reaches the limit at the end)"
+    vae_iterations: Number | None = Field(None, ge=1, description="n_iters of Algorithm 1")
+    kl_weight: NotNegative | None = Field(None, description="weight of the KL term; 1 is eq. 2")
+    free_bits: NotNegative | None = Field(None, description="nats per latent unit that are not penalised")
+    epsilon_inc: NotNegative | None = Field(
+        None, description="added to ε each step (default: reaches the limit at the end)"
     )
     epsilon_limit: Share | None = Field(
         None, description="largest ε: share of architectures from the learned sampler (as --keep-ratio)"
     )
-    train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
-    ranking_images: int | None = Field(
+    train_images: Images | None = Field(None, ge=2, description="use only so many images to train on (all)")
+    ranking_images: Images | None = Field(
         None, ge=1, description="images held out of training, to rank architectures (1000, at most a fifth of all)"
     )
     rank_by: Measure = Field(
@@ -181,31 +186,33 @@ class SearchConfig(BaseModel):
     smoothing: Literal["additive", "none"] = Field(
         "additive", description="choose by an additive fit to scores of uniform draws, or by scores and evolution"
     )
-    fit_rounds: int = Field(2, ge=1, description="times that the sampler learns from what each additive fit predicts")
-    recalibration_images: int | None = Field(
+    fit_rounds: Number = Field(
+        2, ge=1, description="times that the sampler learns from what each additive fit predicts"
+    )
+    recalibration_images: Images | None = Field(
         None,
         ge=0,
         description="training images for batch norm before each evaluation; 0 = each ranking batch by itself "
         "(256, or all if they are fewer)",
     )
 
-    weights_learning_rate: float = Field(0.02, gt=0, description="gradient: of Adam on the architecture weights")
+    weights_learning_rate: Positive = Field(0.02, description="gradient: of Adam on the architecture weights")
     weights_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="gradient: share of the training images that the architecture weights learn from"
     )
 
-    population: int = Field(32, ge=2, description="N_seeds, and evaluations a round of the last stage")
-    generations: int = Field(5, ge=1, description="rounds of the last stage, the seeds' included: see --smoothing")
-    top_k: int = Field(8, ge=1, description="parents of the next generation")
+    population: Number = Field(32, ge=2, description="N_seeds, and evaluations a round of the last stage")
+    generations: Number = Field(5, ge=1, description="rounds of the last stage, the seeds' included: see --smoothing")
+    top_k: Number = Field(8, ge=1, description="parents of the next generation")
     mutation_prob: Share = Field(0.1, description="for each slot of a mutated architecture")
 
     table: str | None = Field(
         None, description="truth of a benchmark's space, made by `vaenas bench import`; looked at after the search"
     )
-    table_sample: int = Field(200, ge=2, description="architectures of the table that the final supernet ranks")
+    table_sample: Number = Field(200, ge=2, description="architectures of the table that the final supernet ranks")
 
-    log_interval: int = Field(10, ge=1, description="steps between lines of metrics")
-    checkpoint_seconds: float = Field(30.0, ge=0, description="between checkpoints")
+    log_interval: Number = Field(10, ge=1, description="steps between lines of metrics")
+    checkpoint_seconds: NotNegative = Field(30.0, description="between checkpoints")
 
     @model_validator(mode="before")
     @classmethod

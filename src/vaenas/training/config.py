@@ -52,7 +52,7 @@ class TrainConfig(Recipe):
         le=1024,
         description="side in pixels: of a folder (default 64), or fewer than builtin (28) and cifar10 (32) have",
     )
-    train_images: int | None = Field(None, ge=2, description="use only so many images to train on (all)")
+    train_images: int | None = Field(None, ge=2, le=10**9, description="use only so many images to train on (all)")
     teacher: str | None = Field(
         None,
         description="timm's name of a model to learn from, such as resnet18; it sees images normalised as its own "
@@ -62,9 +62,11 @@ class TrainConfig(Recipe):
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the network is trained")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as in Lightning Fabric")
-    evaluate_every: int = Field(5, ge=1, description="epochs between evaluations; there is one at the end in any case")
-    log_interval: int = Field(10, ge=1, description="steps between lines of metrics")
-    checkpoint_seconds: float = Field(30.0, ge=0, description="between checkpoints")
+    evaluate_every: int = Field(
+        5, ge=1, le=10**6, description="epochs between evaluations; one is at the end in any case"
+    )
+    log_interval: int = Field(10, ge=1, le=10**6, description="steps between lines of metrics")
+    checkpoint_seconds: float = Field(30.0, ge=0, le=1e6, description="between checkpoints")
 
     @model_validator(mode="before")
     @classmethod

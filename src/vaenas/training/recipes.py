@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vaenas.runs.config import NotNegative, Number, Positive
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -12,35 +14,35 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    epochs: int = Field(ge=1, description="of training")
-    batch_size: int = Field(ge=2, description="images a step")
-    learning_rate: float = Field(gt=0, description="highest one")
+    epochs: Number = Field(ge=1, description="of training")
+    batch_size: Number = Field(ge=2, description="images a step")
+    learning_rate: Positive = Field(description="highest one")
     schedule: Literal["linear", "cosine"] = Field(description="how it falls to 0, a little each step")
-    warmup_epochs: float = Field(default=0, ge=0, description="in which it rises linearly from 0")
+    warmup_epochs: NotNegative = Field(default=0, description="in which it rises linearly from 0")
     momentum: Share = Field(default=0.9, description="of SGD")
     nesterov: bool = Field(default=False, description="Nesterov's momentum")
-    weight_decay: float = Field(ge=0, description="of SGD")
+    weight_decay: NotNegative = Field(description="of SGD")
     label_smoothing: Share = Field(
         default=0.1, description="share of the target over all classes (Szegedy et al. 2016)"
     )
-    clip_norm: float = Field(default=0, ge=0, description="largest norm of the gradient; 0 = not clipped")
+    clip_norm: NotNegative = Field(default=0, description="largest norm of the gradient; 0 = not clipped")
     dropout: Share = Field(default=0, description="before the classifier; shufflenet alone")
-    auxiliary: float = Field(default=0, ge=0, description="weight of the auxiliary tower's loss; nasnet alone")
+    auxiliary: NotNegative = Field(default=0, description="weight of the auxiliary tower's loss; nasnet alone")
     drop_path: Share = Field(default=0, description="of an edge, at the end; grows linearly; nasnet alone")
     padding: int = Field(default=4, ge=0, le=64, description="pixels around an image before the crop; 0 = no crop")
-    cutout: int = Field(default=0, ge=0, description="side of the square cut out (DeVries 2017); 0 = none")
+    cutout: Number = Field(default=0, ge=0, description="side of the square cut out (DeVries 2017); 0 = none")
     inception: bool = Field(
         default=False,
         description="crops of 8 to 100 % of the area, colour jitter (Szegedy et al. 2015)",
     )
     rand_augment: int = Field(default=0, ge=0, le=30, description="magnitude of RandAugment (Cubuk et al. 2020)")
-    mixup: float = Field(default=0, ge=0, description="alpha of mixup (Zhang et al. 2018)")
-    cutmix: float = Field(default=0, ge=0, description="alpha of CutMix (Yun et al. 2019); with both, either")
+    mixup: NotNegative = Field(default=0, description="alpha of mixup (Zhang et al. 2018)")
+    cutmix: NotNegative = Field(default=0, description="alpha of CutMix (Yun et al. 2019); with both, either")
     distillation: Share = Field(
         default=0.5,
         description="share of a teacher's answers in the loss (Hinton et al. 2015), where there is a teacher",
     )
-    temperature: float = Field(default=1, gt=0, description="that softens the teacher's and the network's answers")
+    temperature: Positive = Field(default=1, description="that softens the teacher's and the network's answers")
     ema: Share = Field(default=0, description="decay a step of the averaged weights that are kept; 0 = none")
 
 
