@@ -10,7 +10,6 @@ is kept beside the output.
 import argparse
 import bz2
 import contextlib
-import copy
 import datetime
 import gzip
 import hashlib
@@ -29,7 +28,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -238,39 +237,42 @@ def table_of_parquet(content: bytes, rng: random.Random) -> bytes:
     return target.getvalue()
 
 
+@lru_cache(8)
+def loaded(content: bytes) -> Any:
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def containers(node: Any) -> Any:
+    """New dictionaries and lists with the same leaves in them."""
+    if isinstance(node, dict):
+        return {key: containers(value) for key, value in node.items()}
+    return [containers(value) for value in node] if isinstance(node, list) else node
+
+
+def hostile(old: Any) -> list[Any]:
+    """What may stand in a checkpoint in the place of a tensor, a number or anything else."""
+    if isinstance(old, torch.Tensor):
+        filled = [torch.full_like(old, number) for number in (0, 1, -1, 100)]
+        shaped = [old[None], old.flatten()[1:], old.flatten()[:1], old[..., None].expand(*old.shape, 9)]
+        return [*filled, *shaped, old.double(), old.long(), old > 0, old.to_sparse(), old * math.nan]
+    if isinstance(old, int | float):
+        return [-1, 0, 1, 2**31, 2**63, -(2**70), 10**400, 0.5, math.nan, -math.inf, True, "x", torch.tensor(old)]
+    odd = [None, True, {}, {"x": 1}, [], [[]], (), "", "x", 0, -1, 2**40, 2**70, 0.5, -0.5, math.nan, math.inf]
+    return [*odd, torch.empty(0), torch.tensor(7), torch.zeros(1).expand(2**40), torch.zeros(2, 3, dtype=torch.int64)]
+
+
 def torch_file(content: bytes, rng: random.Random) -> bytes:
     """One or two places of what torch has saved replaced, left out, or tensors of another shape, kind or content."""
-    holder = [torch.load(io.BytesIO(content), weights_only=True)]
+    holder = containers([loaded(content)])
     places = [*places_in(holder)]
     for _ in range(rng.choice((1, 1, 2))):
         node, key = rng.choice(places)
-        old = node[key] if rng.random() < 0.7 else None
-        odd = [None, True, {}, [], [[]], "", "x", 0, -1, 2**40, 2**70, 0.5, -0.5, math.nan, math.inf, (), {"x": 1}]
-        odd += [torch.empty(0), torch.tensor(7), torch.zeros(1).expand(2**40), torch.zeros(2, 3, dtype=torch.int64)]
-        if isinstance(old, torch.Tensor):
-            numbers = [torch.full_like(old, number) for number in (0, 1, -1, 100)]
-            odd = [*numbers, old[None], old.flatten()[1:], old.flatten()[:1], old.double(), old.long(), old > 0]
-            odd += [old.to_sparse(), old[..., None].expand(*old.shape, 9), old * math.nan, old.clone().fill_(2**7 - 1)]
-        elif isinstance(old, int | float):
-            odd = [
-                -1,
-                0,
-                1,
-                2**31,
-                2**63,
-                -(2**70),
-                10**400,
-                0.5,
-                math.nan,
-                -math.inf,
-                True,
-                str(old),
-                torch.tensor(old),
-            ]
-        if rng.random() < 0.1 and node is not holder and key in (node if isinstance(node, dict) else range(len(node))):
-            del node[key]
-        elif not isinstance(node, list) or key < len(node):
-            node[key] = rng.choice(odd)
+        with contextlib.suppress(LookupError):  # changed already
+            odd = hostile(node[key] if rng.random() < 0.7 else None)
+            if rng.random() < 0.1 and node is not holder:
+                del node[key]
+            else:
+                node[key] = rng.choice(odd)
     target = io.BytesIO()
     torch.save(holder[0], target)
     return target.getvalue()
@@ -338,21 +340,24 @@ def _search() -> tuple[OneShot, OneShotState]:
 
 
 @cache
-def _states() -> dict[str, dict[str, Any]]:
-    """Of one search, the state at its last record of each kind but the last, as it is saved."""
+def _checkpoints() -> dict[str, bytes]:
+    """Of one search, in the middle of evaluating what is ranked, of the evolution and of the comparison."""
     search, state = _search()
     found = {}
-    for record in search.run(state):
-        if record.kind != "generation" or record.values["generation"] == 0:
-            found[record.kind] = copy.deepcopy(state.state_dict())
+    with tempfile.TemporaryDirectory() as folder:
+        directory = RunDirectory(Path(folder))
+        for record in search.run(state):
+            if record.kind == "evaluation":
+                saved = Checkpoint(kind="search", config={}, inputs={}, seconds=1.0, state=state.state_dict())
+                directory.save_checkpoint(saved)
+                found[record.values["of"]] = directory.checkpoint_file.read_bytes()
     return found
 
 
-def _state(kind: str) -> Callable[[Path], Path]:
+def _state(of: str) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
-        directory = RunDirectory(folder)
-        directory.save_checkpoint(Checkpoint(kind="search", config={}, inputs={}, seconds=1.0, state=_states()[kind]))
-        return directory.checkpoint_file
+        (folder / "checkpoint").write_bytes(_checkpoints()[of])
+        return folder / "checkpoint"
 
     return write
 
@@ -592,8 +597,8 @@ def _formats() -> dict[str, Format]:
         for name, kind in (("result.json", json_text), ("metrics.jsonl", json_lines), ("drawing.json", json_text))
     }
     states = {
-        f"checkpoint of {kind}": Format(_state(kind), _go_on, (torch_file,))
-        for kind in ("train", "evaluation", "generation", "comparison")
+        f"checkpoint of {of}": Format(_state(of), _go_on, (torch_file,))
+        for of in ("ranking", "evolution", "comparison")
     }
     teachers = {
         f"teacher {ending}": Format(_teacher(ending), lambda p: load_teacher("test_resnet", p, 10, (0.3,), (0.4,)), how)
