@@ -8,11 +8,14 @@ is kept beside the output.
 """
 
 import argparse
+import bz2
 import contextlib
 import datetime
+import gzip
 import hashlib
 import io
 import json
+import math
 import random
 import re
 import resource
@@ -20,30 +23,48 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet as parquet
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from tests.bench import official
+from tests.shared_fixtures import Problem, tiny_problem, tiny_search
+from vaenas import machine
 from vaenas.architectures import choose
+from vaenas.bench.curves import Run
+from vaenas.bench.finished import Finished
 from vaenas.bench.import_table import import_table
 from vaenas.data.folder import load_folder
-from vaenas.data.shards import open_shards
+from vaenas.data.shards import ShardSet, _samples, _Stream, open_shards
 from vaenas.errors import UserError
+from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.network_commands import found_by
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks.latency import LatencyTable
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
+from vaenas.one_command import Plan, open_run
+from vaenas.records import read_result
 from vaenas.report import write_report
+from vaenas.report.run_data import read_run
 from vaenas.runs.config import make_config
-from vaenas.runs.directory import Checkpoint, RunDirectory
+from vaenas.runs.directory import FORMAT, Checkpoint, RunDirectory
+from vaenas.samplers.vae import VAESampler, VAESettings
+from vaenas.search.evolution import EvolutionSettings
+from vaenas.search.one_shot import OneShot, OneShotState
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench101 import nasbench101_space
@@ -51,8 +72,10 @@ from vaenas.spaces.nasbench201 import cell_strings, nasbench201_space
 from vaenas.spaces.nasnet import nasnet_space
 from vaenas.spaces.space import SearchSpace
 from vaenas.training.config import make_train_config
+from vaenas.training.teacher import load_teacher
 
 SECONDS, BYTES, CHARACTERS = 5, 2**30, 2000
+IMAGES = ("png", "jpg", "webp", "bmp", "gif", "tiff", "ppm")
 
 # What is no JSON for Python's own writer, or no value that anyone expects: put in as it stands here.
 RAW = [
@@ -70,18 +93,17 @@ RAW_YAML = [
 ]  # fmt: skip
 
 
+def places_in(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Every dictionary or list, at any depth, and a key of it."""
+    for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+        yield node, key
+        yield from places_in(node[key])
+
+
 def changed(value: Any, rng: random.Random, raw: list[str]) -> str:
     """The JSON text of `value` with one to three places replaced, left out or added."""
-    places: list[tuple[Any, Any]] = []
-
-    def walk(node: Any) -> None:
-        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
-            places.append((node, key))
-            walk(node[key])
-
-    value = json.loads(json.dumps(value))
-    holder = [value]
-    walk(holder)
+    holder = [json.loads(json.dumps(value))]
+    places = [*places_in(holder)]
     for _ in range(rng.choice((1, 1, 2, 3))):
         node, key = rng.choice(places)
         kind = rng.random()
@@ -215,6 +237,75 @@ def table_of_parquet(content: bytes, rng: random.Random) -> bytes:
     return target.getvalue()
 
 
+@lru_cache(8)
+def loaded(content: bytes) -> Any:
+    return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def containers(node: Any) -> Any:
+    """New dictionaries and lists with the same leaves in them."""
+    if isinstance(node, dict):
+        return {key: containers(value) for key, value in node.items()}
+    return [containers(value) for value in node] if isinstance(node, list) else node
+
+
+def hostile(old: Any) -> list[Any]:
+    """What may stand in a checkpoint in the place of a tensor, a number or anything else."""
+    if isinstance(old, torch.Tensor):
+        filled = [torch.full_like(old, number) for number in (0, 1, -1, 100)]
+        shaped = [old[None], old.flatten()[1:], old.flatten()[:1], old[..., None].expand(*old.shape, 9)]
+        return [*filled, *shaped, old.double(), old.long(), old > 0, old.to_sparse(), old * math.nan]
+    if isinstance(old, int | float):
+        return [-1, 0, 1, 2**31, 2**63, -(2**70), 10**400, 0.5, math.nan, -math.inf, True, "x", torch.tensor(old)]
+    odd = [None, True, {}, {"x": 1}, [], [[]], (), "", "x", 0, -1, 2**40, 2**70, 0.5, -0.5, math.nan, math.inf]
+    return [*odd, torch.empty(0), torch.tensor(7), torch.zeros(1).expand(2**40), torch.zeros(2, 3, dtype=torch.int64)]
+
+
+def torch_file(content: bytes, rng: random.Random) -> bytes:
+    """One or two places of what torch has saved replaced, left out, or tensors of another shape, kind or content."""
+    holder = containers([loaded(content)])
+    places = [*places_in(holder)]
+    for _ in range(rng.choice((1, 1, 2))):
+        node, key = rng.choice(places)
+        with contextlib.suppress(LookupError):  # changed already
+            odd = hostile(node[key] if rng.random() < 0.7 else None)
+            if rng.random() < 0.1 and node is not holder:
+                del node[key]
+            else:
+                node[key] = rng.choice(odd)
+    target = io.BytesIO()
+    torch.save(holder[0], target)
+    return target.getvalue()
+
+
+def tar_members(content: bytes, rng: random.Random) -> bytes:
+    """A member of a tar with another name, kind, size or content, under right check sums, and perhaps compressed."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    i = rng.randrange(len(members))
+    member, data = members[i]
+    kind = rng.randrange(5)
+    if kind == 0:
+        odd = ("", ".", "..", "/", "a", ".cls", "../../x.jpg", "/etc/x.cls", "é\n\x1b.jpg", "\udcff.cls", "y" * 5000)
+        member.name = rng.choice((*odd, *(other.name for other, _ in members)))
+    elif kind == 1:
+        member.type, member.linkname = rng.choice((b"1", b"2", b"3", b"5", b"6", b"L", b"S", b"x", b"g", b"Z")), "a"
+    elif kind == 2:
+        name = rng.choice(("size", "path", "GNU.sparse.map", "x"))
+        member.pax_headers = {name: rng.choice(("-1", "", "9" * 30, "a"))}
+    elif kind == 3:
+        data = rng.choice((b"", b"-1", b"2", b" 1 ", b"1_0", b"9" * 5000, "١".encode(), b"\xff", flipped(data, rng)))
+        member.size = len(data)
+    else:
+        member.size = rng.choice((0, 1, 2**20, 2**33, 2**60))
+    members[i] = (member, data)
+    for member, data in members:
+        target.write(member.tobuf(rng.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)), errors="surrogateescape"))
+        target.write(data.ljust(-(-len(data) // 512) * 512, b"\0"))
+    return rng.choice((bytes, bytes, gzip.compress, bz2.compress))(target.getvalue() + bytes(1024))
+
+
 def code(content: bytes, rng: random.Random) -> bytes:
     text = content.decode()
     at = rng.randrange(len(text) + 1)
@@ -231,6 +322,53 @@ class Format:
     seed: Callable[[Path], Path]
     load: Callable[[Path], object]
     mutations: tuple[Mutate, ...]
+
+
+@cache
+def _problem() -> Problem:
+    """The tiny one, with fewer images still to evaluate on."""
+    problem = tiny_problem()
+    few = [problem.training.batch(torch.arange(4))]
+    return replace(problem, evaluate=SupernetEvaluator(problem.network, few, few, problem.prepare))
+
+
+def _search() -> tuple[OneShot, OneShotState]:
+    return tiny_search(
+        _problem(), lambda space, rng: VAESampler(space, rng, VAESettings(2, 8, 4, iterations=2)), steps=4,
+        vae_interval=2, batch_size=4, ranking_size=4, evolution=EvolutionSettings(3, 2, 2),
+    )  # fmt: skip
+
+
+@cache
+def _checkpoints() -> dict[str, bytes]:
+    """Of one search, in the middle of evaluating what is ranked, of the evolution and of the comparison."""
+    search, state = _search()
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        directory = RunDirectory(Path(folder))
+        for record in search.run(state):
+            if record.kind == "evaluation":
+                saved = Checkpoint(kind="search", config={}, inputs={}, seconds=1.0, state=state.state_dict())
+                directory.save_checkpoint(saved)
+                found[record.values["of"]] = directory.checkpoint_file.read_bytes()
+    return found
+
+
+def _state(of: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        (folder / "checkpoint").write_bytes(_checkpoints()[of])
+        return folder / "checkpoint"
+
+    return write
+
+
+def _go_on(path: Path) -> None:
+    """A search goes on from what is in a checkpoint, up to its next record."""
+    directory, (search, state) = RunDirectory(path.parent), _search()
+    checkpoint = directory.load_checkpoint()
+    assert checkpoint is not None
+    directory.restore(checkpoint, state)
+    next(search.run(state), None)
 
 
 def _table(folder: Path) -> Path:
@@ -311,8 +449,10 @@ def _run(name: str) -> Callable[[Path], Path]:
 
     def write(folder: Path) -> Path:
         best = {"code": "3-5", "architecture": [0, 1], "score": 0.5, "worth": 0.5, "flops": 9, "params": 9}
+        sizes = {"image_size": 8, "image_channels": 1, "classes": 2, "width": 0.25, "layers": 5}
         result = {
-            "best": best, "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0",
+            "space": "shufflenet", "measure": "accuracy", "geometry": sizes, "truth": None, "best": best,
+            "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0",
             "evaluations": [{"score": 0.5, "worth": 0.5, "flops": 9}, {"score": 0.25, "worth": 0.25, "flops": 8}],
         }  # fmt: skip
         update = {"kind": "update", "step": 2, "epoch": 0.5, "scores": [0.5, 0.25], "learned": [True, False], "kl": 1.0}
@@ -333,6 +473,86 @@ def _run(name: str) -> Callable[[Path], Path]:
         (folder / "result.json").write_text(json.dumps(result))
         (folder / "drawing.json").write_text(json.dumps(drawing))
         return folder / name
+
+    return write
+
+
+def _report(path: Path) -> None:
+    """Read by the report, and of one in ten written, which takes a second."""
+    read_run(path.parent)
+    if sum(path.read_bytes()) % 10 == 0:
+        write_report(path.parent)
+
+
+def _settings(path: Path) -> None:
+    """As the report and as `vaenas train RUN` read them."""
+    _report(path)
+    make_train_config(found_by(str(path.parent)))
+
+
+def _plan(path: Path) -> None:
+    _, plan = open_run(path.parent)  # whose lock ends with this function
+    plan.check(make_config({}))
+
+
+def _latencies(path: Path) -> LatencyTable:
+    with _refusing():
+        geometry = IMAGE_SPACES["nasbench201"].geometry(16, 1, 2, 8, 1)  # the cost of which is soon known
+        return LatencyTable.from_json(path.read_bytes(), "nasbench201", geometry)
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """As those do that call what raises `ValueError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _runs(path: Path, *more: Run) -> None:
+    with Finished(path, {"table": "a", "queries": 20, "version": 3}, Run) as finished:
+        for run in more:
+            finished.add(run)
+
+
+def _runs_seed(folder: Path) -> Path:
+    _runs(folder / "runs.jsonl", *(Run(method="random", seed=i, curve={10: 0.5, 20: 0.75}) for i in (0, 1)))
+    return folder / "runs.jsonl"
+
+
+def _index(folder: Path) -> Path:
+    """A shard and its index."""
+    image, pixels = Image.effect_noise((20, 20), 60), io.BytesIO()
+    image.save(pixels, "jpeg")
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for number in "01":
+            for name, data in ((f"{number}.jpg", pixels.getvalue()), (f"{number}.cls", number.encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    index = {"__kind__": "wids-shard-index-v1", "shardlist": [{"url": "a.tar", "nsamples": 2}]}
+    return _text("index.json", json.dumps(index))(folder)
+
+
+def _open(index: Path) -> ShardSet:
+    return open_shards(index, ("a", "b"), 16, 1)
+
+
+def _shard(path: Path) -> None:
+    """What a worker does, in this process."""
+    stream = _Stream(_open(path.parent / "index.json"), [str(path)], None, 0)
+    with _refusing():
+        for sample in map(stream._decoded, _samples(str(path))):
+            if isinstance(sample, str):  # why it cannot be read
+                raise ValueError(sample)
+
+
+def _teacher(ending: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        state, path = timm.create_model("test_resnet", num_classes=10, in_chans=1).state_dict(), folder / f"a.{ending}"
+        save_file(state, path) if ending == "safetensors" else torch.save(state, path)
+        return path
 
     return write
 
@@ -361,20 +581,42 @@ def _chosen(path: Path, genotype: bool = False) -> object:
 def _formats() -> dict[str, Format]:
     config = "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nmax_flops: 300M\nweight_decay: 3.0e-05\ntable: null\n"
     own = "depth, kernel, act, score\n3, 5, relu, 0.5\n3, 3, relu, 0.75\n4, 5, gelu, 0.25\n"
-    index = {"__kind__": "wids-shard-index-v1", "shardlist": [{"url": "a.tar", "nsamples": 3}]}
+    environment = {"format": FORMAT, "environment": machine.environment(torch.device("cpu"))}
+    latency = {"table": [[7] * 5] * 6, "constant": 9, "error": 0.5, "device": "x"}
+    trained = {"accuracy": 0.5, "top5": 1, "params": 7, "flops": 9, "images": {"training": 9, "test": 2}}
+    trained |= {"environment": {"python": "3.12", "threads": 1}}
     pairs = [("sep_conv_3x3", 0), ("sep_conv_5x5", 1)] * 4
     genotype = f"Genotype(normal={pairs}, normal_concat=range(2, 6), reduce={pairs}, reduce_concat=range(2, 6))"
     matrix = '{"matrix": [[0, 1, 1], [0, 0, 1], [0, 0, 0]], "ops": ["input", "maxpool3x3", "output"]}'
     codes = {"nasnet": nasnet_space().encode(nasnet_space().uniform(1, torch.Generator().manual_seed(0)))[0]}
     codes |= {"shufflenet": "3-5-7x-3", "macro": "02012100", "string": _nasbench201().split("\n")[1].split(",")[0]}
     reports = {
-        f"report of {name}": Format(_run(name), lambda p: write_report(p.parent), (kind, flipped))
+        f"report of {name}": Format(_run(name), _report, (kind, flipped))
         for name, kind in (("result.json", json_text), ("metrics.jsonl", json_lines), ("drawing.json", json_text))
+    }
+    states = {
+        f"checkpoint of {of}": Format(_state(of), _go_on, (torch_file,))
+        for of in ("ranking", "evolution", "comparison")
+    }
+    teachers = {
+        f"teacher {ending}": Format(_teacher(ending), lambda p: load_teacher("test_resnet", p, 10, (0.3,), (0.4,)), how)
+        for ending, how in (("safetensors", (flipped,)), ("pth", (torch_file, torch_file, flipped)))
     }
     return {
         "table": Format(_table, _ask, (tensor_file, tensor_file, flipped)),
         "weights": Format(_weights, load_weights, (tensor_file, tensor_file, flipped)),
-        "checkpoint": Format(_checkpoint, lambda p: RunDirectory(p.parent).load_checkpoint(), (flipped,)),
+        "checkpoint": Format(_checkpoint, lambda p: RunDirectory(p.parent).load_checkpoint(), (torch_file, flipped)),
+        **states,
+        "environment": Format(
+            _text("environment.json", json.dumps(environment)),
+            lambda p: RunDirectory(p.parent).warn_of_changes(environment["environment"]),
+            (json_text, flipped),
+        ),
+        "plan": Format(_text("run.yaml", Plan().to_yaml().decode()), _plan, (yaml_text, yaml_text, flipped)),
+        "latencies": Format(_text("latency.json", json.dumps(latency)), _latencies, (json_text, flipped)),
+        "bench runs": Format(_runs_seed, _runs, (json_lines, flipped)),
+        "settings of a run": Format(_run("config.yaml"), _settings, (yaml_text, yaml_text, flipped)),
+        "training result": Format(_text("result.json", json.dumps(trained)), read_result, (json_text, flipped)),
         "parquet": Format(_parquet, import_table, (table_of_parquet, flipped)),
         "tfrecord": Format(_tfrecord, import_table, (record, record, flipped)),
         "nasbench201 csv": Format(_text("a.csv", _nasbench201()), import_table, (cells_of_csv, flipped)),
@@ -391,12 +633,10 @@ def _formats() -> dict[str, Format]:
             (yaml_text, yaml_text, flipped),
         ),
         **reports,
-        **{f"image {kind}": Format(_image(kind), _folder, (flipped,)) for kind in ("png", "jpg", "webp", "bmp")},
-        "shard index": Format(
-            _text("index.json", json.dumps(index)),
-            lambda p: open_shards(p, ("a", "b"), 16, 1),
-            (json_text, flipped),
-        ),
+        **{f"image {kind}": Format(_image(kind), _folder, (flipped,)) for kind in IMAGES},
+        "shard index": Format(_index, _open, (json_text, flipped)),
+        "shard": Format(lambda folder: _index(folder).with_name("a.tar"), _shard, (tar_members, tar_members, flipped)),
+        **teachers,
         "genotype": Format(_text("code", genotype), lambda p: _chosen(p, True), (code, flipped)),
         "matrix": Format(_text("code", matrix), _chosen, (code, json_text)),
         **{f"code {name}": Format(_text("code", text), _chosen, (code,)) for name, text in codes.items()},
