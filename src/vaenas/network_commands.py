@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vaenas.architectures import FORCE, check_picture, run_folder, unknown_space, write_figure
+from vaenas.architectures import FORCE, check_picture, guess, run_folder, unknown_space, write_figure
 from vaenas.data.folder import Background
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
@@ -57,6 +57,9 @@ def train(
             found = found_by(code_or_run)
             if "data" in given:  # the search's say nothing of other images
                 found = {name: value for name, value in found.items() if name not in OF_DATA}
+            named = {*found, *given, *(read_yaml(config) if config else ())}
+            if "space" not in named and code_or_run.startswith(("|", "{")):  # a benchmark's own text
+                found["space"] = guess(code_or_run)
             given = {**found, **given}
         settings = make_train_config(given, config)
         if settings.code == code_or_run:
