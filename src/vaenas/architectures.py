@@ -85,7 +85,7 @@ def choose(
         space = space or "nasnet"
     elif space is None:
         assert code_or_run is not None
-        space = _guess(code_or_run)
+        space = guess(code_or_run)
 
     image_space = IMAGE_SPACES[space]
     if layers is None and space == "shufflenet" and code_or_run is not None and not found:
@@ -138,7 +138,7 @@ def _of_run(folder: Path, space: str | None) -> tuple[str, str, dict[str, Any]]:
     return result.best.code, result.space, result.geometry.model_dump()
 
 
-def _guess(code: str) -> str:
+def guess(code: str) -> str:
     """The space whose codes look like this one."""
     symbols = sum(map(len, code.split("-")))
     spaces = {name: s.space(s.geometry(32, 3, 10, s.width, s.layers)) for name, s in IMAGE_SPACES.items()}

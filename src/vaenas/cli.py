@@ -17,7 +17,15 @@ from vaenas.export.export import ENDINGS
 from vaenas.network_commands import evaluate, export, train
 from vaenas.one_command import PLAN, Plan, finish, open_run, with_widest_fit
 from vaenas.parallel import is_main, speaks
-from vaenas.runs.command import INTERRUPTED, Interrupted, resume_command, to_its_end, unchanged, with_settings
+from vaenas.runs.command import (
+    INTERRUPTED,
+    Interrupted,
+    free_folder,
+    resume_command,
+    to_its_end,
+    unchanged,
+    with_settings,
+)
 from vaenas.runs.config import SearchConfig, make_config
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.training.recipes import RECIPES
@@ -140,8 +148,7 @@ app.command()(show)
 def _free_folder(settings: SearchConfig, prefix: str = "") -> Path:
     method = "" if settings.method == "one-shot" else f"-{settings.method}"
     name = f"{prefix}{settings.space}{method}-{settings.sampler}-{Path(settings.data).name}-seed{settings.seed}"
-    candidates = [Path("runs", name), *(Path("runs", f"{name}-{i}") for i in range(2, 1000))]
-    return next(path for path in candidates if not path.exists())
+    return free_folder(name)
 
 
 def _run(

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vaenas.architectures import FORCE, check_picture, run_folder, unknown_space, write_figure
+from vaenas.architectures import FORCE, check_picture, guess, run_folder, unknown_space, write_figure
 from vaenas.data.folder import Background
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
@@ -22,7 +22,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main, take_threads
 from vaenas.records import SearchResult, read_result_of
-from vaenas.runs.command import resume_command, to_its_end, unchanged, with_settings
+from vaenas.runs.command import free_folder, resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import OF_IMAGES, checked_geometry, option, refuse_idle
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import notes, skipped, train_and_test
@@ -57,6 +57,9 @@ def train(
             found = found_by(code_or_run)
             if "data" in given:  # the search's say nothing of other images
                 found = {name: value for name, value in found.items() if name not in OF_DATA}
+            named = {*found, *given, *(read_yaml(config) if config else ())}
+            if "space" not in named and code_or_run.startswith(("|", "{")):  # a benchmark's own text
+                found["space"] = guess(code_or_run)
             given = {**found, **given}
         settings = make_train_config(given, config)
         if settings.code == code_or_run:
@@ -65,8 +68,7 @@ def train(
                 IMAGE_SPACES[settings.space].space(geometry).decode([settings.code])
             except UserError as error:
                 raise UserError(f"{error}; nor is there a run's folder of that name") from None
-        names = ["train", *(f"train-{i}" for i in range(2, 1000))]
-        folder = output or next(p for p in (Path("runs", name) for name in names) if not p.exists())
+        folder = output or free_folder("train")
         directory = NewRun(folder)
     train_to_its_end(settings, directory, resume_command("train", folder))
     if is_main():

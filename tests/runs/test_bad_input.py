@@ -281,6 +281,23 @@ def test_output_that_is_taken(refused: Refused, finished: Path, tmp_path: Path, 
     assert files(tmp_path) == {"file": b"mine"}
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["search"], "shufflenet-vae-builtin-seed0"),
+        (["run"], "run-shufflenet-vae-builtin-seed0"),
+        (["train", "33-33-3333-33"], "train"),
+    ],
+)
+def test_all_names_of_new_runs_are_taken(
+    words: list[str], name: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for ending in ("", *(f"-{i}" for i in range(2, 1000))):
+        (tmp_path / "runs" / f"{name}{ending}").mkdir(parents=True)
+    assert f"--output: runs/{name} to runs/{name}-999 are all there" in refused(*words)
+
+
 @pytest.mark.parametrize("place", ["/proc/vaenas", "/sys/vaenas"])
 def test_output_that_cannot_be_made(place: str, refused: Refused, pictures: Path) -> None:
     """Not even by root."""

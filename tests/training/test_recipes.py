@@ -7,9 +7,13 @@ import yaml
 
 from tests.runs.command import call
 from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.training.config import make_train_config
 from vaenas.training.recipes import RECIPES, Recipe
 
+CELL = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
+CELLS = nasbench101_space()
+MATRIX = CELLS.own_text(CELLS.decode(["0-01-000-1000-10111-100101-pp11p"])[0])
 CODE = "33-33n-3snn-s7nnn-mm-nns-mnsn-nmsd5"
 
 
@@ -65,6 +69,10 @@ def test_another_recipe_on_the_command_line_brings_its_own_numbers_over_a_saved_
         (["33-33-3333-33", "--train-images", "10000000"], "--train-images 10000000: there are only"),
         (["33-33-3333-33", "--learning-rate", "-1"], "--learning-rate: '-1' is not allowed"),
         (["33-33-3333-33", "--data", "cifar10", "--data-root", "/nowhere"], "/nowhere"),
+        ([CELL, "--batch-size", "20000"], "--batch-size 20000: there are only"),  # of space nasbench201
+        ([MATRIX, "--batch-size", "20000"], "--batch-size 20000: there are only"),
+        ([CELL, "--space", "macro"], "space macro writes 8 operations"),
+        ([CELL[:-1]], "fits no space, and there is no such run folder; name the space with --space"),
         (["33-33-3333-33", "--resume", "nowhere"], "--resume nowhere"),
     ],
 )

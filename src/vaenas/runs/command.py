@@ -91,6 +91,14 @@ def check_kept(folder: Path, name: str, begun: Any, wanted: Any) -> None:
         )
 
 
+def free_folder(name: str) -> Path:
+    """runs/NAME, or the first of runs/NAME-2 and so on that is not there."""
+    for ending in ("", *(f"-{i}" for i in range(2, 1000))):
+        if not os.path.lexists(folder := Path("runs", name + ending)):
+            return folder
+    raise UserError(f"--output: runs/{name} to runs/{name}-999 are all there; choose another folder, or remove some")
+
+
 def resume_command(command: str, directory: Path) -> str:
     return f"vaenas {command} --resume {shlex.quote(str(directory))}"
 
