@@ -252,12 +252,12 @@ def containers(node: Any) -> Any:
 
 def hostile(old: Any) -> list[Any]:
     """What may stand in a checkpoint in the place of a tensor, a number or anything else."""
-    if isinstance(old, torch.Tensor):
+    if isinstance(old, torch.Tensor) and not old.is_sparse and old.numel() < 2**20:
         filled = [torch.full_like(old, number) for number in (0, 1, -1, 100)]
         shaped = [old[None], old.flatten()[1:], old.flatten()[:1], old[..., None].expand(*old.shape, 9)]
         return [*filled, *shaped, old.double(), old.long(), old > 0, old.to_sparse(), old * math.nan]
     if isinstance(old, int | float):
-        return [-1, 0, 1, 2**31, 2**63, -(2**70), 10**400, 0.5, math.nan, -math.inf, True, "x", torch.tensor(old)]
+        return [-1, 0, 1, 2**31, 2**63, -(2**70), 10**400, 0.5, math.nan, -math.inf, True, "x", torch.tensor(7)]
     odd = [None, True, {}, {"x": 1}, [], [[]], (), "", "x", 0, -1, 2**40, 2**70, 0.5, -0.5, math.nan, math.inf]
     return [*odd, torch.empty(0), torch.tensor(7), torch.zeros(1).expand(2**40), torch.zeros(2, 3, dtype=torch.int64)]
 
