@@ -93,17 +93,18 @@ RAW_YAML = [
 ]  # fmt: skip
 
 
-def places_in(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every dictionary or list, at any depth, and a key of it."""
-    for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
-        yield node, key
-        yield from places_in(node[key])
-
-
 def changed(value: Any, rng: random.Random, raw: list[str]) -> str:
     """The JSON text of `value` with one to three places replaced, left out or added."""
-    holder = [json.loads(json.dumps(value))]
-    places = [*places_in(holder)]
+    places: list[tuple[Any, Any]] = []
+
+    def walk(node: Any) -> None:
+        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+            places.append((node, key))
+            walk(node[key])
+
+    value = json.loads(json.dumps(value))
+    holder = [value]
+    walk(holder)
     for _ in range(rng.choice((1, 1, 2, 3))):
         node, key = rng.choice(places)
         kind = rng.random()
@@ -251,30 +252,35 @@ def containers(node: Any) -> Any:
 
 def hostile(old: Any) -> list[Any]:
     """What may stand in a checkpoint in the place of a tensor, a number or anything else."""
-    if isinstance(old, torch.Tensor):
+    if isinstance(old, torch.Tensor) and not old.is_sparse and old.numel() < 2**20:
         filled = [torch.full_like(old, number) for number in (0, 1, -1, 100)]
         shaped = [old[None], old.flatten()[1:], old.flatten()[:1], old[..., None].expand(*old.shape, 9)]
         return [*filled, *shaped, old.double(), old.long(), old > 0, old.to_sparse(), old * math.nan]
     if isinstance(old, int | float):
-        return [-1, 0, 1, 2**31, 2**63, -(2**70), 10**400, 0.5, math.nan, -math.inf, True, "x", torch.tensor(old)]
+        return [-1, 0, 1, 2**31, 2**63, -(2**70), 10**400, 0.5, math.nan, -math.inf, True, "x", torch.tensor(7)]
     odd = [None, True, {}, {"x": 1}, [], [[]], (), "", "x", 0, -1, 2**40, 2**70, 0.5, -0.5, math.nan, math.inf]
     return [*odd, torch.empty(0), torch.tensor(7), torch.zeros(1).expand(2**40), torch.zeros(2, 3, dtype=torch.int64)]
 
 
+def place(node: Any, rng: random.Random) -> tuple[Any, Any]:
+    """A dictionary or list within `node` and a key of it: each name alike, as weights are many."""
+    key = rng.choice([*node] if isinstance(node, dict) else range(len(node)))
+    inner = isinstance(node[key], dict | list) and node[key] and rng.random() < 0.9
+    return place(node[key], rng) if inner else (node, key)
+
+
 def torch_file(content: bytes, rng: random.Random) -> bytes:
-    """One or two places of what torch has saved replaced, left out, or tensors of another shape, kind or content."""
-    holder = containers([loaded(content)])
-    places = [*places_in(holder)]
+    """One or two places of what torch has saved, mostly of a search's state, replaced or left out."""
+    whole = containers(loaded(content))
+    start = whole.get("state", whole) if rng.random() < 0.9 else whole
     for _ in range(rng.choice((1, 1, 2))):
-        node, key = rng.choice(places)
-        with contextlib.suppress(LookupError):  # changed already
-            odd = hostile(node[key] if rng.random() < 0.7 else None)
-            if rng.random() < 0.1 and node is not holder:
-                del node[key]
-            else:
-                node[key] = rng.choice(odd)
+        node, key = place(start, rng)
+        if rng.random() < 0.1:
+            del node[key]
+        else:
+            node[key] = rng.choice(hostile(node[key] if rng.random() < 0.7 else None))
     target = io.BytesIO()
-    torch.save(holder[0], target)
+    torch.save(whole, target)
     return target.getvalue()
 
 
