@@ -354,7 +354,7 @@ def _checkpoints() -> dict[str, bytes]:
         directory = RunDirectory(Path(folder))
         for record in search.run(state):
             if record.kind == "evaluation":
-                saved = Checkpoint(kind="search", config={}, inputs={}, seconds=1.0, state=state.state_dict())
+                saved = Checkpoint(config={}, inputs={}, seconds=1.0, state=state.state_dict())
                 directory.save_checkpoint(saved)
                 found[record.values["of"]] = directory.checkpoint_file.read_bytes()
     return found
