@@ -587,7 +587,7 @@ def _chosen(path: Path, genotype: bool = False) -> object:
 def _formats() -> dict[str, Format]:
     config = "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nmax_flops: 300M\nweight_decay: 3.0e-05\ntable: null\n"
     own = "depth, kernel, act, score\n3, 5, relu, 0.5\n3, 3, relu, 0.75\n4, 5, gelu, 0.25\n"
-    environment = {"format": FORMAT, "environment": machine.environment(torch.device("cpu"))}
+    environment = {"format": FORMAT, "kind": "search", "environment": machine.environment(torch.device("cpu"))}
     latency = {"table": [[7] * 5] * 6, "constant": 9, "error": 0.5, "device": "x"}
     trained = {"accuracy": 0.5, "top5": 1, "params": 7, "flops": 9, "images": {"training": 9, "test": 2}}
     trained |= {"environment": {"python": "3.12", "threads": 1}}
