@@ -135,6 +135,10 @@ FEWER = {"gradient": ("kill", "ENOSPC", "SIGINT"), "run": ("SIGINT", "second")} 
 STAGES = ("out/search", "out/training", "out/")
 
 
+def _worked(events: list[Event]) -> bool:
+    return any(event.path.endswith(".jsonl") for event in events)
+
+
 def went_on(events: list[Event]) -> bool:
     """Whether a command did not stop at the first of these: more steps follow, or another stage."""
     stages = [
@@ -207,7 +211,8 @@ class Harness:
         for other in others:
             if wrong := complaint(other.code, other.err, (2, 0)):
                 return f"the second process: {wrong}"
-            if ended.code == other.code == 0 and any(event.path.endswith(".jsonl") for event in other.events):
+            # One after the other is well: then the later one finds everything done.
+            if ended.code == other.code == 0 and all(map(_worked, (ended.events[at:], other.events))):
                 return "both worked on it"
         said = ""
         if ended.code and not any(other.code == 0 for other in others):
