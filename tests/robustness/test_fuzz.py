@@ -18,7 +18,7 @@ def test_each_seed_is_valid(name: str, tmp_path: Path) -> None:
 
 @given(st.sampled_from([*FORMATS]), st.integers(0, 2**32 - 1))
 @settings(
-    max_examples=1500, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
+    max_examples=2000, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
 )  # fmt: skip
 def test_hostile_files_are_read_or_refused_in_one_line(name: str, number: int) -> None:
