@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -87,7 +88,9 @@ def forked(arguments: list[str], cache: str, log: Path, prepare: Callable[[], No
 
 
 def preload() -> None:
-    """Everything that the commands import, so that no fork has to."""
+    """Everything that the commands import, so that no fork has to; signals as a terminal's shell leaves them."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # in the background SIGINT is ignored, and stays so
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     import vaenas.bench.curves
     import vaenas.bench.figures
     import vaenas.bench.import_table
