@@ -21,7 +21,7 @@ from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.runs.images import Subset
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.search.archive import Archive, score
+from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
@@ -71,12 +71,12 @@ def main() -> None:
     evaluate, found = evaluator(options.recalibration, options.ranking), {}
 
     def as_trie(population: Population) -> None:
-        found["trie"] = Archive(space.slots)
+        found["trie"] = EvaluatedSet(space.slots)
         for _ in score(population, found["trie"], evaluate):
             pass
 
     def one_by_one(population: Population) -> None:
-        found["alone"] = torch.cat([evaluate(row[None]) for row in Archive(space.slots).missing(population)])
+        found["alone"] = torch.cat([evaluate(row[None]) for row in EvaluatedSet(space.slots).missing(population)])
 
     result: dict[str, float | str] = {"benchmark": "evaluation", "threads": torch.get_num_threads()}
     for name, population in (("ratio", late), ("ratio_uniform", uniform)):

@@ -52,7 +52,7 @@ def main() -> None:
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size)
     labels = torch.randint(10, (options.batch_size,))
     fabric = Fabric(accelerator="cpu", devices=1)
-    rate, smoothing, clip = 0.05, 0.1, 5.0
+    rate, surrogate, clip = 0.05, 0.1, 5.0
 
     def sgd(network: nn.Module) -> torch.optim.SGD:
         return torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=3e-5)
@@ -67,7 +67,7 @@ def main() -> None:
         epsilon=linear_epsilon(1.0),  # all but the first from the VAE: the dearer half of eq. 5
         batch_size=options.batch_size,
         learning_rate=rate,
-        label_smoothing=smoothing,
+        label_smoothing=surrogate,
         clip_norm=clip,
         evolution=EvolutionSettings(),
     )
@@ -89,7 +89,7 @@ def main() -> None:
     def standalone() -> None:
         final, its_optimizer = alone[0]
         logits = final(images)
-        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=surrogate)
         loss.backward()
         nn.utils.clip_grad_norm_(final.parameters(), clip)
         its_optimizer.step()

@@ -27,7 +27,7 @@ SEARCH = {
     "space": "nasnet", "data": "cifar10", "width": 4, "layers": 3, "epochs": 10, "batch-size": 32,
     "learning-rate": 0.025, "train-images": 6000, "ranking-images": 500, "recalibration-images": 128,
     "vae-interval": 2, "ranking-size": 24, "population": 16, "generations": 4, "top-k": 5,
-    "rank-by": "accuracy", "smoothing": "none", "epsilon-limit": 1.0,
+    "ranking-metric": "accuracy", "surrogate": "none", "epsilon-limit": 1.0,
 }  # fmt: skip
 SEARCHES = {
     "one-shot uniform": {"method": "one-shot", "sampler": "uniform"},

@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parent / "results" / "cifar10_one_shot"
 SETTINGS = {
     "data": "cifar10", "layers": 10, "width": 0.25, "epochs": 20, "batch-size": 128, "learning-rate": 0.1,
     "vae-interval": 2, "ranking-size": 48, "population": 40, "generations": 8, "top-k": 10,
-    "rank-by": "accuracy", "smoothing": "none", "epsilon-limit": 1.0,
+    "ranking-metric": "accuracy", "surrogate": "none", "epsilon-limit": 1.0,
 }  # fmt: skip
 
 

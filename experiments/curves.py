@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"))
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    parser.add_argument("--methods", default="vae,vae_literal,random,evolution,local,tpe,categorical")
+    parser.add_argument("--methods", default="vae,vae_paper,random,evolution,local,tpe,categorical")
     parser.add_argument("--seeds", type=int, default=100)
     options = parser.parse_args()
     vaenas = [sys.executable, "-m", "vaenas", "bench"]

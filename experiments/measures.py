@@ -4,7 +4,7 @@
 
 The final supernet of each run gives its logits on the ranking images (each batch normalised by its own statistics) for
 the run's sample of the table. Of each measure are printed, and written to results/measures/table.json: Kendall's tau
-with the truth, of the scores and of the additive fit to them; and the mean true accuracy of the 10 and of the 100
+with the truth, of the scores and of the ridge surrogate to them; and the mean true accuracy of the 10 and of the 100
 architectures of the table that the fit puts first.
 
 "calibrated": the logits are divided by the temperature that is best for that architecture (Guo et al. 2017).
@@ -23,7 +23,7 @@ from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
-from vaenas.search.additive import AdditiveFit
+from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import Scores
 
 RESULTS = Path(__file__).parent / "results" / "measures"
@@ -66,7 +66,7 @@ def study(run: Path) -> dict[str, dict[str, float]]:
     of_every = search.truth.task.truth(every)
     rows = {}
     for name, scores in measures(torch.stack([torch.cat(part) for part in parts]), labels).items():
-        fit = AdditiveFit(search.truth.space, sample, scores)
+        fit = RidgeSurrogate(search.truth.space, sample, scores)
         first = fit(every).argsort(descending=True)
         rows[name] = {
             "scores": kendall_tau(scores, truth), "fit": kendall_tau(fit(sample), truth),

@@ -5,8 +5,8 @@
 Printed and written to results/noise/table.json: the standard deviation of one training, and of the truth (the mean of
 three) among the best 200 architectures; Kendall's tau of one training with the mean of the two others, over all 6,561
 architectures and over the top tenth by these two; what these say of the architecture that is best by one; truth
-and rank of the architecture that an additive fit to the truth's log error puts first. A search can't be asked for more
-than a training of every architecture would give.
+and rank of the architecture that a ridge surrogate to the truth's log error puts first. A search can't be asked for
+more than a training of every architecture would give.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from vaenas.evaluation.rank import kendall_tau
-from vaenas.search.additive import AdditiveFit
+from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.macro import macro_space
 
 RESULTS = Path(__file__).parent / "results" / "noise"
@@ -46,12 +46,12 @@ def main() -> None:
         taus = {"kendall": kendall_tau(one, others), "kendall_top": kendall_tau(one[best], others[best])}
         one_training.append({**first(one), "others": float(others[one.argmax()]), **taus})
     error = -(1 - truth / 100).log()
-    fit = AdditiveFit(space, population := space.decode(codes), error)(population)
+    fit = RidgeSurrogate(space, population := space.decode(codes), error)(population)
     content = {
         "deviation": float(runs.var(1).mean().sqrt()),
         "best 200": float(truth.sort().values[-200:].std()),
         "one training": one_training,
-        "additive fit": {
+        "ridge surrogate": {
             **first(fit),
             "kendall": kendall_tau(fit, truth),
             "kendall_top": kendall_tau(fit[top], truth[top]),

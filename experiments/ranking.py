@@ -4,9 +4,10 @@
 
 For each run the final supernet scores its sample of the table anew: by accuracy and by likelihood, with 0 (each ranking
 batch by its own statistics) to 1,024 images to recalibrate batch norm. Printed and written to
-results/ranking/table.json: Kendall's tau with the truth of the scores and of the additive fit to them, over the sample
-and over its true top tenth; seconds for an architecture. Then the last stage is run on the same supernet with the run's
-number of evaluations, by the scores (evolution) and by the fit to uniform draws: truth and rank of the answer.
+results/ranking/table.json: Kendall's tau with the truth of the scores and of the ridge surrogate to them, over the
+sample and over its true top tenth; seconds for an architecture. Then the last stage is run on the same supernet with
+the run's number of evaluations, by the scores (evolution) and by the fit to uniform draws: truth and rank of the
+answer.
 """
 
 import argparse
@@ -19,14 +20,14 @@ from typing import Any, get_args
 from torch import Generator
 
 from vaenas.evaluation.rank import kendall_tau
-from vaenas.evaluation.supernet import Measure, SupernetEvaluator
+from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
-from vaenas.search.additive import smoothed
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
 from vaenas.search.one_shot import OneShot
+from vaenas.search.surrogate import predicted_scores
 
 RESULTS = Path(__file__).parent / "results" / "ranking"
 IMAGES = (0, 64, 256, 1024)
@@ -44,13 +45,13 @@ def study(run: Path, generations: int | None) -> dict[str, Any]:
     truth = search.truth.task.truth(sample)
     top = truth >= truth.quantile(0.9)
     rows = {}
-    for measure in get_args(Measure):
+    for measure in get_args(RankingMetric):
         for images in IMAGES:
             evaluate.measure, evaluate.recalibration = measure, training.batches(images)
             began = time.monotonic()
             scores = evaluate(sample)
             seconds = (time.monotonic() - began) / len(sample)
-            fit = smoothed(search.truth.space, sample, scores)
+            fit = predicted_scores(search.truth.space, sample, scores)
             taus = [kendall_tau(x, y) for x, y in ((scores, truth), (fit, truth), (scores[top], truth[top]))]
             taus.append(kendall_tau(fit[top], truth[top]))
             names = ("scores", "fit", "scores_top", "fit_top")
@@ -61,21 +62,21 @@ def study(run: Path, generations: int | None) -> dict[str, Any]:
     return {"rows": rows, "last stage": {"generations": of_run, **found}}
 
 
-def last_stage(search: SearchRun, smoothing: bool, generations: int) -> list[dict[str, Any]]:
+def last_stage(search: SearchRun, surrogate: bool, generations: int) -> list[dict[str, Any]]:
     """Truth and rank of the answer, from uniform seeds, for several random seeds."""
     one_shot, truth = search.search, search.truth
     assert isinstance(one_shot, OneShot)
     assert truth is not None
-    settings: EvolutionSettings = replace(one_shot.settings.evolution, smoothing=smoothing, generations=generations)
+    settings: EvolutionSettings = replace(one_shot.settings.evolution, surrogate=surrogate, generations=generations)
     every, found = truth.task.truth(truth.task.population), []
     for seed in range(SEEDS):
         rng = Generator().manual_seed(seed)
         state = Evolution.start(one_shot.space.uniform(settings.population, rng))
-        for _ in evolve(state, one_shot.space, settings, one_shot.evaluate, one_shot.accept, rng):
+        for _ in evolve(state, one_shot.space, settings, one_shot.evaluate, one_shot.is_feasible, rng):
             pass
-        fit, population = state.fit(one_shot.space), state.archive.population
-        worth = fit(population) if fit else state.archive.scores
-        accuracy = float(truth.task.truth(population[worth.argmax()][None])[0])
+        fit, population = state.fit(one_shot.space), state.evaluated.population
+        predicted = fit(population) if fit else state.evaluated.scores
+        accuracy = float(truth.task.truth(population[predicted.argmax()][None])[0])
         found.append({"accuracy": accuracy, "rank": 1 + int((every > accuracy).sum())})
     return found
 

@@ -4,8 +4,8 @@
 
 On the run's final supernet (`--measure` of 500 ranking images, each batch by its own statistics) Algorithm 1 is called
 8 times on 64 draws of Γ (`--updates`, `--ranked`) with ε rising to its limit; it learns from the scores, from the
-additive fit to them, or from what the fit expects of 1,000 more draws, of Γ ("predicted"), of U ("uniform"), or, as a
-search does, of Γ with ε = K, several times after each ranking ("2 rounds"). Printed and written to
+ridge surrogate to them, or from what the fit expects of 1,000 more draws, of Γ ("predicted"), of U ("uniform"), or, as
+a search does, of Γ with ε = K, several times after each ranking ("2 rounds"). Printed and written to
 results/sampler_learning/RUN.json: the true mean of the sampler's draws after each update, the expected best of 10, 50,
 100, 300 draws at the end (of those that have a truth), and the share of different ones among 6,000; means over seeds.
 """
@@ -21,7 +21,7 @@ import torch
 from torch import Generator
 
 from vaenas.bench.truth import BEST_OF
-from vaenas.evaluation.supernet import Measure, SupernetEvaluator
+from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
@@ -30,24 +30,24 @@ from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
-from vaenas.search.additive import AdditiveFit
-from vaenas.search.archive import Archive, score
-from vaenas.search.shared_weights import PREDICTED, Smoothing, learn_from_fit
+from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
+from vaenas.search.evaluated_set import EvaluatedSet, score
+from vaenas.search.supernet_training import PREDICTED, SurrogateSettings, learn_from_fit
+from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 RESULTS = Path(__file__).parent / "results" / "sampler_learning"
 IMAGES = 500
 SAMPLERS: dict[str, Callable[[SearchSpace, Generator, float], LearnedSampler]] = {
     "categorical": lambda space, rng, keep: CategoricalSampler(space, CategoricalSettings(keep)),
-    "vae-literal": lambda space, rng, keep: VAESampler(space, rng, replace(PAPER_LITERAL, keep_ratio=keep)),
+    "vae-paper": lambda space, rng, keep: VAESampler(space, rng, replace(PAPER, keep_ratio=keep)),
     "vae": lambda space, rng, keep: VAESampler(space, rng, replace(RECOMMENDED, keep_ratio=keep)),
 }
 # sampler, K, limit of ε, what it learns from: a number is of rounds
 ROWS: list[tuple[str, float, float, str | int]] = [
     *(
         (name, keep, limit, source)
-        for name, keep in (("categorical", 0.5), ("vae-literal", 0.5), ("vae", 0.25))
+        for name, keep in (("categorical", 0.5), ("vae-paper", 0.5), ("vae", 0.25))
         for limit in (1.0, 0.5)
         for source in ("scores", "fit", "predicted")
     ),
@@ -65,7 +65,7 @@ ROWS: list[tuple[str, float, float, str | int]] = [
 class Simulation:
     """One run's final supernet, and the scores that it has given so far."""
 
-    def __init__(self, run: Path, measure: Measure) -> None:
+    def __init__(self, run: Path, ranking_metric: RankingMetric) -> None:
         search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
         evaluate = search.search.evaluate
         assert isinstance(evaluate, SupernetEvaluator)
@@ -73,12 +73,12 @@ class Simulation:
         images, labels = (torch.cat(part) for part in zip(*evaluate.ranking, strict=True))
         ranking = [(images[i : i + 250], labels[i : i + 250]) for i in range(0, min(IMAGES, len(labels)), 250)]
         self.evaluate = SupernetEvaluator(evaluate.network, [], ranking, evaluate.prepare, measure=measure)
-        self.space, self.truth, self.archive = search.space, search.truth, Archive(search.space.slots)
+        self.space, self.truth, self.evaluated = search.space, search.truth, EvaluatedSet(search.space.slots)
 
     def scores(self, population: Population) -> Scores:
-        for _ in score(population, self.archive, self.evaluate):
+        for _ in score(population, self.evaluated, self.evaluate):
             pass
-        return self.archive.lookup(population)
+        return self.evaluated.lookup(population)
 
     def __call__(
         self, name: str, keep: float, limit: float, learns_from: str | int, seed: int, updates: int, ranked: int
@@ -89,11 +89,11 @@ class Simulation:
         for update in range(1, updates + 1):
             epsilon = limit * update / updates
             population, _ = gamma.sample(torch.full((ranked,), epsilon), rng)
-            worth = self.scores(population)
-            fit = AdditiveFit(self.space, population, worth)
+            scores = self.scores(population)
+            fit = RidgeSurrogate(self.space, population, scores)
             match learns_from:
                 case "scores":
-                    sampler.update(population, worth, rng)
+                    sampler.update(population, scores, rng)
                 case "fit":
                     sampler.update(population, fit(population), rng)
                 case "predicted" | "uniform":
@@ -101,7 +101,7 @@ class Simulation:
                     population = torch.cat([population, gamma.sample(more, rng)[0]])
                     sampler.update(population, fit(population), rng)
                 case int(rounds):
-                    learn_from_fit(sampler, population, worth, Smoothing(keep, rounds), rng)
+                    learn_from_fit(sampler, population, scores, SurrogateSettings(keep, rounds), rng)
                 case _:
                     raise ValueError(learns_from)
             codes = truth.draws(sampler, update)
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=8, help="calls of Algorithm 1")
     parser.add_argument("--ranked", type=int, default=64, help="N_s")
-    parser.add_argument("--measure", choices=get_args(Measure), default="likelihood")
+    parser.add_argument("--measure", choices=get_args(RankingMetric), default="likelihood")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for run in options.runs:

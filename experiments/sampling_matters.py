@@ -7,7 +7,7 @@
 For each space and each sampler `vaenas search --table T` on CIFAR-10, halved to 16 x 16 pixels: the same steps, images
 and evaluations, whatever the sampler; the table is asked afterwards. Reported, mean and standard deviation over seeds:
 Kendall's tau of the final supernet over architectures drawn uniformly from the table, and over the best tenth of them,
-both of the scores and of the additive fit to them; the true accuracy and rank of what the search returns (the
+both of the scores and of the ridge surrogate to them; the true accuracy and rank of what the search returns (the
 evolution's favourite); the highest true accuracy of 10, 50, 100 and 300 draws of the sampler: Table 4's weight-sharing
 row and its evolution column, and the share of the gap from as many uniform draws to the optimum that they close.
 
@@ -58,11 +58,11 @@ SAMPLERS = {
     "uniform": {"sampler": "uniform"},
     "fair": {"sampler": "fair"},  # needs a space without rules, which NAS-Bench-101's is not
     "categorical": {"sampler": "categorical"},
-    "vae-literal": {
-        "sampler": "vae", "vae": "literal", "epsilon-limit": 1.0, "rank-by": "accuracy", "smoothing": "none"
+    "vae-paper": {
+        "sampler": "vae", "vae": "paper", "epsilon-limit": 1.0, "ranking-metric": "accuracy", "surrogate": "none"
     },
     "vae": {"sampler": "vae", "vae": "recommended"},
-    "vae-quadratic": {"sampler": "vae", "vae": "recommended", "rank-by": "quadratic"},  # only when asked for
+    "vae-quadratic": {"sampler": "vae", "vae": "recommended", "ranking-metric": "quadratic"},  # only when asked for
 }  # fmt: skip
 COLUMNS = ("kendall", "kendall_top", "spearman")
 COLOURS = dict(zip(SAMPLERS, ("0.6", "tab:brown", "tab:orange", "tab:blue", "tab:green", "tab:red"), strict=True))
@@ -100,7 +100,7 @@ def search(space: str, sampler: str, seed: int, root: Path, runs: Path, results:
     truth["sample"] = {name: [round(value, 5) for value in values] for name, values in truth["sample"].items()}
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"settings": settings, "truth": truth, "seconds": result["seconds"]}) + "\n")
-    tau, fitted = truth["kendall"], truth["smoothed"]["kendall"]
+    tau, fitted = truth["kendall"], truth["surrogate"]["kendall"]
     print(f"{space}, {sampler}, seed {seed}: tau {tau:.2f}, fitted {fitted:.2f}, found {truth['best']}", flush=True)
 
 
@@ -129,7 +129,7 @@ def summarise(results: Path) -> None:
             best = [truth["best"] or {"accuracy": None, "rank": None} for truth in truths]
             rows[f"{space} {sampler}"] = {
                 **{name: over_seeds([truth[name] for truth in truths]) for name in COLUMNS},
-                "smoothed": {name: over_seeds([truth["smoothed"][name] for truth in truths]) for name in COLUMNS},
+                "surrogate": {name: over_seeds([truth["surrogate"][name] for truth in truths]) for name in COLUMNS},
                 "found": over_seeds([b["accuracy"] for b in best]),
                 "rank": over_seeds([b["rank"] for b in best]),
                 "best_of": {

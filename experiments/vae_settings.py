@@ -20,7 +20,7 @@ from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import Mixture, linear_epsilon
 from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler, VAESettings
+from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler, VAESettings
 from vaenas.spaces.space import SearchSpace
 
 ROUNDS, RANKED, NOISE, DRAWS, SEEDS = 12, 64, 0.004, 300, 6
@@ -39,10 +39,10 @@ def categorical(keep_ratio: float) -> Callable[[torch.Generator], LearnedSampler
 SAMPLERS = {
     "categorical, K = 50 %": categorical(0.5),
     "categorical, K = 25 %": categorical(0.25),
-    "VAE literal (K = 50 %, 100 iterations)": vae(PAPER_LITERAL),
-    "K = 25 %, 100 iterations": vae(replace(PAPER_LITERAL, keep_ratio=0.25)),
-    "K = 25 %, 100 iterations, 0.1 free bits": vae(replace(PAPER_LITERAL, keep_ratio=0.25, free_bits=0.1)),
-    "K = 25 %, 30 iterations": vae(replace(PAPER_LITERAL, keep_ratio=0.25, iterations=30)),
+    "VAE paper (K = 50 %, 100 iterations)": vae(PAPER),
+    "K = 25 %, 100 iterations": vae(replace(PAPER, keep_ratio=0.25)),
+    "K = 25 %, 100 iterations, 0.1 free bits": vae(replace(PAPER, keep_ratio=0.25, free_bits=0.1)),
+    "K = 25 %, 30 iterations": vae(replace(PAPER, keep_ratio=0.25, iterations=30)),
     "recommended (K = 25 %, 30 iterations, 0.1 free bits)": vae(RECOMMENDED),
 }
 

@@ -16,7 +16,7 @@ from vaenas.samplers.sampler import Sampler
 from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
-from vaenas.spaces.space import Accept, SearchSpace
+from vaenas.spaces.space import IsFeasible, SearchSpace
 
 GEOMETRY = ShuffleNetGeometry(28, 1, 10, width=0.125, layers=5)
 
@@ -73,7 +73,7 @@ def tiny_problem(seed: int = 0) -> Problem:
 def tiny_search(
     problem: Problem,
     make: Callable[[SearchSpace, torch.Generator], Sampler],
-    accept: Accept | None = None,
+    is_feasible: IsFeasible | None = None,
     **changes: object,
 ) -> tuple[OneShot, OneShotState]:
     """Algorithm 2 on the problem: 12 steps, an update every 4, two generations of 6."""
@@ -88,6 +88,6 @@ def tiny_search(
     }  # fmt: skip
     search = OneShot(
         problem.space, OneShotSettings(**{**settings, **changes}), fabric, problem.training, problem.augment,
-        problem.evaluate, accept or (lambda population: torch.ones(len(population), dtype=torch.bool)),
+        problem.evaluate, is_feasible or (lambda population: torch.ones(len(population), dtype=torch.bool)),
     )  # fmt: skip
     return search, OneShotState(network, optimizer, make(problem.space, rng), rng)

@@ -32,10 +32,10 @@ OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where a
     "precision": "bf16-mixed", "width": 0.5, "layers": 15, "max_flops": 1500, "max_params": 2500, "max_latency": 1.5,
     "full_cells": False,  # the only value in this space
     "epochs": 7, "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5, "label_smoothing": 0.2,
-    "clip_norm": 2.0, "padding": 3, "cutout": 5, "vae": "literal", "vae_interval": 0.5, "ranking_size": 5,
+    "clip_norm": 2.0, "padding": 3, "cutout": 5, "vae": "paper", "vae_interval": 0.5, "ranking_size": 5,
     "keep_ratio": 0.125, "vae_iterations": 11, "kl_weight": 0.75, "free_bits": 0.375, "epsilon_inc": 0.01,
-    "epsilon_limit": 0.9, "fit_rounds": 2, "train_images": 50, "ranking_images": 99, "rank_by": "accuracy",
-    "smoothing": "none", "recalibration_images": 77,
+    "epsilon_limit": 0.9, "surrogate_rounds": 2, "train_images": 50, "ranking_images": 99, "ranking_metric": "accuracy",
+    "surrogate": "none", "recalibration_images": 77,
     "weights_learning_rate": 0.02, "weights_share": 0.5, "population": 12, "generations": 2,
     "top_k": 4, "mutation_prob": 0.3, "table": "/truth", "table_sample": 40, "log_interval": 6,
     "checkpoint_seconds": 3.5,
@@ -136,19 +136,19 @@ def test_the_result(run: Path) -> None:
     assert found.keys() >= {"space", "method", "sampler", "seed", "best", "pareto", "evaluated", "version"}
     assert (found["space"], found["method"], found["sampler"]) == ("shufflenet", "one-shot", "vae")
     assert (found["seed"], found["version"]) == (0, vaenas.__version__)
-    front, evaluated = found["pareto"], [(e["worth"], e["flops"]) for e in found["evaluations"]]
+    front, evaluated = found["pareto"], [(e["predicted_score"], e["flops"]) for e in found["evaluations"]]
     assert found["evaluated"] == len(evaluated) >= 18
-    assert found["best"]["worth"] == max(worth for worth, _ in evaluated)
-    assert found["best"]["worth"] == max(entry["worth"] for entry in front)
+    assert found["best"]["predicted_score"] == max(predicted for predicted, _ in evaluated)
+    assert found["best"]["predicted_score"] == max(entry["predicted_score"] for entry in front)
     for a, f in evaluated:  # what is not on the front is dominated, what is on it is not
         dominated = any(b >= a and g <= f and (b > a or g < f) for b, g in evaluated)
-        assert dominated != any((a, f) == (entry["worth"], entry["flops"]) for entry in front)
+        assert dominated != any((a, f) == (entry["predicted_score"], entry["flops"]) for entry in front)
     for entry in [found["best"], *front]:
         assert_costs_are_the_networks(entry)
 
 
 def assert_costs_are_the_networks(entry: dict[str, Any]) -> None:
-    assert entry.keys() == {"architecture", "code", "score", "worth", "flops", "params"}
+    assert entry.keys() == {"architecture", "code", "score", "predicted_score", "flops", "params"}
     assert shufflenet_space(5).decode([entry["code"]]).tolist() == [entry["architecture"]]
     network = ShuffleNet(GEOMETRY, [[operation] for operation in entry["architecture"]]).eval()
     assert count(network, torch.zeros(1, 3, 16, 16)) == (entry["flops"], entry["params"])

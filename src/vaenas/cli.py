@@ -44,7 +44,7 @@ THE_SYSTEMS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES,
 
 
 def main() -> None:
-    """Entry point of `vaenas`. Exit code 2 and one line for what the user can mend."""
+    """Entry point of `vaenas`. Exit code 2 and one line for what the user can fix."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe has its message

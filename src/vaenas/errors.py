@@ -1,4 +1,4 @@
-"""What a user can mend. Everything else is a bug and keeps its traceback."""
+"""What a user can fix. Everything else is a bug and keeps its traceback."""
 
 import errno
 import importlib.util
@@ -11,7 +11,7 @@ LONGEST = 1500  # characters of a message
 
 
 class UserError(Exception):
-    """A mistake in what came from outside: one line that names the value, the limit and the mend.
+    """A mistake in what came from outside: one line that names the value, the limit and the fix.
 
     The command line prints the line and exits with code 2. Of texts from outside, what would break the line or the
     screen is written as an escape, and what is beyond `LONGEST` characters is left out.

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from vaenas.errors import UserError
 
 # What the user, not a programmer, can put right.
-USERS_TO_MEND = {
+USERS_TO_FIX = {
     errno.EACCES,
     errno.EBUSY,
     errno.EDQUOT,
@@ -37,14 +37,14 @@ USERS_TO_MEND = {
 
 
 @contextmanager
-def writing(what: Path, mend: str) -> Iterator[None]:
-    """Turns a full disk, missing permission and the like into a `UserError` that names `what` and the mend."""
+def writing(what: Path, fix: str) -> Iterator[None]:
+    """Turns a full disk, missing permission and the like into a `UserError` that names `what` and the fix."""
     try:
         yield
     except OSError as error:
-        if error.errno not in USERS_TO_MEND:
+        if error.errno not in USERS_TO_FIX:
             raise
-        raise UserError(f"cannot write {what}: {error.strerror}; {mend}") from error
+        raise UserError(f"cannot write {what}: {error.strerror}; {fix}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -147,8 +147,8 @@ class FolderLock:
         UserError: another process has it, or there is no such folder.
     """
 
-    def __init__(self, folder: Path, mend: str) -> None:
-        with writing(folder, mend):
+    def __init__(self, folder: Path, fix: str) -> None:
+        with writing(folder, fix):
             self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
             _held.add(self._descriptor)
             self.release = weakref.finalize(self, _release, self._descriptor)  # or before its life ends
@@ -171,7 +171,7 @@ os.register_at_fork(after_in_child=lambda: [_release(descriptor) for descriptor 
 
 
 @contextmanager
-def new_folder(target: Path, mend: str) -> Iterator[Path]:
+def new_folder(target: Path, fix: str) -> Iterator[Path]:
     """Yields an empty folder that becomes `target` in one move when the block ends well, and vanishes when it does not.
 
     It is locked while the block runs. An empty `target` is replaced.
@@ -181,7 +181,7 @@ def new_folder(target: Path, mend: str) -> Iterator[Path]:
         UserError: it cannot be written.
     """
     target = target.absolute()
-    with writing(target, mend):
+    with writing(target, fix):
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target.parent, f"{target.name[:50]}.")
         temporary = temporary_beside(target)
@@ -189,11 +189,11 @@ def new_folder(target: Path, mend: str) -> Iterator[Path]:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
     try:
         lock(descriptor)
-        with writing(target, mend):
+        with writing(target, fix):
             yield temporary
             os.fsync(descriptor)
         try:
-            with writing(target, mend):
+            with writing(target, fix):
                 os.replace(temporary, target)
         except UserError as error:
             if os.path.isdir(target) and any(target.iterdir()):

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vaenas.constraints import Constraints, uniform_proposals
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, check_format, export
@@ -19,7 +20,6 @@ from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import load_data, train_and_test
 from vaenas.runs.search_parts import search_space
-from vaenas.search.limits import Limits, uniform_proposals
 from vaenas.training.config import TrainConfig, make_train_config
 
 PLAN = "run.yaml"
@@ -101,9 +101,9 @@ def with_widest_fit(settings: SearchConfig, given: dict[str, Any]) -> SearchConf
 
     def fits(width: float) -> bool:
         geometry = image_space.geometry(*sizes, width, layers)
-        limits = Limits(image_space.cost(geometry), settings.max_flops, settings.max_params)
+        constraints = Constraints(image_space.cost(geometry), settings.max_flops, settings.max_params)
         space = search_space(settings, geometry)
-        keeping = limits.accept(uniform_proposals(space, settings.seed)(500))
+        keeping = constraints.is_feasible(uniform_proposals(space, settings.seed)(500))
         return float(keeping.float().mean()) >= 0.5
 
     widths = image_space.widths

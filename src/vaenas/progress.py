@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from vaenas.constraints import readable
 from vaenas.data import ImageData
 from vaenas.records import SearchResult, TrainingResult, read_result_of
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
-from vaenas.search.limits import readable
 from vaenas.search.record import Record
 from vaenas.training.train_run import TrainRun
 
@@ -70,7 +70,7 @@ class SearchProgress:
         least, most = (readable(n) for n in _flops_range(run))
         self.console.print(
             f"{run.config.space}, {run.config.method}: {run.space.slots} choices, {least} to {most} multiply-adds"
-            + (f", limit {run.limits}" if str(run.limits) else "")
+            + (f", limit {run.constraints}" if str(run.constraints) else "")
             + f"; {run.data.name}: {images:,} images train, {ranked:,} rank; device {run.search.fabric.device}",
             highlight=False,
             soft_wrap=True,
@@ -111,7 +111,7 @@ class SearchProgress:
             case "comparison":
                 means = {name: f"{sum(values[name]) / len(values[name]):.4f}" for name in ("sampler", "uniform")}
                 self.console.print(
-                    f"mean {run.config.rank_by} of {len(values['sampler'])} draws each on the final supernet: "
+                    f"mean {run.config.ranking_metric} of {len(values['sampler'])} draws each on the final supernet: "
                     f"sampler {means['sampler']}, uniform {means['uniform']}",
                     highlight=False,
                     soft_wrap=True,
@@ -184,12 +184,12 @@ def print_result(directory: RunDirectory, report: Path) -> None:
     """The best architectures of a finished run and where everything lies."""
     console, result = Console(markup=False), read_result_of(SearchResult, directory.result_file)
     code = Column("architecture", overflow="fold")  # whole, so that it can be copied
-    table = Table("", code, result.measure, "worth", "multiply-adds", "parameters")
+    table = Table("", code, result.ranking_metric, "predicted_score", "multiply-adds", "parameters")
     best = result.best
     others = [entry for entry in reversed(result.pareto) if entry.code != best.code]
     for name, entry in (("best", best), *(("front", entry) for entry in others)):
         costs = readable(entry.flops), readable(entry.params)
-        table.add_row(name, entry.code, f"{entry.score:.4f}", f"{entry.worth:.4f}", *costs)
+        table.add_row(name, entry.code, f"{entry.score:.4f}", f"{entry.predicted_score:.4f}", *costs)
     console.print(table)
     truth = result.truth
     if truth is not None and truth.best is not None:

@@ -82,8 +82,8 @@ class Settings(Part):
     method: Label = "one-shot"
     sampler: Label = "unknown"
     seed: Count | None = None
-    rank_by: Annotated[Label, Field(max_length=40)] = "accuracy"
-    smoothing: Label = "none"
+    ranking_metric: Annotated[Label, Field(max_length=40)] = "accuracy"
+    surrogate: Label = "none"
     max_flops: Annotated[float, _between(0, 2**63)] | None = None
 
 
@@ -92,7 +92,7 @@ class Settings(Part):
 
 class Evaluation(Part):
     score: Share
-    worth: Finite
+    predicted_score: Finite
     flops: Count
 
 
@@ -164,7 +164,7 @@ class Truth(Part):
 
 class SearchResult(Part):
     space: Label
-    measure: Label
+    ranking_metric: Label
     geometry: Geometry
     best: Architecture
     pareto: Many[Architecture]

@@ -9,9 +9,9 @@ import torch
 from tests.runs.command import call
 from vaenas.bench.table4 import BEST_OF, NOISES, RANDOM, ROWS, best_of, summarise, trial
 from vaenas.bench.truth import Task
+from vaenas.blackbox.guided import GuidedSampler
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
-from vaenas.search.guided import GuidedSampler
 from vaenas.spaces.space import SearchSpace
 
 
@@ -42,7 +42,7 @@ def test_a_guided_sampler_draws_what_the_labels_say_is_good(rng: torch.Generator
     agree = [float((p[:, 0] == p[:, 5]).float().mean()) for p in (drawn, plain)]
     assert agree[0] > 0.95
     assert agree[1] < 0.5
-    assert guided.accept(drawn).all()
+    assert guided.is_feasible(drawn).all()
 
 
 def test_noise_is_smoothed_before_the_top_k_are_chosen() -> None:

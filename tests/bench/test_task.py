@@ -59,14 +59,14 @@ def test_all_that_may_be_asked_for_of_the_sample_is_in_the_space(sample: Task) -
 def test_of_the_sample_full_and_labelled_cells_are_accepted(sample: Task, rng: torch.Generator) -> None:
     """Draws, of which one in 1,400 counts, and cells of every size of the table."""
     table, space = sample.table, sample.table.space
-    assert sample.accept is not None
+    assert sample.is_feasible is not None
     everything = table.population
     rows = torch.randint(len(everything), (5000,), generator=rng)
     population = torch.cat([space.uniform(20_000, rng), everything[rows], sample.population[:2000]])
     labelled = torch.isin(space.keys(population), space.keys(table.labelled()))
     used = [row[:21].tolist() for row in cells.prune(population)]
     full = torch.tensor([len({v for e, (x, y) in enumerate(ENDS) if row[e] for v in (x, y)}) == 7 for row in used])
-    accepted = sample.accept(population)
+    accepted = sample.is_feasible(population)
     assert torch.equal(accepted, full & labelled)
     assert accepted[-2000:].all()
     assert 0.0003 < float(accepted[:20_000].double().mean()) < 0.0015
@@ -76,7 +76,7 @@ def test_nasbench201(nasbench201: Task) -> None:
     assert len(nasbench201.population) == 15_625
     assert nasbench201.optimum == pytest.approx(0.94373, abs=5e-6)
     assert nasbench201.reported == "mean test accuracy"
-    assert (nasbench201.noisy, nasbench201.accept) == (False, None)
+    assert (nasbench201.noisy, nasbench201.is_feasible) == (False, None)
     assert torch.equal(nasbench201.truth(nasbench201.population), nasbench201.table.test(nasbench201.population))
 
 
@@ -92,7 +92,7 @@ def test_the_other_data_sets_of_nasbench201(nasbench201_csv: Path, dataset: str,
 def test_macro(macro: Task) -> None:
     assert len(macro.population) == 6561
     assert macro.optimum == pytest.approx(0.93127, abs=5e-6)
-    assert (macro.noisy, macro.accept) == (True, None)
+    assert (macro.noisy, macro.is_feasible) == (True, None)
     mean = macro.table.validation(macro.population)
     assert torch.equal(macro.truth(macro.population), mean)
 
@@ -145,7 +145,7 @@ def test_unknown_runs_are_never_observed(rng: torch.Generator) -> None:
 @pytest.mark.parametrize(("rows", "accepts"), [(8, None), (5, [True] * 5 + [False] * 3)])
 def test_what_has_no_label_is_not_accepted(rows: int, accepts: list[bool] | None) -> None:
     task = made(torch.linspace(0, 1, rows)[:, None])
-    assert task.accept is None
+    assert task.is_feasible is None
     assert task.space.is_valid(EVERYTHING).tolist() == (accepts or [True] * len(EVERYTHING))
 
 

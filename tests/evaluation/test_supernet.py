@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.shared_fixtures import Problem, tiny_problem
-from vaenas.evaluation.supernet import Measure, SupernetEvaluator, _Node, _walk
+from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator, _Node, _walk
 from vaenas.networks.supernet import Step
 from vaenas.spaces.shufflenet import shufflenet_space
 
@@ -18,7 +18,7 @@ def problem() -> Problem:
     return tiny_problem()
 
 
-def scores_of_final_networks(problem: Problem, population: torch.Tensor, measure: Measure) -> torch.Tensor:
+def scores_of_final_networks(problem: Problem, population: torch.Tensor, ranking_metric: RankingMetric) -> torch.Tensor:
     """Each network built and run alone, its batch norm computed another way."""
     scores = []
     for architecture in population:
@@ -36,9 +36,9 @@ def scores_of_final_networks(problem: Problem, population: torch.Tensor, measure
                 final.eval()
             logits = torch.cat([final(problem.prepare(images)) for images, _ in problem.ranking])
         labels = torch.cat([labels for _, labels in problem.ranking])
-        if measure == "accuracy":
+        if ranking_metric == "accuracy":
             scores.append((logits.argmax(-1) == labels).float().mean())
-        elif measure == "quadratic":
+        elif ranking_metric == "quadratic":
             p, truth = logits.double().softmax(-1), torch.eye(logits.shape[-1])[labels]
             scores.append(((p * truth).sum(-1) + 0.5 - 0.5 * p.square().sum(-1)).mean().float())
         else:
@@ -48,19 +48,23 @@ def scores_of_final_networks(problem: Problem, population: torch.Tensor, measure
 
 
 @pytest.mark.parametrize(
-    ("batches", "measure"),
+    ("batches", "ranking_metric"),
     [(2, "accuracy"), (1, "accuracy"), (0, "accuracy"), (2, "likelihood"), (2, "quadratic")],
 )
 def test_scores_are_those_of_the_final_network_with_its_own_statistics(
-    problem: Problem, batches: int, measure: Measure
+    problem: Problem, batches: int, ranking_metric: RankingMetric
 ) -> None:
     """Without recalibration every ranking batch has its own statistics."""
     evaluate = SupernetEvaluator(
-        problem.network, problem.recalibration[:batches], problem.ranking, problem.prepare, measure=measure
+        problem.network,
+        problem.recalibration[:batches],
+        problem.ranking,
+        problem.prepare,
+        ranking_metric=ranking_metric,
     )
     population = shufflenet_space(5).uniform(8, torch.Generator().manual_seed(0))
     population[4:, :3] = population[:4, :3]  # equal beginnings
-    expected = scores_of_final_networks(dataclasses.replace(problem, evaluate=evaluate), population, measure)
+    expected = scores_of_final_networks(dataclasses.replace(problem, evaluate=evaluate), population, ranking_metric)
     assert torch.allclose(evaluate(population), expected, atol=1e-5)
 
 

@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
     @property
     def layer_slots(self) -> Sequence[int]:
-        """The slot of each choice layer."""
+        """The slot of each choice block."""
         return self.image_space.slots(self.geometry) or range(self.space.slots)
 
 

@@ -9,7 +9,7 @@ from vaenas.data.builtin import load_builtin
 from vaenas.networks.cost import count
 from vaenas.networks.nasnet import NASNet, nasnet_cost
 from vaenas.networks.nasnet_ops import DropPath, FactorizedReduce, make_operation
-from vaenas.networks.supernet import ChoiceLayer
+from vaenas.networks.supernet import ChoiceBlock
 from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, NASNetGeometry, nasnet_space
 
 SPACE = nasnet_space()
@@ -267,7 +267,7 @@ def test_auxiliary_tower_changes_neither_the_logits_nor_the_published_size() -> 
 
 def test_cells_of_one_kind_share_slots_and_no_weights() -> None:
     network = NASNet(SMALL)
-    assert all(isinstance(layer, ChoiceLayer) for layer in network.layers)
+    assert all(isinstance(layer, ChoiceBlock) for layer in network.layers)
     assert len(network.layers) == 14 * 4
     assert SMALL.layer_slots == [*range(14), *range(14, 28), *range(14, 28), *range(14)]
     owners = [id(p) for layer in network.layers for p in layer.parameters()]

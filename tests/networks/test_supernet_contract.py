@@ -92,7 +92,7 @@ def test_gradients_reach_the_gates_and_only_the_named_operations(
     named = mixed.space.uniform(1, rng)[0][:, None] if m == 1 else mixtures(mixed, m, rng)
     gates = torch.ones(named.shape, requires_grad=True)
     computed = []
-    for layer, slot in zip(supernet.choice_layers, mixed.layer_slots, strict=True):
+    for layer, slot in zip(supernet.choice_blocks, mixed.layer_slots, strict=True):
         for operation, module in layer.operations.items():
             module.register_forward_hook(lambda *_, s=slot, o=int(operation): computed.append((s, o)))
     torch.nn.functional.cross_entropy(supernet(images, named, gates), torch.arange(4)).backward()
@@ -105,7 +105,7 @@ def test_gradients_reach_the_gates_and_only_the_named_operations(
     }
     assert set(computed) == wanted
     assert len(computed) == sum(mixed.layer_slots.count(slot) for slot, _ in wanted)
-    for layer, slot in zip(supernet.choice_layers, mixed.layer_slots, strict=True):
+    for layer, slot in zip(supernet.choice_blocks, mixed.layer_slots, strict=True):
         for operation, module in layer.operations.items():
             for parameter in module.parameters():
                 assert (parameter.grad is not None) == (int(operation) in named[slot])

@@ -97,7 +97,7 @@ def make_result(sampler: str = "vae") -> dict[str, Any]:
                     "architecture": architecture,
                     "code": code,
                     "score": top,
-                    "worth": top,
+                    "predicted_score": top,
                     "flops": int(flops[i]),
                     "params": 1_234_567,
                 }
@@ -107,10 +107,11 @@ def make_result(sampler: str = "vae") -> dict[str, Any]:
         "space": "shufflenet", "method": "one_shot", "sampler": sampler, "seed": 0, "best": pareto[-1],
         "pareto": pareto, "evaluated": 300,
         "evaluations": [
-            {"score": float(a), "worth": float(a), "flops": int(f)} for a, f in zip(accuracy, flops, strict=True)
+            {"score": float(a), "predicted_score": float(a), "flops": int(f)}
+            for a, f in zip(accuracy, flops, strict=True)
         ],
         "draws": None if sampler in NEVER_LEARN else draws, "seconds": 1990.0, "version": "0.1.0",
-        "measure": "accuracy",
+        "ranking_metric": "accuracy",
         "geometry": {"image_size": 28, "image_channels": 1, "classes": 10, "width": 0.5, "layers": SLOTS},
         "truth": None, "latency": None,
         "images": {"training": 59000, "ranking": 1000, "test_split": None, "skipped": []},

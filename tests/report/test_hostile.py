@@ -66,7 +66,7 @@ def make_small(make_run: MakeRun) -> MakeRun:
     """A run with every string field there is."""
 
     def make(cells: bool = False, **settings: Any) -> Path:
-        run = make_run(updates=2, rank_by="accuracy", smoothing="none", note=["a", {"b": "c"}], **settings)
+        run = make_run(updates=2, ranking_metric="accuracy", surrogate="none", note=["a", {"b": "c"}], **settings)
         edit(run / "result.json", truth=TRUTH)
         if cells:
             (run / "drawing.json").write_text(json.dumps(CELLS["nasbench201"][0]))
@@ -176,8 +176,8 @@ def test_too_many_records(make_small: MakeRun) -> None:
         write_report(run)
 
 
-def extreme(result: dict[str, Any], flops: int, worth: float) -> dict[str, Any]:
-    best = result["best"] | {"flops": flops, "params": flops, "worth": worth}
+def extreme(result: dict[str, Any], flops: int, predicted: float) -> dict[str, Any]:
+    best = result["best"] | {"flops": flops, "params": flops, "predicted_score": predicted}
     return result | {"best": best, "pareto": [best], "evaluations": [], "evaluated": 0}
 
 

@@ -454,12 +454,12 @@ def _run(name: str) -> Callable[[Path], Path]:
     """A small run's folder, of which the file `name` is changed."""
 
     def write(folder: Path) -> Path:
-        best = {"code": "3-5", "architecture": [0, 1], "score": 0.5, "worth": 0.5, "flops": 9, "params": 9}
+        best = {"code": "3-5", "architecture": [0, 1], "score": 0.5, "predicted_score": 0.5, "flops": 9, "params": 9}
         sizes = {"image_size": 8, "image_channels": 1, "classes": 2, "width": 0.25, "layers": 5}
         result = {
-            "space": "shufflenet", "measure": "accuracy", "geometry": sizes, "truth": None, "best": best,
+            "space": "shufflenet", "ranking_metric": "accuracy", "geometry": sizes, "truth": None, "best": best,
             "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0",
-            "evaluations": [{"score": 0.5, "worth": 0.5, "flops": 9}, {"score": 0.25, "worth": 0.25, "flops": 8}],
+            "evaluations": [{"score": s, "predicted_score": s, "flops": f} for s, f in ((0.5, 9), (0.25, 8))],
         }  # fmt: skip
         update = {"kind": "update", "step": 2, "epoch": 0.5, "scores": [0.5, 0.25], "learned": [True, False], "kl": 1.0}
         records = [

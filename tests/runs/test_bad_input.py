@@ -1,4 +1,4 @@
-"""What a user can get wrong: exit code 2, one line that says how to mend it, and nothing lost."""
+"""What a user can get wrong: exit code 2, one line that says how to fix it, and nothing lost."""
 
 import os
 import re
@@ -364,7 +364,7 @@ def test_a_disk_that_fills_up(
 
 
 def test_a_loss_that_is_not_a_number(refused: Refused, pictures: Path, tmp_path: Path) -> None:
-    """It stops with the step and the mend; the checkpoint before it stays whole."""
+    """It stops with the step and the fix; the checkpoint before it stays whole."""
     output = tmp_path / "run"
     words = ["--learning-rate", "1e6", "--clip-norm", "1e6", "--checkpoint-seconds", "0"]
     line = refused("search", "--data", pictures, "--output", output, *TINY, *words)

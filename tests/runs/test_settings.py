@@ -11,7 +11,7 @@ import yaml
 from tests.runs.command import TINY, call, make_pictures, result
 from vaenas.errors import UserError
 from vaenas.runs.config import SearchConfig, make_config, option
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
+from vaenas.samplers.vae import PAPER, RECOMMENDED
 from vaenas.training.config import TrainConfig, make_train_config
 
 
@@ -23,12 +23,12 @@ def saved(path: Path, **options: object) -> Path:
 def test_a_preset_on_the_command_line_brings_its_own_numbers_over_a_saved_file(tmp_path: Path) -> None:
     file = saved(tmp_path / "config.yaml")
     assert make_config({}, file).keep_ratio == RECOMMENDED.keep_ratio
-    literal = make_config({"vae": "literal", "free_bits": "0.3"}, file)
+    literal = make_config({"vae": "paper", "free_bits": "0.3"}, file)
     assert (literal.keep_ratio, literal.kl_weight, literal.vae_iterations) == (
-        PAPER_LITERAL.keep_ratio, PAPER_LITERAL.kl_weight, PAPER_LITERAL.iterations,
+        PAPER.keep_ratio, PAPER.kl_weight, PAPER.iterations,
     )  # fmt: skip
     assert literal.free_bits == 0.3
-    assert literal.epsilon_limit == PAPER_LITERAL.keep_ratio  # which follows K
+    assert literal.epsilon_limit == PAPER.keep_ratio  # which follows K
 
 
 def test_epsilon_ends_at_k_wherever_that_comes_from_and_at_what_was_asked_for_else(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ NO_EFFECT = [  # command, what is given, the first that is named
     ("search", "--sampler uniform --epsilon-inc 0.1", "--epsilon-inc: has no effect with a sampler that never learns"),
     ("search", "--sampler uniform --vae-interval 2", "--vae-interval: has no effect with a sampler that never learns"),
     ("search", "--sampler categorical --kl-weight 2", "--kl-weight: has no effect without sampler vae"),
-    ("search", "--smoothing none --fit-rounds 3", "--fit-rounds: has no effect without smoothing additive"),
+    ("search", "--surrogate none --surrogate-rounds 3", "--surrogate-rounds: has no effect without surrogate ridge"),
     ("train", "--temperature 2", "--temperature: has no effect without a teacher"),
     ("train", "--distillation 0.9", "--distillation: has no effect without a teacher"),
     ("train", "--space macro --dropout 0.3", "--dropout: has no effect but in space shufflenet"),

@@ -61,7 +61,7 @@ def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, 
     sample = [torch.tensor(truth["sample"][name]) for name in ("scores", "truth")]
     assert len(sample[0]) == 24
     assert truth["kendall"] == pytest.approx(kendall_tau(*sample))
-    assert -1 <= truth["smoothed"]["kendall"] <= 1
+    assert -1 <= truth["surrogate"]["kendall"] <= 1
     updates = [line for line in lines["with"] if line["kind"] == "update"]
     assert [draw["n"] for draw in truth["draws"]] == [300] * len(updates)
     mean = table.validation(table.space.decode(updates[-1]["draws"])).mean()
@@ -103,8 +103,8 @@ def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: P
     assert updates
     assert is_full(torch.tensor(updates).flatten(0, 1)).all()  # what is ranked
     assert is_full(torch.cat(trained)).all()
-    assert run.state.archive is not None
-    assert is_full(run.state.archive.population).all()  # what may be returned
+    assert run.state.evaluated is not None
+    assert is_full(run.state.evaluated.population).all()  # what may be returned
     truth = result(tmp_path / "run")["truth"]
     assert "7-vertex" in truth["measured"]
     assert 18_000 < truth["architectures"] < 22_000

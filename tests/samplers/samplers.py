@@ -9,19 +9,19 @@ from vaenas.samplers.categorical import CategoricalSampler
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
+from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
 from vaenas.search.gradient import architecture_weights
 from vaenas.spaces.space import SearchSpace
 
 Make = Callable[[SearchSpace, Generator], Sampler]
 
 # With fewer iterations, which change nothing here but the time.
-LITERAL = replace(PAPER_LITERAL, iterations=20)
+PAPER_ALONE = replace(PAPER, iterations=20)
 
 LEARNED: dict[str, Make] = {
     "categorical": lambda space, rng: CategoricalSampler(space),
     "vae": lambda space, rng: VAESampler(space, rng, RECOMMENDED),
-    "vae-literal": lambda space, rng: VAESampler(space, rng, LITERAL),
+    "vae-paper": lambda space, rng: VAESampler(space, rng, PAPER_ALONE),
 }
 SAMPLERS: dict[str, Make] = {
     "uniform": lambda space, rng: UniformSampler(space),

@@ -11,7 +11,7 @@ from tests.spaces.spaces import SPACES
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import Mixture, linear_epsilon
 from vaenas.samplers.uniform import FairSampler, UniformSampler
-from vaenas.samplers.vae import PAPER_LITERAL, SequenceVAE, VAESampler
+from vaenas.samplers.vae import PAPER, SequenceVAE, VAESampler
 
 SPACE = SPACES["shufflenet-10"]
 
@@ -39,7 +39,7 @@ def test_fair_rounds_are_random(rng: torch.Generator) -> None:
 
 
 def test_categorical_smooths_between_old_probabilities_and_elite_frequencies(rng: torch.Generator) -> None:
-    sampler = CategoricalSampler(SPACE, CategoricalSettings(keep_ratio=0.5, smoothing=0.5, floor=0.0))
+    sampler = CategoricalSampler(SPACE, CategoricalSettings(keep_ratio=0.5, surrogate=0.5, floor=0.0))
     population = torch.zeros(4, 10, dtype=torch.int64)
     population[1] = 1
     sampler.update(population, torch.tensor([0.9, 0.8, 0.1, 0.1]), rng)  # elite: one all-0, one all-1
@@ -82,7 +82,7 @@ def test_epsilon_grows_by_its_increment_and_stays_a_probability(inc: float, limi
 
 
 def test_encoder_and_decoder_are_lstms_and_kl_is_that_of_gaussians(rng: torch.Generator) -> None:
-    vae = SequenceVAE(SPACE, PAPER_LITERAL, rng)
+    vae = SequenceVAE(SPACE, PAPER, rng)
     assert isinstance(vae.encoder, torch.nn.LSTM)
     assert isinstance(vae.decoder, torch.nn.LSTM)
     mean, log_variance = torch.randn(5, 3), torch.randn(5, 3)
@@ -93,9 +93,9 @@ def test_encoder_and_decoder_are_lstms_and_kl_is_that_of_gaussians(rng: torch.Ge
 
 def test_the_loss_is_the_negative_of_equation_2(rng: torch.Generator) -> None:
     """With the posterior's variance at zero the expectation is exact and can be written down."""
-    sampler = VAESampler(SPACE, rng, PAPER_LITERAL)
+    sampler = VAESampler(SPACE, rng, PAPER)
     with torch.no_grad():
-        d = PAPER_LITERAL.latent
+        d = PAPER.latent
         sampler.vae.posterior.weight[d:] = 0
         sampler.vae.posterior.bias[d:] = -40.0
     batch = SPACE.uniform(7, rng)
@@ -110,8 +110,8 @@ def test_free_bits_stop_the_collapse_that_the_paper_literal_setting_shows(rng: t
     population = torch.zeros(200, 10, dtype=torch.int64)
     population[100:] = 3
     kls = {}
-    for name, free_bits in (("literal", 0.0), ("free", 0.1)):
-        settings = replace(PAPER_LITERAL, iterations=60, free_bits=free_bits)
+    for name, free_bits in (("paper", 0.0), ("free", 0.1)):
+        settings = replace(PAPER, iterations=60, free_bits=free_bits)
         sampler = VAESampler(SPACE, torch.Generator().manual_seed(0), settings)
         stats = sampler.update(population[torch.randperm(200, generator=rng)], torch.ones(200), rng)
         kls[name] = stats.kl
@@ -122,7 +122,7 @@ def test_a_vae_learns_what_no_product_of_categoricals_can(rng: torch.Generator) 
     """All slots equal, half the time all 0 and half all 3: draws must agree across slots far beyond chance."""
     population = torch.zeros(200, 10, dtype=torch.int64)
     population[100:] = 3
-    settings = replace(PAPER_LITERAL, keep_ratio=1.0, iterations=200)
+    settings = replace(PAPER, keep_ratio=1.0, iterations=200)
     sampler = VAESampler(SPACE, torch.Generator().manual_seed(0), settings)
     for _ in range(2):
         stats = sampler.update(population, torch.ones(200), rng)

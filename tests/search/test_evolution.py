@@ -1,4 +1,4 @@
-"""Evolution, archive, limits and Pareto front."""
+"""Evolution, evaluated, limits and Pareto front."""
 
 import pytest
 import torch
@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from tests.shared_fixtures import GEOMETRY
 from tests.spaces.spaces import SPACES
+from vaenas.constraints import Constraints, readable, uniform_proposals
 from vaenas.errors import UserError
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.search.archive import Archive, pareto_front, score
+from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
-from vaenas.search.limits import Limits, readable, uniform_proposals
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import Population, Scores
 
@@ -29,10 +29,10 @@ def weighted(population: Population) -> Scores:
     return (population.float() / 3 @ weights) / weights.sum()
 
 
-def run(rng: torch.Generator, settings: EvolutionSettings, accept=everything) -> Evolution:
+def run(rng: torch.Generator, settings: EvolutionSettings, is_feasible=everything) -> Evolution:
     seeds = SPACE.uniform(10_000, rng)
-    state = Evolution.start(seeds[accept(seeds)][: settings.population])
-    for _ in evolve(state, SPACE, settings, weighted, accept, rng):
+    state = Evolution.start(seeds[is_feasible(seeds)][: settings.population])
+    for _ in evolve(state, SPACE, settings, weighted, is_feasible, rng):
         pass
     return state
 
@@ -40,9 +40,9 @@ def run(rng: torch.Generator, settings: EvolutionSettings, accept=everything) ->
 def test_evolution_beats_as_many_uniform_draws(rng: torch.Generator) -> None:
     """The optimum's score is 1; 1000 uniform draws reach it with probability 1e-3."""
     state = run(rng, EvolutionSettings(population=50, generations=20, top_k=10, mutation_prob=0.1))
-    assert float(state.archive.scores.max()) > float(weighted(SPACE.uniform(1000, rng)).max())
-    assert float(state.archive.scores.max()) > 0.97
-    assert len(state.archive) <= 1000
+    assert float(state.evaluated.scores.max()) > float(weighted(SPACE.uniform(1000, rng)).max())
+    assert float(state.evaluated.scores.max()) > 0.97
+    assert len(state.evaluated) <= 1000
 
 
 def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -> None:
@@ -53,16 +53,16 @@ def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -
         return weighted(population) + 0.2 * torch.randn(len(population), generator=noise)
 
     means = {}
-    for smoothing in (False, True):
-        settings = EvolutionSettings(population=40, generations=6, top_k=8, smoothing=smoothing)
+    for surrogate in (False, True):
+        settings = EvolutionSettings(population=40, generations=6, top_k=8, surrogate=surrogate)
         state = Evolution.start(SPACE.uniform(40, rng))
         for _ in evolve(state, SPACE, settings, noisy, everything, rng):
             pass
-        fit, found = state.fit(SPACE), state.archive.population
-        assert (fit is not None) == smoothing
-        assert len(state.design) == (160 if smoothing else 0)
-        worth = fit(found) if fit else state.archive.scores
-        means[smoothing] = float(weighted(found[worth.topk(8).indices]).mean())
+        fit, found = state.fit(SPACE), state.evaluated.population
+        assert (fit is not None) == surrogate
+        assert len(state.design) == (160 if surrogate else 0)
+        predicted = fit(found) if fit else state.evaluated.scores
+        means[surrogate] = float(weighted(found[predicted.topk(8).indices]).mean())
     assert means[True] > means[False]
 
 
@@ -70,24 +70,24 @@ def test_what_evolves_on_the_fit_keeps_the_limit_and_is_the_best_of_it(rng: torc
     def few(population: Population) -> torch.Tensor:
         return (population == 3).sum(-1) <= 4
 
-    settings = EvolutionSettings(population=30, generations=4, top_k=8, smoothing=True)
+    settings = EvolutionSettings(population=30, generations=4, top_k=8, surrogate=True)
     seeds = SPACE.uniform(200, rng)
     state = Evolution.start(seeds[few(seeds)][:30])
     for _ in evolve(state, SPACE, settings, weighted, few, rng):
         pass
-    assert few(state.archive.population).all()
-    assert len(state.archive) <= 120
+    assert few(state.evaluated.population).all()
+    assert len(state.evaluated) <= 120
     assert state.population[0].tolist() == 6 * [2] + 4 * [3]  # the optimum under the limit
 
 
 @pytest.mark.parametrize("generations", [1, 2])
 def test_too_few_generations_for_a_design(generations: int, rng: torch.Generator) -> None:
     state = Evolution.start(SPACE.uniform(12, rng))
-    settings = EvolutionSettings(population=12, generations=generations, top_k=3, smoothing=True)
+    settings = EvolutionSettings(population=12, generations=generations, top_k=3, surrogate=True)
     for _ in evolve(state, SPACE, settings, weighted, everything, rng):
         pass
     assert state.fit(SPACE) is None
-    assert len(state.archive) <= 12 * generations
+    assert len(state.evaluated) <= 12 * generations
 
 
 def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Generator) -> None:
@@ -106,7 +106,7 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
         pass
     seen = torch.cat(calls)
     assert even(seen).all()
-    assert len(seen.unique(dim=0)) == len(seen) == len(state.archive)
+    assert len(seen.unique(dim=0)) == len(seen) == len(state.evaluated)
 
 
 def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Generator) -> None:
@@ -114,22 +114,22 @@ def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Gene
     state = Evolution.start(space.uniform(40, rng))
     for _ in evolve(state, space, EvolutionSettings(40, 5, 5), lambda p: p.float().mean(-1) / 5, everything, rng):
         pass
-    assert len(state.archive) == 30
+    assert len(state.evaluated) == 30
     assert state.generation == 5
 
 
 def test_archive_scores_each_architecture_once_and_finds_it_again(rng: torch.Generator) -> None:
-    archive = Archive(10)
+    evaluated = EvaluatedSet(10)
     population = SPACE.uniform(20, rng).repeat(2, 1)
-    for _ in score(population, archive, weighted):
+    for _ in score(population, evaluated, weighted):
         pass
-    assert len(archive) == len(population.unique(dim=0))
-    assert torch.allclose(archive.lookup(population), weighted(population))
-    assert len(archive.missing(population)) == 0
-    again = Archive.from_state_dict(archive.state_dict())
-    assert torch.equal(again.best(3), archive.best(3))
+    assert len(evaluated) == len(population.unique(dim=0))
+    assert torch.allclose(evaluated.lookup(population), weighted(population))
+    assert len(evaluated.missing(population)) == 0
+    again = EvaluatedSet.from_state_dict(evaluated.state_dict())
+    assert torch.equal(again.best(3), evaluated.best(3))
     with pytest.raises(KeyError, match="never evaluated"):
-        archive.lookup(1 - population.clamp(max=1))
+        evaluated.lookup(1 - population.clamp(max=1))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=15))
@@ -150,14 +150,14 @@ TINY = shufflenet_space(5)
 
 def test_a_budget_that_nothing_meets_names_the_cheapest_architecture() -> None:
     architecture, least = COST.cheapest(0)
-    limits = Limits(COST, max_flops=least - 1)
+    constraints = Constraints(COST, max_flops=least - 1)
     with pytest.raises(
         UserError, match=rf"--max-flops .*cheapest architecture, {TINY.encode(architecture[None])[0]}, has {least:,}"
     ):
-        limits.check(TINY, uniform_proposals(TINY, 0))
-    Limits(COST, max_flops=least).check(TINY, uniform_proposals(TINY, 0))
+        constraints.check(TINY, uniform_proposals(TINY, 0))
+    Constraints(COST, max_flops=least).check(TINY, uniform_proposals(TINY, 0))
     with pytest.raises(UserError, match="--max-params 10: nothing"):
-        Limits(COST, max_params=10).check(TINY, uniform_proposals(TINY, 0))
+        Constraints(COST, max_params=10).check(TINY, uniform_proposals(TINY, 0))
 
 
 def test_two_limits_that_exclude_each_other_are_found_out() -> None:
@@ -165,15 +165,15 @@ def test_two_limits_that_exclude_each_other_are_found_out() -> None:
     small = COST(COST.cheapest(0)[0][None]).params
     assert int(small) > params, "else this geometry cannot show it"
     with pytest.raises(UserError, match=r"only 0 keep --max-flops .* and --max-params"):
-        Limits(COST, max_flops=flops, max_params=params).check(TINY, uniform_proposals(TINY, 0))
+        Constraints(COST, max_flops=flops, max_params=params).check(TINY, uniform_proposals(TINY, 0))
 
 
 def test_limits_accept_exactly_what_is_within(rng: torch.Generator) -> None:
     population = TINY.uniform(300, rng)
     costs = COST(population)
     bound = int(costs.flops.median())
-    assert torch.equal(Limits(COST, max_flops=bound).accept(population), costs.flops <= bound)
-    assert Limits(COST).accept(population).all()
+    assert torch.equal(Constraints(COST, max_flops=bound).is_feasible(population), costs.flops <= bound)
+    assert Constraints(COST).is_feasible(population).all()
 
 
 def test_counts_are_readable() -> None:
@@ -184,7 +184,7 @@ def test_a_budget_that_leaves_too_few_to_finish_the_search_is_found_out_before_i
     """One architecture can be drawn, hundreds cannot: the check asks for as many as the search will need."""
     cost = additive_cost(lambda: ShuffleNet(ShuffleNetGeometry(28, 1, 10, 0.25, 10)))
     space, tight = shufflenet_space(10), cost.cheapest(0)[1] + 20_000
-    accepted = int(Limits(cost, max_flops=tight).accept(space.uniform(409_600, rng)).sum())
+    accepted = int(Constraints(cost, max_flops=tight).is_feasible(space.uniform(409_600, rng)).sum())
     assert accepted < 200, "else this limit cannot show it"
     with pytest.raises(UserError, match=r"only \d+ keep --max-flops .*; 200 are needed.* the cheapest"):
-        Limits(cost, max_flops=tight).check(space, uniform_proposals(space, 0), needed=200)
+        Constraints(cost, max_flops=tight).check(space, uniform_proposals(space, 0), needed=200)

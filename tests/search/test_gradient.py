@@ -10,11 +10,11 @@ from torch import nn
 
 from tests.samplers.samplers import SAMPLERS
 from tests.shared_fixtures import Images, tiny_problem
-from vaenas.networks.supernet import ChoiceLayer, Supernet
+from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.gradient import GradientSearch, GradientSettings, GradientState, Update, architecture_weights
-from vaenas.spaces.space import Accept, Population, SearchSpace
+from vaenas.spaces.space import IsFeasible, Population, SearchSpace
 
 UPDATES: tuple[Update, ...] = ("path", "two-path", "mixture")
 SETTINGS = {
@@ -28,7 +28,7 @@ def anything(population: Population) -> torch.Tensor:
 
 
 def tiny(
-    sampler: str = "vae", accept: Accept = anything, seed: int = 0, **changes: object
+    sampler: str = "vae", is_feasible: IsFeasible = anything, seed: int = 0, **changes: object
 ) -> tuple[GradientSearch, GradientState]:
     """Algorithm 3 on the smallest supernet: 12 steps, an update every 4."""
     problem, rng = tiny_problem(seed), torch.Generator().manual_seed(7)
@@ -42,7 +42,7 @@ def tiny(
     )
     search = GradientSearch(
         problem.space, GradientSettings(**{**SETTINGS, **changes}), fabric, problem.training,
-        Images(torch.arange(200, 400)), problem.augment, problem.evaluate, accept,
+        Images(torch.arange(200, 400)), problem.augment, problem.evaluate, is_feasible,
     )  # fmt: skip
     return search, GradientState(network, optimizer, made, rng, weights, torch.optim.Adam([weights], 0.01))
 
@@ -58,8 +58,8 @@ def test_a_whole_search_says_what_the_lines_say() -> None:
             assert not any(record.values["learned"])  # line 6: from U
     assert state.derived is not None
     assert torch.equal(state.derived[0], state.weights.argmax(-1))  # line 12
-    assert state.archive is not None
-    assert 0 <= float(state.archive.lookup(state.derived)) <= 1
+    assert state.evaluated is not None
+    assert 0 <= float(state.evaluated.lookup(state.derived)) <= 1
     assert len(records[-1].values["sampler"]) == len(records[-1].values["uniform"]) == 5
     last = [record for record in records if record.kind == "weights"][-1].values
     assert len(last["entropy_of_weights"]) == search.space.slots
@@ -87,12 +87,12 @@ def test_saved_at_any_record_and_loaded_it_ends_in_the_same_bits(sampler: str, u
 
 
 def end(state: GradientState) -> dict[str, torch.Tensor]:
-    assert state.archive is not None
+    assert state.evaluated is not None
     assert state.derived is not None
     assert state.compared is not None
     return {
         **state.network.state_dict(), "rng": state.rng.get_state(), "weights": state.weights.detach(),
-        "derived": state.derived, "scores": state.archive.scores, "compared": state.compared.scores,
+        "derived": state.derived, "scores": state.evaluated.scores, "compared": state.compared.scores,
     }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ class Sum(Supernet):
 
     def __init__(self, factors: list[list[float]]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(ChoiceLayer({o: Sum.Times(f) for o, f in enumerate(row)}) for row in factors)
+        self.layers = nn.ModuleList(ChoiceBlock({o: Sum.Times(f) for o, f in enumerate(row)}) for row in factors)
 
     def forward(
         self, images: torch.Tensor, architecture: torch.Tensor | None = None, gates: torch.Tensor | None = None
@@ -210,9 +210,9 @@ def test_line_12_keeps_the_limits_and_prefers_the_likeliest() -> None:
     with torch.no_grad():
         state.weights.copy_(torch.tensor([[0.0, 1.0, 3.0], [2.0, 1.9, 0.0]]))
     assert search.derive(state).tolist() == [[2, 0]]
-    search.accept = lambda population: ~((population[:, 0] == 2) & (population[:, 1] == 0))
+    search.is_feasible = lambda population: ~((population[:, 0] == 2) & (population[:, 1] == 0))
     assert search.derive(state).tolist() == [[2, 1]]  # 0.1 less; [1, 0] would be 2 less
-    search.accept = lambda population: population.sum(-1) <= 1
+    search.is_feasible = lambda population: population.sum(-1) <= 1
     assert search.derive(state).tolist() == [[1, 0]]
 
 
@@ -231,9 +231,9 @@ def test_multinomial_draws_follow_the_weights_as_they_are(rng: torch.Generator) 
 
 
 def test_every_ranked_and_returned_architecture_keeps_the_limit() -> None:
-    search, state = tiny(accept=lambda population: population[:, 0] != 2)
+    search, state = tiny(is_feasible=lambda population: population[:, 0] != 2)
     for record in search.run(state):
         if record.kind == "update":
             assert all(row[0] != 2 for row in record.values["population"])
-    assert state.archive is not None
-    assert (state.archive.population[:, 0] != 2).all()
+    assert state.evaluated is not None
+    assert (state.evaluated.population[:, 0] != 2).all()

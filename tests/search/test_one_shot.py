@@ -12,11 +12,11 @@ from tests.samplers.samplers import LEARNED, SAMPLERS, Make
 from tests.shared_fixtures import tiny_problem, tiny_search
 from tests.spaces.spaces import SPACES
 from vaenas.errors import UserError
-from vaenas.networks.supernet import ChoiceLayer
+from vaenas.networks.supernet import ChoiceBlock
 from vaenas.samplers.sampler import LearnedSampler
-from vaenas.search.additive import AdditiveFit
 from vaenas.search.one_shot import OneShotState
-from vaenas.search.shared_weights import Smoothing, learn_from_fit
+from vaenas.search.supernet_training import SurrogateSettings, learn_from_fit
+from vaenas.search.surrogate import RidgeSurrogate
 
 samplers = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS.keys())
 
@@ -42,26 +42,28 @@ def test_a_whole_search_says_what_the_lines_say(make: Make) -> None:
     assert len(state.evolution.seeds) == 6  # N_seeds
 
 
-@pytest.mark.parametrize("smoothing", [None, Smoothing(epsilon=0.5, rounds=3)], ids=["scores", "fit"])
+@pytest.mark.parametrize("surrogate", [None, SurrogateSettings(epsilon=0.5, rounds=3)], ids=["scores", "fit"])
 def test_the_sampler_learns_from_the_scores_or_from_the_fit_to_them(
-    smoothing: Smoothing | None, monkeypatch: pytest.MonkeyPatch
+    surrogate: SurrogateSettings | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search, state = tiny_search(tiny_problem(), LEARNED["categorical"], smoothing=smoothing)
+    search, state = tiny_search(tiny_problem(), LEARNED["categorical"], surrogate=surrogate)
     given: list[tuple[torch.Tensor, torch.Tensor]] = []
     update = state.sampler.update  # type: ignore[attr-defined]
     monkeypatch.setattr(state.sampler, "update", lambda p, s, rng: given.append((p, s)) or update(p, s, rng))
     for record in search.run(state):
         if record.kind == "update":
             population, scores = torch.tensor(record.values["population"]), torch.tensor(record.values["scores"])
-            for learned_from, worth in given[-3:] if smoothing else given[-1:]:
-                if smoothing:
+            for learned_from, predicted in given[-3:] if surrogate else given[-1:]:
+                if surrogate:
                     assert len(learned_from) == 1008
                     assert torch.equal(learned_from[:8], population)
-                    torch.testing.assert_close(worth, AdditiveFit(search.space, population, scores)(learned_from))
+                    torch.testing.assert_close(
+                        predicted, RidgeSurrogate(search.space, population, scores)(learned_from)
+                    )
                 else:
                     assert torch.equal(learned_from, population)
-                    torch.testing.assert_close(worth, scores)
-    assert len(given) == (9 if smoothing else 3)
+                    torch.testing.assert_close(predicted, scores)
+    assert len(given) == (9 if surrogate else 3)
     assert len({learned_from.numpy().tobytes() for learned_from, _ in given}) == len(given)  # drawn anew each time
 
 
@@ -73,7 +75,7 @@ def test_a_sampler_that_goes_on_learning_from_a_fit_gets_better_and_keeps_its_va
     assert isinstance(sampler, LearnedSampler)
     ranked = space.uniform(64, rng)
     scores = (ranked == 3).float().mean(-1)
-    learn_from_fit(sampler, ranked, scores, Smoothing(epsilon=k, rounds=20), rng)
+    learn_from_fit(sampler, ranked, scores, SurrogateSettings(epsilon=k, rounds=20), rng)
     drawn = sampler.sample(1000, rng)
     assert float((drawn == 3).float().mean()) > 0.5  # uniform: 0.25
     assert len(torch.unique(drawn, dim=0)) > 200
@@ -103,7 +105,7 @@ def test_saved_at_any_record_and_loaded_it_ends_in_the_same_bits(make: Make) -> 
 def end(state: OneShotState) -> dict[str, torch.Tensor]:
     assert state.evolution is not None
     tensors = {**state.network.state_dict(), "rng": state.rng.get_state(), "torch": torch.get_rng_state()}
-    tensors["population"], tensors["scores"] = state.evolution.archive.population, state.evolution.archive.scores
+    tensors["population"], tensors["scores"] = state.evolution.evaluated.population, state.evolution.evaluated.scores
     if state.compared is not None:
         tensors["compared"] = state.compared.scores
     return tensors
@@ -133,12 +135,12 @@ def test_unused_paths_get_no_update_of_weights_momentum_or_decay() -> None:
                 assert (momentum is None and old is None) or torch.equal(momentum, old), names[i]
 
 
-@pytest.mark.parametrize("smoothing", [None, Smoothing(epsilon=0.5)], ids=["scores", "fit"])
+@pytest.mark.parametrize("surrogate", [None, SurrogateSettings(epsilon=0.5)], ids=["scores", "fit"])
 def test_every_ranked_learned_seeded_and_returned_architecture_keeps_the_limit(
-    smoothing: Smoothing | None, monkeypatch: pytest.MonkeyPatch
+    surrogate: SurrogateSettings | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, state = tiny_search(
-        tiny_problem(), LEARNED["vae"], accept=lambda population: population[:, 0] != 2, smoothing=smoothing
+        tiny_problem(), LEARNED["vae"], is_feasible=lambda population: population[:, 0] != 2, surrogate=surrogate
     )
     given: list[torch.Tensor] = []
     update = state.sampler.update  # type: ignore[attr-defined]
@@ -148,7 +150,7 @@ def test_every_ranked_learned_seeded_and_returned_architecture_keeps_the_limit(
             assert all(row[0] != 2 for row in record.values["population"])
     assert state.evolution is not None
     assert state.compared is not None
-    assert (state.evolution.archive.population[:, 0] != 2).all()
+    assert (state.evolution.evaluated.population[:, 0] != 2).all()
     assert (state.compared.population[:, 0] != 2).all()
     assert (torch.cat(given)[:, 0] != 2).all()
 
@@ -182,5 +184,5 @@ def test_training_and_ranking_images_are_what_the_caller_gave_and_each_epoch_see
 
 
 def test_supernet_layers_are_choice_layers() -> None:
-    assert all(isinstance(layer, ChoiceLayer) for layer in tiny_problem().network.layers)
+    assert all(isinstance(layer, ChoiceBlock) for layer in tiny_problem().network.layers)
     assert isinstance(tiny_problem().network, nn.Module)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.spaces.spaces import PLAIN, SPACES
 from vaenas.errors import UserError
-from vaenas.spaces.space import LimitTooTight, SearchSpace, draw_valid, rows_in
+from vaenas.spaces.space import ConstraintTooTight, SearchSpace, draw_valid, rows_in
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -135,7 +135,9 @@ def test_draw_valid_gives_the_uniform_distribution_on_what_is_accepted(rng: torc
 
 def test_draw_valid_gives_up_and_counts(rng: torch.Generator) -> None:
     space = SPACES["uneven"]
-    with pytest.raises(LimitTooTight, match=r"of 12295 architectures drawn only 0 keep --max-flops 1K; 7 are needed"):
+    with pytest.raises(
+        ConstraintTooTight, match=r"of 12295 architectures drawn only 0 keep --max-flops 1K; 7 are needed"
+    ):
         draw_valid(lambda n: space.uniform(n, rng), lambda p: p[:, 0] > 9, 7, "--max-flops 1K", max_proposals=12_000)
 
 

@@ -68,7 +68,7 @@ def curves(
         Path, typer.Option(help="Folder of curves.json, curves.png and runs.jsonl; started again, it goes on.")
     ],
     methods: Annotated[str, typer.Option(help="Comma-separated; see below.")] = (
-        "vae,vae_literal,random,evolution,local,tpe,categorical"
+        "vae,vae_paper,random,evolution,local,tpe,categorical"
     ),
     queries: Annotated[int, typer.Option(help="Labels per run, all counted.")] = 200,
     seeds: Annotated[int, typer.Option(help="Runs of each method.")] = 100,
@@ -76,7 +76,7 @@ def curves(
 ) -> None:
     """Regret over queries, with 95 % bands over seeds.
 
-    Methods: vae (recommended: the VAE's draws, scored by a predictor), vae_alone, vae_literal (the paper's sampler),
+    Methods: vae (recommended: the VAE's draws, scored by a predictor), vae_alone, vae_paper (the paper's sampler),
     random, evolution (regularized), local, tpe (Optuna's), categorical (cross-entropy method); for the ablation
     vae_no_latent, vae_no_neighbours, vae_uniform_proposals.
     """

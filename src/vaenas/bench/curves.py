@@ -12,15 +12,15 @@ import torch
 from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator
 
-from vaenas.bench.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
 from vaenas.bench.finished import Finished
 from vaenas.bench.pool import run_jobs
 from vaenas.bench.truth import Task
+from vaenas.blackbox.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
+from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, AskTell, BlackBoxSettings, VAESearch
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.files import write_atomically
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
-from vaenas.search.black_box import ALONE, LITERAL, AskTell, BlackBoxSettings, VAESearch
 from vaenas.spaces.space import Population
 
 ROUND = 5  # labels per question for searches that learn a model; the others ask for one at a time
@@ -45,7 +45,7 @@ def _categorical(task: Task, rng: Generator) -> _Search:
 METHODS: dict[str, tuple[int, Callable[[Task, Generator], _Search]]] = {
     "vae": (ROUND, _vae(BlackBoxSettings())),
     "vae_alone": (ROUND, _vae(ALONE)),
-    "vae_literal": (ROUND, _vae(LITERAL)),
+    "vae_paper": (ROUND, _vae(PAPER_ALONE)),
     "random": (ROUND, lambda task, rng: RandomSearch(task.space, rng, task.noisy)),
     "evolution": (1, lambda task, rng: RegularizedEvolution(task.space, rng, task.noisy)),
     "local": (1, lambda task, rng: LocalSearch(task.space, rng, task.noisy)),
@@ -71,7 +71,7 @@ def search(task: Task, method: str, queries: int, seed: int) -> dict[int, float]
     curve: dict[int, float] = {}
     for stop in stops:
         while told < stop:
-            population = found.ask(min(size, stop - told), task.accept)
+            population = found.ask(min(size, stop - told), task.is_feasible)
             found.tell(population, task.observe(population, rng))
             told += len(population)
         curve[stop] = float(task.truth(found.best()))

@@ -15,15 +15,15 @@ from torch import Generator, Tensor
 from vaenas.bench.finished import Finished
 from vaenas.bench.pool import run_jobs
 from vaenas.bench.truth import BEST_OF, Task, best_of, gap_closed
+from vaenas.blackbox.guided import GuidedSampler
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.files import write_atomically
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
+from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
-from vaenas.search.guided import GuidedSampler
 from vaenas.spaces.cells import is_full
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
@@ -34,7 +34,7 @@ BATCH = 4000
 MOST = 2_000_000  # raw draws before a sampler that hardly ever meets a labelled cell is given up
 SHOWN = 5000  # draws in Fig. 2
 
-# One fit from nothing, so more iterations than an update within a search; for literal and recommended alike.
+# One fit from nothing, so more iterations than an update within a search; for paper and recommended alike.
 FIT = {"keep_ratio": KEPT, "iterations": 400, "batch_size": 128, "hidden": 64, "learning_rate": 5e-3}
 
 
@@ -49,7 +49,7 @@ def _categorical(space: SearchSpace, rng: Generator) -> LearnedSampler:
 # row: (the learned sampler, whether a predictor guides it)
 ROWS: dict[str, tuple[Callable[[SearchSpace, Generator], LearnedSampler], bool]] = {
     "categorical": (_categorical, False),
-    "vae_literal": (_vae(replace(PAPER_LITERAL, **FIT)), False),
+    "vae_paper": (_vae(replace(PAPER, **FIT)), False),
     "vae": (_vae(replace(RECOMMENDED, **FIT)), True),
     # what is it that helps: the VAE's settings alone, and the predictor with another sampler
     "vae_unguided": (_vae(replace(RECOMMENDED, **FIT)), False),
@@ -63,7 +63,7 @@ def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -
 
     Draws are independent, so it does not matter that the table is asked before the predictor, which costs more.
     """
-    inner, guide = (sampler.sampler, sampler.accept) if isinstance(sampler, GuidedSampler) else (sampler, None)
+    inner, guide = (sampler.sampler, sampler.is_feasible) if isinstance(sampler, GuidedSampler) else (sampler, None)
     kept: list[Tensor] = []
     tried = full = found = 0
     while found < n:
@@ -72,7 +72,7 @@ def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -
         drawn = inner.sample(BATCH, rng)
         tried += len(drawn)
         full += int(is_full(drawn).sum())
-        good = drawn if task.accept is None else drawn[task.accept(drawn)]
+        good = drawn if task.is_feasible is None else drawn[task.is_feasible(drawn)]
         kept.append(good if guide is None else good[guide(good)])
         found += len(kept[-1])
     population = torch.cat(kept)[:n]
@@ -93,12 +93,14 @@ def evolution(task: Task, first: Population, rng: Generator) -> float:
     def evaluate(population: Population) -> Scores:
         return task.observe(population, rng)
 
-    def accept(population: Population) -> Tensor:
-        return torch.ones(len(population), dtype=torch.bool) if task.accept is None else task.accept(population)
+    def is_feasible(population: Population) -> Tensor:
+        return (
+            torch.ones(len(population), dtype=torch.bool) if task.is_feasible is None else task.is_feasible(population)
+        )
 
-    for _ in evolve(state, task.table.space, EVOLUTION, evaluate, accept, rng):
+    for _ in evolve(state, task.table.space, EVOLUTION, evaluate, is_feasible, rng):
         pass
-    return float(task.truth(state.archive.best(1)))
+    return float(task.truth(state.evaluated.best(1)))
 
 
 def trial(task: Task, row: str, noise: float, seed: int, draws: int) -> dict[str, Any]:

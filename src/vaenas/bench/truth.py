@@ -9,7 +9,7 @@ from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces.cells import is_full
 from vaenas.spaces.listed import ListedSpace
 from vaenas.spaces.nasbench101 import NASBench101Space
-from vaenas.spaces.space import Accept, Population, Scores
+from vaenas.spaces.space import IsFeasible, Population, Scores
 
 BEST_OF = (10, 50, 100, 300)  # Table 4: the highest accuracy of so many draws
 
@@ -67,7 +67,7 @@ class Task:
         self._all_count = not cells
 
     @property
-    def accept(self) -> Accept | None:
+    def is_feasible(self) -> IsFeasible | None:
         """Which architectures of `space` have a label; None where all have."""
         return None if self._all_count else self._accept
 

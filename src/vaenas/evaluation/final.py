@@ -1,4 +1,4 @@
-"""What a trained network is worth: accuracy, calibration, confusion, and its latency on this machine."""
+"""How good a trained network is: accuracy, calibration, confusion, and its latency on this machine."""
 
 import statistics
 from collections.abc import Callable

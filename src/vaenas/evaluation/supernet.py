@@ -15,7 +15,7 @@ from vaenas.spaces.space import Population, Scores
 Evaluate = Callable[[Population], Scores]
 """Population -> scores; a supernet evaluator and a tabular benchmark both are one."""
 
-Measure = Literal["accuracy", "likelihood", "quadratic"]
+RankingMetric = Literal["accuracy", "likelihood", "quadratic"]
 Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
 
 
@@ -128,10 +128,10 @@ class SupernetEvaluator:
         ranking: Sequence[Batch],
         prepare: Callable[[UInt8[Tensor, "b c h w"]], Float32[Tensor, "b c h w"]],
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        measure: Measure = "accuracy",
+        ranking_metric: RankingMetric = "accuracy",
     ) -> None:
         self.network, self.recalibration, self.ranking = network, recalibration, ranking
-        self.prepare, self.autocast, self.measure = prepare, autocast, measure
+        self.prepare, self.autocast, self.ranking_metric = prepare, autocast, ranking_metric
 
     @torch.no_grad()
     def __call__(self, population: Population) -> Scores:
@@ -140,7 +140,7 @@ class SupernetEvaluator:
         for row, logits, labels in self.logits(population):
             sums[row] += self._sum(logits, labels)
         means = torch.tensor(sums, dtype=torch.float64) / max(1, sum(len(labels) for _, labels in self.ranking))
-        return (means.exp() if self.measure == "likelihood" else means).float()
+        return (means.exp() if self.ranking_metric == "likelihood" else means).float()
 
     @torch.no_grad()
     def logits(self, population: Population) -> Iterator[tuple[int, Float[Tensor, "b classes"], Int64[Tensor, "b"]]]:
@@ -159,9 +159,9 @@ class SupernetEvaluator:
 
     def _sum(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:
         """Over a batch: how many are right, the log-likelihood, or the quadratic scores."""
-        if self.measure == "accuracy":
+        if self.ranking_metric == "accuracy":
             return float((logits.argmax(-1) == labels).sum())
-        if self.measure == "likelihood":
+        if self.ranking_metric == "likelihood":
             return -float(nn.functional.cross_entropy(logits.float(), labels, reduction="sum"))
         p = logits.float().softmax(-1)
         errors = p - nn.functional.one_hot(labels, p.shape[-1])

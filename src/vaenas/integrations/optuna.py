@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from torch import Generator, Tensor
 
-from vaenas.search.black_box import BlackBoxSettings, VAESearch
+from vaenas.blackbox.vae_search import BlackBoxSettings, VAESearch
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 BINS = 32  # operations of an integer slot at most: with a hundred labels more of them would hardly be met twice

@@ -108,7 +108,7 @@ def place(supernet: Supernet, image: Tensor, slots: Sequence[int] | None = None)
     Args:
         slots: the slot of each layer, where layers share one. None: every layer is a slot.
     """
-    layers = supernet.choice_layers
+    layers = supernet.choice_blocks
     slots = slots or range(len(layers))
     path = [0] * (max(slots) + 1)
     for slot, layer in zip(slots, layers, strict=True):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import Subsample, conv_bn, depthwise_bn
-from vaenas.networks.supernet import ChoiceLayer, Supernet
+from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.spaces.macro import LAST, LAYERS, OPERATIONS, STEM, MacroGeometry, drawing, macro_space
 
 BLOCKS = {1: (3, 3), 2: (6, 5)}  # operation -> expansion, kernel
@@ -41,7 +41,7 @@ def _block(operation: int, inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 class Macro(Supernet):
-    """Stem, 8 choice layers, last convolution, classifier.
+    """Stem, 8 choice blocks, last convolution, classifier.
 
     Args:
         geometry: image size, classes, width.
@@ -58,7 +58,7 @@ class Macro(Supernet):
         self.layers = nn.ModuleList()
         for before, published, held in zip((STEM, *LAYERS), LAYERS, allowed, strict=False):
             outputs, stride = geometry.channels(published), 1 if published == before else 2
-            self.layers.append(ChoiceLayer({o: _block(o, inputs, outputs, stride) for o in held}))
+            self.layers.append(ChoiceBlock({o: _block(o, inputs, outputs, stride) for o in held}))
             inputs = outputs
         last = geometry.channels(LAST)
         self.head = nn.Sequential(*conv_bn(inputs, last, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))

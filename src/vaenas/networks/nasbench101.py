@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vaenas.networks.cost import Costs
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import total
-from vaenas.networks.supernet import ChoiceLayer, Step, Supernet
+from vaenas.networks.supernet import ChoiceBlock, Step, Supernet
 from vaenas.norm import SlicedBatchNorm2d
 from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, edge, prune
 from vaenas.spaces.geometry import check_channels
@@ -101,7 +101,7 @@ class NASBench101(Supernet):
                 projected = [v for v in widest if 0 in self.only.sources[v]]
             self.projections.append(nn.ModuleDict({str(v): ConvBNReLU(inputs, widest[v], 1) for v in projected}))
             for v in INNER:
-                self.layers.append(ChoiceLayer({o: _operation(o, widest[v]) for o in operations.get(v, ())}))
+                self.layers.append(ChoiceBlock({o: _operation(o, widest[v]) for o in operations.get(v, ())}))
         self.pool = nn.MaxPool2d(2, ceil_mode=True)  # images of odd size, too; the benchmark's are even
         last = geometry.cells[-1][1]
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, geometry.classes))
@@ -121,7 +121,7 @@ class NASBench101(Supernet):
             raise ValueError("space nasbench101 has no mixtures of operations")
         # of a final network it is known already: an export can't look into tensors
         the_cell = self.only if self.only and self.only.path == path else _Cell.of(path, self.geometry)
-        choices = self.choice_layers
+        choices = self.choice_blocks
         yield Step("stem", partial(self.stem, outputs=self.geometry.width), [self.stem])
         for cell, (_, outputs) in enumerate(self.geometry.cells):
             if cell and cell % self.geometry.layers == 0:

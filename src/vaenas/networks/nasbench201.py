@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import Zero, conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceLayer, Step, Supernet, without
+from vaenas.networks.supernet import ChoiceBlock, Step, Supernet, without
 from vaenas.spaces.geometry import check_channels
 from vaenas.spaces.nasbench201 import (
     BENCHMARK_WIDTH,
@@ -83,7 +83,7 @@ class NASBench201(Supernet):
                 self.reductions.append(Reduction(channels))
                 channels *= 2
             for _ in range(geometry.layers):
-                self.layers.extend(ChoiceLayer({o: _operation(o, channels) for o in held}) for held in allowed)
+                self.layers.extend(ChoiceBlock({o: _operation(o, channels) for o in held}) for held in allowed)
         self.head = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
         self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(channels, geometry.classes))
         self.to(memory_format=torch.channels_last)
@@ -101,7 +101,7 @@ class NASBench201(Supernet):
             if stage and within == 0:
                 reduction = self.reductions[stage - 1]
                 yield Step("reduction", reduction, [reduction])
-            layers = self.choice_layers[len(SOURCES) * cell :]
+            layers = self.choice_blocks[len(SOURCES) * cell :]
             for node, edges in INTO.items():
                 into = [(SOURCES[edge], layers[edge], *choices[edge]) for edge in edges if choices[edge][0]]
                 parts = [module for _, layer, operations, _ in into for module in layer.named(operations)]

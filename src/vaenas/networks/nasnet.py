@@ -12,7 +12,7 @@ from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.nasnet_ops import DropPath, FactorizedReduce, auxiliary_tower, make_operation
 from vaenas.networks.ops import conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceLayer, Step, Supernet, without
+from vaenas.networks.supernet import ChoiceBlock, Step, Supernet, without
 from vaenas.spaces.geometry import check_channels
 from vaenas.spaces.nasnet import (
     EDGES,
@@ -73,7 +73,7 @@ class NASNet(Supernet):
             for source, _ in EDGES:
                 stride = 2 if reduction and source < INPUTS else 1
                 held = allowed[next(slots)]
-                self.layers.append(ChoiceLayer({o: make_operation(o, width, stride, self.drop_path) for o in held}))
+                self.layers.append(ChoiceBlock({o: make_operation(o, width, stride, self.drop_path) for o in held}))
             before, previous, halve_before = previous, NODES * width, reduction
         self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(previous, geometry.classes))
         self.auxiliary = (
@@ -93,7 +93,7 @@ class NASNet(Supernet):
         """As in `Supernet`; "none" is never computed, and every node needs another operation."""
         choices = without(NONE, path, gates)
         edges = [
-            (layer, *choices[slot]) for layer, slot in zip(self.choice_layers, self.geometry.layer_slots, strict=True)
+            (layer, *choices[slot]) for layer, slot in zip(self.choice_blocks, self.geometry.layer_slots, strict=True)
         ]
         yield Step("stem", self._stem, [self.stem0, self.stem1])
         for cell in range(self.geometry.layers):

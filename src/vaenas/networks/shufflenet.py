@@ -8,7 +8,7 @@ from torch import nn
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.ops import ShuffleBlock, align, conv_bn
-from vaenas.networks.supernet import ChoiceLayer, Supernet
+from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.spaces.shufflenet import (
     LAST,
     OPERATIONS,
@@ -23,7 +23,7 @@ DROPOUT = 0.5  # App. A.1, on the last fully connected layer
 
 
 class ShuffleNet(Supernet):
-    """Stem, 20 choice layers in four stages, last convolution, classifier.
+    """Stem, 20 choice blocks in four stages, last convolution, classifier.
 
     Args:
         geometry: image size, classes, width, layers.
@@ -47,7 +47,7 @@ class ShuffleNet(Supernet):
                 operations = allowed[len(self.layers)]
                 blocks = {o: ShuffleBlock(*shape, operation=o) for o in operations}
                 align(list(blocks.values()))
-                self.layers.append(ChoiceLayer(blocks))
+                self.layers.append(ChoiceBlock(blocks))
                 channels = width
         last = geometry.channels(LAST)
         self.head = nn.Sequential(*conv_bn(channels, last, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))

@@ -13,7 +13,7 @@ from vaenas.networks.ops import total
 N = TypeVar("N", bound=nn.Module)
 
 
-class ChoiceLayer(nn.Module):
+class ChoiceBlock(nn.Module):
     """The operations of one slot; keys stay the operation indices, however many are held."""
 
     def __init__(self, operations: Mapping[int, nn.Module]) -> None:
@@ -68,7 +68,7 @@ class Supernet(nn.Module):
 
     A subclass takes (geometry, allowed): with `allowed` left out it is the supernet, with one operation per slot a
     final network; the names of their weights are the same. It sets `geometry`, `input_shape` (c, h, w) and `layers`,
-    the `ChoiceLayer`s. A network that is a chain of one layer per slot sets `stem`, `head` and `classifier`, too;
+    the `ChoiceBlock`s. A network that is a chain of one layer per slot sets `stem`, `head` and `classifier`, too;
     another kind says what its `steps` are.
     """
 
@@ -80,9 +80,9 @@ class Supernet(nn.Module):
     classifier: nn.Module
 
     @property
-    def choice_layers(self) -> list[ChoiceLayer]:
+    def choice_blocks(self) -> list[ChoiceBlock]:
         """`layers`, by their type."""
-        return [layer for layer in self.layers if isinstance(layer, ChoiceLayer)]
+        return [layer for layer in self.layers if isinstance(layer, ChoiceBlock)]
 
     def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """What `forward` does with images, part by part: each gets what the one before it gives.
@@ -92,7 +92,7 @@ class Supernet(nn.Module):
             gates: what each of them counts.
         """
         yield Step("stem", self.stem, [self.stem])
-        for slot, (layer, operations) in enumerate(zip(self.choice_layers, path, strict=True)):
+        for slot, (layer, operations) in enumerate(zip(self.choice_blocks, path, strict=True)):
             run = partial(layer, operations=operations, gates=None if gates is None else gates[slot])
             yield Step(tuple(operations), run, layer.named(operations))
         yield Step("head", lambda x: self.classifier(self.head(x)), [self.head, self.classifier])
@@ -122,7 +122,7 @@ class Supernet(nn.Module):
         """The operations of each slot; without an architecture the only one that each layer holds."""
         if architecture is not None:
             return architecture.view(len(architecture), -1).tolist()
-        held = [layer.held for layer in self.choice_layers]
+        held = [layer.held for layer in self.choice_blocks]
         if any(len(operations) > 1 for operations in held):
             raise ValueError("a supernet needs an architecture: its layers hold more than one operation")
         return [list(operations) for operations in held]

@@ -153,7 +153,7 @@ def probabilities(updates: Sequence[Update], operations: Sequence[str]) -> Figur
 
 
 @rc_context(STYLE)
-def scores(updates: Sequence[Update], measure: str) -> Figure:
+def scores(updates: Sequence[Update], ranking_metric: str) -> Figure:
     """Sampled scores at each update: points, 10-90 % and quartile bars, median; learned and uniform draws apart."""
     figure, axes = _figure(3.4)
     rng = np.random.default_rng(0)  # jitter only
@@ -173,7 +173,7 @@ def scores(updates: Sequence[Update], measure: str) -> Figure:
             axes.vlines(at, low, high, color=colour, lw=1)
             axes.vlines(at, first, third, color=colour, lw=max(1.5, 5 - 0.05 * len(updates)), label=label)
             axes.plot(at, middle, ls="", marker="o", ms=4.5, mfc=PAPER, mec=colour, mew=1.3)
-    axes.set(xlabel="Update", ylabel=f"{measure.capitalize()} (%)", xlim=(0.4, len(updates) + 0.6))
+    axes.set(xlabel="Update", ylabel=f"{ranking_metric.capitalize()} (%)", xlim=(0.4, len(updates) + 0.6))
     _whole_ticks(axes.xaxis, 12)
     if axes.get_legend_handles_labels()[0]:
         figure.legend(loc="outside upper left", ncols=2)
@@ -181,40 +181,40 @@ def scores(updates: Sequence[Update], measure: str) -> Figure:
 
 
 @rc_context(STYLE)
-def evolution(generations: Sequence[Generation], measure: str) -> Figure:
+def evolution(generations: Sequence[Generation], ranking_metric: str) -> Figure:
     """Best and mean score of each generation of the evolutionary search."""
     figure, axes = _figure(2.8)
     numbers = [g.generation for g in generations]
     marker = _marker(numbers)
     axes.plot(numbers, _percent(generations, "best"), color=LEARNED, marker=marker, ms=3.5, label="Best")
     axes.plot(numbers, _percent(generations, "mean"), color=SERIES, marker=marker, ms=3.5, label="Mean")
-    axes.set(xlabel="Generation", ylabel=f"{measure.capitalize()} (%)")
+    axes.set(xlabel="Generation", ylabel=f"{ranking_metric.capitalize()} (%)")
     _whole_ticks(axes.xaxis, 12)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 
 
 @rc_context(STYLE)
-def pareto(result: SearchResult, max_flops: float | None, measure: str) -> Figure:
+def pareto(result: SearchResult, max_flops: float | None, ranking_metric: str) -> Figure:
     """Worth against FLOPs in millions: every evaluated architecture, the front as steps, the best, the limit."""
     figure, axes = _figure(3.8)
     evaluations, best = result.evaluations, result.best
     axes.scatter(
-        [e.flops / 1e6 for e in evaluations], _percent(evaluations, "worth"), s=11, color=UNIFORM, alpha=0.45,
+        [e.flops / 1e6 for e in evaluations], _percent(evaluations, "predicted_score"), s=11, color=UNIFORM, alpha=0.45,
         lw=0, rasterized=len(evaluations) > RASTER, label="Evaluated",
     )  # fmt: skip
     steps = sorted(result.pareto, key=lambda e: e.flops)
     axes.step(
-        [e.flops / 1e6 for e in steps], _percent(steps, "worth"), where="post", color=SERIES, marker="o", ms=4,
-        label="Pareto front",
+        [e.flops / 1e6 for e in steps], _percent(steps, "predicted_score"), where="post", color=SERIES, marker="o",
+        ms=4, label="Pareto front",
     )  # fmt: skip
     axes.plot(
-        best.flops / 1e6, 100 * best.worth, ls="", marker="*", ms=15, mfc=LEARNED, mec=PAPER, mew=0.8,
+        best.flops / 1e6, 100 * best.predicted_score, ls="", marker="*", ms=15, mfc=LEARNED, mec=PAPER, mew=0.8,
         zorder=5, label="Best",
     )  # fmt: skip
     if max_flops is not None:
         axes.axvline(max_flops / 1e6, color=INK, lw=1, ls=":", label=f"Limit, {max_flops / 1e6:,.4g} M")
-    axes.set(xlabel="FLOPs (millions)", ylabel=f"{measure.capitalize()} (%)")
+    axes.set(xlabel="FLOPs (millions)", ylabel=f"{ranking_metric.capitalize()} (%)")
     axes.margins(0.05)
     figure.legend(loc="outside upper left", ncols=4)
     return figure
@@ -222,7 +222,7 @@ def pareto(result: SearchResult, max_flops: float | None, measure: str) -> Figur
 
 @rc_context(STYLE)
 def draws(
-    learned: Summary, uniform: Summary, points: tuple[Sequence[float], Sequence[float]] | None, measure: str
+    learned: Summary, uniform: Summary, points: tuple[Sequence[float], Sequence[float]] | None, ranking_metric: str
 ) -> Figure:
     """Learned against uniform draws: the mean with its 95 % interval, over the single scores if they were kept.
 
@@ -255,7 +255,7 @@ def draws(
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.set_yticks([0, 1], ["Learned", "Uniform"], color=INK, fontsize=9)
-    axes.set(ylim=(1.5, -0.6), xlabel=f"{measure.capitalize()} (%)")
+    axes.set(ylim=(1.5, -0.6), xlabel=f"{ranking_metric.capitalize()} (%)")
     return figure
 
 

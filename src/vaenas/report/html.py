@@ -73,7 +73,7 @@ def _cards(data: RunData) -> list[tuple[str, str, str]]:
         best = result.best
         cards += [
             (
-                "Derived" if data.gradient else f"Best {data.measure}",
+                "Derived" if data.gradient else f"Best {data.ranking_metric}",
                 _percent(best.score),
                 "as the search scored it, not after training from scratch",
             ),
@@ -86,7 +86,7 @@ def _cards(data: RunData) -> list[tuple[str, str, str]]:
         difference, half = mean_difference(*pair)
         interval = "no interval" if half != half else f"±\u00a0{100 * half:.2f} (95\u00a0%)"
         cards.append(
-            ("Learned − uniform", f"{100 * difference:+.2f} points", f"mean {data.measure} of draws, {interval}")
+            ("Learned − uniform", f"{100 * difference:+.2f} points", f"mean {data.ranking_metric} of draws, {interval}")
         )
     if data.updates:
         entropy = data.updates[-1].entropy

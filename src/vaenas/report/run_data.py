@@ -57,9 +57,9 @@ class RunData:
         return self.settings.method == "gradient"
 
     @property
-    def measure(self) -> str:
+    def ranking_metric(self) -> str:
         """What the supernet's scores are, in words."""
-        return "quadratic score" if self.settings.rank_by == "quadratic" else self.settings.rank_by
+        return "quadratic score" if self.settings.ranking_metric == "quadratic" else self.settings.ranking_metric
 
     @property
     def operations(self) -> list[str]:

@@ -146,12 +146,12 @@ def _scores(data: RunData) -> Part:
     learned = np.mean([flag for u in data.updates for flag in u.learned])
     return (
         "fig-scores",
-        figures.scores(data.updates, data.measure),
-        f"{data.measure.capitalize()} of the architectures drawn at each update. Each point is one architecture, "
-        f"scored with the weights of that moment and before the sampler learned from it; ring: median, thick bar: "
-        f"quartiles, thin bar: 10 % to 90 %. {100 * learned:.0f} % of all draws came from the learned part of the "
-        f"mixture, the others were uniform. The weights differ between updates, so only the distance within one tells "
-        f"about the sampler.",
+        figures.scores(data.updates, data.ranking_metric),
+        f"{data.ranking_metric.capitalize()} of the architectures drawn at each update. Each point is one "
+        f"architecture, scored with the weights of that moment and before the sampler learned from it; ring: median, "
+        f"thick bar: quartiles, thin bar: 10 % to 90 %. {100 * learned:.0f} % of all draws came from the learned "
+        f"part of the mixture, the others were uniform. The weights differ between updates, so only the "
+        "distance within one tells about the sampler.",
     )
 
 
@@ -164,7 +164,7 @@ def _draws(data: RunData) -> Part:
     points = (data.comparisons[-1].sampler, data.comparisons[-1].uniform) if data.comparisons else None
     return (
         "fig-draws",
-        figures.draws(*pair, points, data.measure),
+        figures.draws(*pair, points, data.ranking_metric),
         f"Learned against uniform draws on the same final supernet. {pair[0].n} learned and {pair[1].n} uniform "
         f"architectures; dots: single scores, bars: mean with 95 % interval. Difference of the means, learned − "
         f"uniform: {difference_words(*pair)} (Welch's standard error, normal approximation: ± 1.96 errors). The "
@@ -180,8 +180,8 @@ def _evolution(data: RunData) -> Part:
     best = max(g.best for g in data.generations)
     return (
         "fig-evolution",
-        figures.evolution(data.generations, data.measure),
-        f"Evolutionary search. Best and mean {data.measure} by generation, as the search scored them; "
+        figures.evolution(data.generations, data.ranking_metric),
+        f"Evolutionary search. Best and mean {data.ranking_metric} by generation, as the search scored them; "
         f"{len(data.generations)} generations, highest {100 * best:.2f} %.",
     )
 
@@ -192,13 +192,14 @@ def _pareto(data: RunData) -> Part:
     limit = data.settings.max_flops
     result = data.result
     limited = "" if limit is None else " The dotted vertical line is the limit max_flops."
-    if data.settings.smoothing == "additive" and not data.gradient:
-        limited = f" The {data.measure} is what an additive fit to uniform draws expects: the search chose so.{limited}"
+    if data.settings.surrogate == "ridge" and not data.gradient:
+        limited = f" The {data.ranking_metric} is what a ridge surrogate to uniform draws predicts.{limited}"
     return (
         "fig-pareto",
-        figures.pareto(result, limit, data.measure),
-        f"{data.measure.capitalize()} against cost. Each of the {len(result.evaluations)} dots is an architecture "
-        f"that the search evaluated; no other is both cheaper and better than one on the stepped front. The star is "
+        figures.pareto(result, limit, data.ranking_metric),
+        f"{data.ranking_metric.capitalize()} against cost. Each of the {len(result.evaluations)} dots is an "
+        f"architecture that the search evaluated; no other is both cheaper and better than one on the "
+        "stepped front. The star is "
         f"{'what the architecture weights say, whatever its score' if data.gradient else 'the best'}.{limited}",
     )
 

@@ -58,7 +58,7 @@ def truth_part(data: RunData) -> tuple[str, Figure, str] | str:
         subject = f"The network found, {answer},"
         if found.code != answer:
             subject += f" is not in the table. Of what the search has evaluated and the table knows, {found.code}"
-            subject += " is worth most: it"
+            subject += " has the highest predicted score: it"
         words = (
             f"{subject} has a true accuracy of {100 * found.accuracy:.2f} % and is number {found.rank:,} of "
             f"{truth.architectures:,} (dashed line on the left; the best has {100 * truth.optimum:.2f} %). "

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from vaenas.constraints import UNITS
 from vaenas.data.folder import Background
 from vaenas.documents import read_yaml, short
 from vaenas.errors import UserError
-from vaenas.evaluation.supernet import Measure
+from vaenas.evaluation.supernet import RankingMetric
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED
-from vaenas.search.limits import UNITS
+from vaenas.samplers.vae import PAPER, RECOMMENDED
 from vaenas.spaces.geometry import WIDEST
 
 
@@ -80,7 +80,7 @@ OF_SEARCH: Idle = (
     ),
     ("epsilon_inc epsilon_limit", lambda c: c.method == "gradient", "with method gradient, which has no ε"),
     (
-        "vae ranking_size keep_ratio epsilon_inc epsilon_limit fit_rounds",
+        "vae ranking_size keep_ratio epsilon_inc epsilon_limit surrogate_rounds",
         lambda c: c.sampler not in LEARNED,
         "with a sampler that never learns",
     ),
@@ -90,12 +90,12 @@ OF_SEARCH: Idle = (
         "with a sampler that never learns",
     ),
     (
-        "smoothing",
+        "surrogate",
         lambda c: c.sampler not in LEARNED and c.method == "gradient",
         "with a sampler that never learns and method gradient",
     ),
     ("vae_iterations kl_weight free_bits", lambda c: c.sampler != "vae", "without sampler vae"),
-    ("fit_rounds", lambda c: c.smoothing == "none", "without smoothing additive"),
+    ("surrogate_rounds", lambda c: c.surrogate == "none", "without surrogate ridge"),
     ("table_sample", lambda c: c.table is None, "without a table"),
 )
 
@@ -139,7 +139,7 @@ class SearchConfig(BaseModel):
         None,
         ge=1,
         le=1000,
-        description="shufflenet: choice layers, a multiple of 5 (10); nasnet: cells (5); nasbench: cells a stage (1)",
+        description="shufflenet: choice blocks, a multiple of 5 (10); nasnet: cells (5); nasbench: cells a stage (1)",
     )
     max_flops: Count | None = Field(None, description="limit on multiply-adds, such as 300M")
     max_params: Count | None = Field(None, description="limit on parameters, such as 3.5M")
@@ -161,7 +161,7 @@ class SearchConfig(BaseModel):
     padding: int = Field(4, ge=0, le=64, description="pixels around an image before the random crop; 0 = no crop")
     cutout: Number = Field(0, ge=0, description="side in pixels of the square cut out; 0 = none")
 
-    vae: Literal["recommended", "literal"] = Field("recommended", description="preset of the VAE's settings")
+    vae: Literal["recommended", "paper"] = Field("recommended", description="preset of the VAE's settings")
     vae_interval: Positive = Field(1.0, description="n_vae: epochs between updates of the sampler")
     ranking_size: Number = Field(48, ge=2, description="N_s: architectures ranked for an update")
     keep_ratio: Ratio | None = Field(None, description="K: share of the ranked that the sampler learns from")
@@ -178,16 +178,16 @@ class SearchConfig(BaseModel):
     ranking_images: Images | None = Field(
         None, ge=1, description="images held out of training, to rank architectures (1000, at most a fifth of all)"
     )
-    rank_by: Measure = Field(
+    ranking_metric: RankingMetric = Field(
         "likelihood",
         description="score of an architecture on the supernet: accuracy, likelihood of the right class, or quadratic "
         "score (Brier)",
     )
-    smoothing: Literal["additive", "none"] = Field(
-        "additive", description="choose by an additive fit to scores of uniform draws, or by scores and evolution"
+    surrogate: Literal["ridge", "none"] = Field(
+        "ridge", description="choose by a ridge surrogate to scores of uniform draws, or by scores and evolution"
     )
-    fit_rounds: Number = Field(
-        2, ge=1, description="times that the sampler learns from what each additive fit predicts"
+    surrogate_rounds: Number = Field(
+        2, ge=1, description="times that the sampler learns from what each ridge surrogate predicts"
     )
     recalibration_images: Images | None = Field(
         None,
@@ -202,7 +202,7 @@ class SearchConfig(BaseModel):
     )
 
     population: Number = Field(32, ge=2, description="N_seeds, and evaluations a round of the last stage")
-    generations: Number = Field(5, ge=1, description="rounds of the last stage, the seeds' included: see --smoothing")
+    generations: Number = Field(5, ge=1, description="rounds of the last stage, the seeds' included: see --surrogate")
     top_k: Number = Field(8, ge=1, description="parents of the next generation")
     mutation_prob: Share = Field(0.1, description="for each slot of a mutated architecture")
 
@@ -219,7 +219,7 @@ class SearchConfig(BaseModel):
     def _complete(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Settings that follow from others are written out, so that `config.yaml` says what was run."""
         values = dict(values)
-        preset = PAPER_LITERAL if values.get("vae") == "literal" else RECOMMENDED
+        preset = PAPER if values.get("vae") == "paper" else RECOMMENDED
         for name, of_vae in OF_PRESET.items():
             if values.get(name) is None:
                 values[name] = getattr(preset, of_vae)
@@ -250,7 +250,7 @@ class SearchConfig(BaseModel):
                 )
         if self.sampler in ("multinomial", "full") and self.method != "gradient":
             raise ValueError(f"sampler: {self.sampler} draws from architecture weights; add --method gradient")
-        preset = PAPER_LITERAL if self.vae == "literal" else RECOMMENDED
+        preset = PAPER if self.vae == "paper" else RECOMMENDED
         usual = {name: getattr(preset, of_vae) for name, of_vae in OF_PRESET.items()}
         refuse_idle(self, (*OF_IMAGES, *OF_SEARCH), {**usual, "epsilon_limit": self.keep_ratio})
         return self

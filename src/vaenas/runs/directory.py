@@ -24,7 +24,7 @@ from vaenas.parallel import is_main
 from vaenas.records import Environment, SearchResult, TrainingResult, read_result
 
 FORMAT = 1  # of run directories: raise it when an older one can't be resumed
-MEND = "make room or choose another --output"
+HOW_TO_FIX = "make room or choose another --output"
 
 
 Kind = Literal["search", "training"]
@@ -76,7 +76,7 @@ class NewRun:
 
     def check(self) -> None:
         """Raises `UserError` if there is something in the folder already."""
-        with writing(self.folder, MEND):
+        with writing(self.folder, HOW_TO_FIX):
             taken = is_main() and os.path.isdir(self.folder) and any(self.folder.iterdir())
         if taken:
             what = "is not empty and holds no run: choose another folder"
@@ -137,7 +137,7 @@ class RunDirectory:
         begun = Begun(format=FORMAT, kind=kind, environment=environment).model_dump_json(indent=1)
         own = {"config.yaml": f"# vaenas {vaenas.__version__}\n{text}".encode(), "environment.json": begun.encode()}
         try:
-            with new_folder(new.folder, MEND) as folder:
+            with new_folder(new.folder, HOW_TO_FIX) as folder:
                 (folder / new.inside).mkdir(exist_ok=True)
                 for name, content in new.files.items():
                     write_new(folder / name, content)
@@ -174,7 +174,7 @@ class RunDirectory:
     def lock(self) -> None:
         """Keeps others from working on this run as long as this object lives; raises `UserError` if another one is."""
         if is_main():
-            self._lock = FolderLock(self.path, MEND)
+            self._lock = FolderLock(self.path, HOW_TO_FIX)
 
     @cached_property
     def begun(self) -> Begun:
@@ -207,7 +207,7 @@ class RunDirectory:
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """One line more; at the system's once written, so that killing this process loses nothing."""
-        with writing(self.metrics_file, MEND), self.metrics_file.open("a", encoding="utf-8") as file:
+        with writing(self.metrics_file, HOW_TO_FIX), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -275,7 +275,7 @@ class RunDirectory:
                         f"begin a new run"
                     )
         if is_main() and self.metrics_file.exists():
-            with writing(self.metrics_file, MEND), self.metrics_file.open("r+b") as file:
+            with writing(self.metrics_file, HOW_TO_FIX), self.metrics_file.open("r+b") as file:
                 # Whole lines only: a power cut may have lost some that the checkpoint counts.
                 file.truncate(file.read(checkpoint.metrics_bytes if checkpoint else 0).rfind(b"\n") + 1)
         return checkpoint

@@ -16,11 +16,11 @@ from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler
+from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
 from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.gradient import GradientSettings, Update
 from vaenas.search.one_shot import OneShotSettings
-from vaenas.search.shared_weights import Smoothing
+from vaenas.search.supernet_training import SurrogateSettings
 from vaenas.spaces.space import SearchSpace
 
 
@@ -97,9 +97,9 @@ def count_steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
     return steps, interval
 
 
-def smoothing(config: SearchConfig) -> Smoothing | None:
+def surrogate(config: SearchConfig) -> SurrogateSettings | None:
     assert config.keep_ratio is not None
-    return Smoothing(config.keep_ratio, config.fit_rounds) if config.smoothing == "additive" else None
+    return SurrogateSettings(config.keep_ratio, config.surrogate_rounds) if config.surrogate == "ridge" else None
 
 
 def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
@@ -114,9 +114,9 @@ def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSe
         label_smoothing=config.label_smoothing,
         clip_norm=config.clip_norm,
         evolution=EvolutionSettings(
-            config.population, config.generations, config.top_k, config.mutation_prob, config.smoothing == "additive"
+            config.population, config.generations, config.top_k, config.mutation_prob, config.surrogate == "ridge"
         ),
-        smoothing=smoothing(config),
+        surrogate=surrogate(config),
     )
 
 
@@ -133,7 +133,7 @@ def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientS
         clip_norm=config.clip_norm,
         draws=config.population,
         update=UPDATES.get(config.sampler, "path"),
-        smoothing=smoothing(config),
+        surrogate=surrogate(config),
     )
 
 
@@ -153,7 +153,7 @@ def make_sampler(
             return CategoricalSampler(space, replace(CategoricalSettings(), keep_ratio=config.keep_ratio))
         case "vae":
             settings = replace(
-                PAPER_LITERAL if config.vae == "literal" else RECOMMENDED,
+                PAPER if config.vae == "paper" else RECOMMENDED,
                 keep_ratio=config.keep_ratio,
                 iterations=config.vae_iterations,
                 kl_weight=config.kl_weight,

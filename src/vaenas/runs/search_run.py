@@ -14,6 +14,7 @@ from torch import Generator
 
 import vaenas
 from vaenas import machine, parallel
+from vaenas.constraints import Constraints, uniform_proposals
 from vaenas.data import Augment
 from vaenas.data.cache import cache_dir
 from vaenas.errors import UserError
@@ -22,7 +23,7 @@ from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.directory import MEND, Checkpoint, NewRun, RunDirectory
+from vaenas.runs.directory import HOW_TO_FIX, Checkpoint, NewRun, RunDirectory
 from vaenas.runs.images import fingerprint, load_data, notes, skipped, train_and_test
 from vaenas.runs.search_parts import (
     count_steps,
@@ -35,9 +36,8 @@ from vaenas.runs.search_parts import (
 )
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.runs.truth import Truth, read_updates
-from vaenas.search.archive import Archive, pareto_front, score
+from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
 from vaenas.search.gradient import GradientSearch, GradientState, architecture_weights
-from vaenas.search.limits import Limits, uniform_proposals
 from vaenas.search.one_shot import OneShot, OneShotState
 from vaenas.search.record import Record
 
@@ -82,13 +82,13 @@ class SearchRun:
         self.truth = (
             Truth.open(Path(config.table), config.space, config.seed, config.full_cells) if config.table else None
         )
-        self.ranked = Archive(self.space.slots)  # for the truth: a sample on the final weights
-        self.limits = Limits(
+        self.ranked = EvaluatedSet(self.space.slots)  # for the truth: a sample on the final weights
+        self.constraints = Constraints(
             self.cost, config.max_flops, config.max_params,
             None if config.max_latency is None else round(1e6 * config.max_latency),
         )  # fmt: skip
         needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
-        self.limits.check(self.space, uniform_proposals(self.space, config.seed), needed)
+        self.constraints.check(self.space, uniform_proposals(self.space, config.seed), needed)
 
         self.images = images = split_images(config, self.data, rng)
         self.steps_per_epoch = len(images.training) // config.batch_size
@@ -102,13 +102,13 @@ class SearchRun:
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
             autocast=fabric.autocast,
-            measure=config.rank_by,
+            ranking_metric=config.ranking_metric,
         )
         steps = count_steps(config, self.steps_per_epoch)
-        limits = self.limits.accept, str(self.limits)
+        constraints = self.constraints.is_feasible, str(self.constraints)
         if images.validation is None:
             search = OneShot(
-                self.space, one_shot_settings(config, steps), fabric, images.training, augment, evaluate, *limits
+                self.space, one_shot_settings(config, steps), fabric, images.training, augment, evaluate, *constraints
             )  # fmt: skip
             state = OneShotState(network, optimizer, make_sampler(config, self.space, rng), rng)
             self._iterator = search.run(state)
@@ -116,7 +116,7 @@ class SearchRun:
             weights = torch.nn.Parameter(architecture_weights(self.space).to(fabric.device))
             search = GradientSearch(
                 self.space, gradient_settings(config, steps), fabric, images.training, images.validation, augment,
-                evaluate, *limits,
+                evaluate, *constraints,
             )  # fmt: skip
             state = GradientState(
                 network, optimizer, make_sampler(config, self.space, rng, weights), rng, weights,
@@ -140,7 +140,7 @@ class SearchRun:
             self._go_on()
         fabric.barrier()  # before the first writes a checkpoint again
         if parallel.is_main():
-            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, MEND)
+            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, HOW_TO_FIX)
 
     def _go_on(self) -> None:
         """Continues from the checkpoint of the directory, if there is one."""
@@ -176,7 +176,7 @@ class SearchRun:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse."""
         self.state.load_state_dict(state["search"])
-        self.ranked = Archive.from_state_dict(state["ranked"])
+        self.ranked = EvaluatedSet.from_state_dict(state["ranked"])
 
     def save(self) -> None:
         """Writes the checkpoint; of several processes the first does."""
@@ -250,16 +250,16 @@ class SearchRun:
     def _result(self) -> dict[str, Any]:
         """`result.json`: of the architectures that were evaluated on the final weights."""
         state, config = self.state, self.config
-        assert state.archive is not None
-        population, scores = state.archive.population, state.archive.scores
+        assert state.evaluated is not None
+        population, scores = state.evaluated.population, state.evaluated.scores
         if state.compared is not None:
-            new = state.archive.missing(state.compared.population)
+            new = state.evaluated.missing(state.compared.population)
             population = torch.cat([population, new])
             scores = torch.cat([scores, state.compared.lookup(new)])
-        worth = state.worth(self.space, population, scores)
+        predicted = state.predicted_score(self.space, population, scores)
         costs, totals = self.cost(population), self.cost.totals(population)
         order = costs.flops.argsort(stable=True)
-        front = order[pareto_front(worth, costs.flops)[order]].tolist()
+        front = order[pareto_front(predicted, costs.flops)[order]].tolist()
         codes = self.space.encode(population)
 
         def entry(i: int) -> dict[str, Any]:
@@ -267,7 +267,7 @@ class SearchRun:
                 "architecture": population[i].tolist(),
                 "code": codes[i],
                 "score": float(scores[i]),
-                "worth": float(worth[i]),
+                "predicted_score": float(predicted[i]),
                 "flops": int(costs.flops[i]),
                 "params": int(costs.params[i]),
             }
@@ -278,22 +278,22 @@ class SearchRun:
             "method": config.method,
             "sampler": config.sampler,
             "seed": config.seed,
-            "measure": config.rank_by,
+            "ranking_metric": config.ranking_metric,
             "geometry": {
                 name: getattr(self.geometry, name)
                 for name in ("image_size", "image_channels", "classes", "width", "layers")
             },
-            "best": entry(state.answer(population, worth)),
+            "best": entry(state.answer(population, predicted)),
             "pareto": [entry(i) for i in front],
             "evaluated": len(scores),
             "evaluations": [
-                {"score": float(s), "worth": float(w), "flops": int(f)}
-                for s, w, f in zip(scores, worth, costs.flops, strict=True)
+                {"score": float(s), "predicted_score": float(w), "flops": int(f)}
+                for s, w, f in zip(scores, predicted, costs.flops, strict=True)
             ],
             "draws": self._draws(),
             "truth": self.truth
             and self.truth.report(
-                state.sampler, self.ranked, (population, worth), read_updates(self.directory.metrics_file)
+                state.sampler, self.ranked, (population, predicted), read_updates(self.directory.metrics_file)
             ),
             "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
             "images": {
@@ -311,10 +311,10 @@ class SearchRun:
     def _draws(self) -> dict[str, Any] | None:
         """Mean score of line 13's draws and of as many uniform ones, on the same final weights."""
         state = self.state
-        if state.compared is None or state.uniform is None or state.archive is None or state.drawn is None:
+        if state.compared is None or state.uniform is None or state.evaluated is None or state.drawn is None:
             return None
         both = {
-            "sampler": state.archive.lookup(state.drawn),
+            "sampler": state.evaluated.lookup(state.drawn),
             "uniform": state.compared.lookup(state.uniform),
         }
         return {k: {"mean": float(v.mean()), "std": float(v.std()), "n": len(v)} for k, v in both.items()}

@@ -14,9 +14,9 @@ from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.samplers.sampler import Sampler
-from vaenas.search.additive import smoothed
-from vaenas.search.archive import Archive
-from vaenas.spaces.space import LimitTooTight, Population, Scores, draw_valid
+from vaenas.search.evaluated_set import EvaluatedSet
+from vaenas.search.surrogate import predicted_scores
+from vaenas.spaces.space import ConstraintTooTight, Population, Scores, draw_valid
 
 DRAWS = 300  # of the sampler after each update
 SPARSE = 10  # times as many where only some have a label
@@ -49,7 +49,7 @@ class Truth:
 
     def draws(self, sampler: Sampler, step: int) -> list[str]:
         """Codes of what the sampler draws after `step` steps. The table is not asked."""
-        n = DRAWS * (1 if self.task.accept is None else SPARSE)
+        n = DRAWS * (1 if self.task.is_feasible is None else SPARSE)
         return self.space.encode(sampler.sample(n, self._rng(step)))
 
     def sample(self, n: int) -> Population:
@@ -58,20 +58,24 @@ class Truth:
         return self.task.population[order[:n]]
 
     def report(
-        self, sampler: Sampler, ranked: Archive, found: tuple[Population, Scores], updates: Sequence[Mapping[str, Any]]
+        self,
+        sampler: Sampler,
+        ranked: EvaluatedSet,
+        found: tuple[Population, Scores],
+        updates: Sequence[Mapping[str, Any]],
     ) -> dict[str, Any]:
         """`truth` of `result.json`.
 
         Args:
             sampler: as it is at the end.
             ranked: the sample and its scores on the final supernet.
-            found: all that the search has evaluated on the final supernet, and what it takes them to be worth.
+            found: all that the search has evaluated on the final supernet, and what it takes them to be predicted.
             updates: "step" and "draws" (codes) after each update.
         """
         task, truth = self.task, self.task.truth
         every, true = truth(task.population), truth(ranked.population)
         top = true >= true.quantile(1 - TOP)
-        worth = smoothed(self.space, ranked.population, ranked.scores)
+        predicted = predicted_scores(self.space, ranked.population, ranked.scores)
         best = self._best(*found)
         return {
             "table": task.table.source,
@@ -84,10 +88,10 @@ class Truth:
             "kendall": _number(kendall_tau(ranked.scores, true)),
             "spearman": _number(spearman_rho(ranked.scores, true)),
             "kendall_top": _of_top(ranked.scores[top], true[top]),
-            "smoothed": {
-                "kendall": _number(kendall_tau(worth, true)),
-                "spearman": _number(spearman_rho(worth, true)),
-                "kendall_top": _of_top(worth[top], true[top]),
+            "surrogate": {
+                "kendall": _number(kendall_tau(predicted, true)),
+                "spearman": _number(spearman_rho(predicted, true)),
+                "kendall_top": _of_top(predicted[top], true[top]),
             },
             "sample": {"scores": ranked.scores.tolist(), "truth": true.tolist()},
             "draws": [self.mean(update) for update in updates],
@@ -114,13 +118,13 @@ class Truth:
         rng = self._rng(-1)
         try:
             drawn = draw_valid(lambda m: sampler.sample(m, rng), self._known, JUDGED, max_proposals=RARE * JUDGED)
-        except LimitTooTight:
+        except ConstraintTooTight:
             return None
         return best_of_each(self.task.truth(drawn))
 
     def _known(self, population: Population) -> Bool[Tensor, "n"]:
         """Which of (n, s) count and have a truth."""
-        return self.task.accept(population) if self.task.accept else ~self.task.truth(population).isnan()
+        return self.task.is_feasible(population) if self.task.is_feasible else ~self.task.truth(population).isnan()
 
     def _rng(self, step: int) -> Generator:
         return Generator().manual_seed(1_000_003 * (self.seed + 1) + step)

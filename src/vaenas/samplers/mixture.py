@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from vaenas.samplers.sampler import Sampler
-from vaenas.spaces.space import Accept, Population, draw_valid
+from vaenas.spaces.space import IsFeasible, Population, draw_valid
 
 
 class Mixture:
@@ -17,21 +17,21 @@ class Mixture:
         self.base, self.learned = base, learned
 
     def sample(
-        self, epsilon: Float[Tensor, "n"], rng: Generator, accept: Accept | None = None, limits: str = ""
+        self, epsilon: Float[Tensor, "n"], rng: Generator, is_feasible: IsFeasible | None = None, constraints: str = ""
     ) -> tuple[Population, Bool[Tensor, "n"]]:
         """One row per entry of `epsilon` (in [0, 1]), and which rows are the learned sampler's.
 
-        With `accept` both parts are drawn until they keep it, so that the shares stay those of eq. 5.
+        With `is_feasible` both parts are drawn until they keep it, so that the shares stay those of eq. 5.
         """
         from_learned = torch.rand(len(epsilon), generator=rng) < epsilon
         population = torch.empty(len(epsilon), self.base.space.slots, dtype=torch.int64)
         for sampler, rows in ((self.base, ~from_learned), (self.learned, from_learned)):
             n = int(rows.sum())
-            if accept is None:
+            if is_feasible is None:
                 population[rows] = sampler.sample(n, rng)
             else:
                 population[rows] = draw_valid(
-                    lambda m, sampler=sampler: sampler.sample(m, rng), accept, n, limits=limits
+                    lambda m, sampler=sampler: sampler.sample(m, rng), is_feasible, n, constraints=constraints
                 )
         return population, from_learned
 

@@ -19,7 +19,7 @@ CHUNK = 1000  # rows decoded at once: what an LSTM step touches stays in the cac
 class VAESettings:
     """Sizes and training of the VAE; the paper gives none of them (docs/decisions.md, "The VAE").
 
-    The defaults are the recommended setting, `PAPER_LITERAL` is eq. 2 and Algorithm 1 to the letter.
+    The defaults are the recommended setting, `PAPER` is eq. 2 and Algorithm 1 to the letter.
     """
 
     latent: int = 16
@@ -33,7 +33,7 @@ class VAESettings:
     free_bits: float = 0.0  # nats per latent unit that are not penalised (Kingma et al. 2016), >= 0; 0 = eq. 2
 
 
-PAPER_LITERAL = VAESettings()
+PAPER = VAESettings()
 RECOMMENDED = VAESettings(keep_ratio=0.25, iterations=30, free_bits=0.1)
 
 

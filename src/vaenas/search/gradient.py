@@ -15,11 +15,11 @@ from vaenas.optimizers import load_optimizer
 from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.search import shared_weights
-from vaenas.search.archive import Archive, score
+from vaenas.search import supernet_training
+from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.record import Record
-from vaenas.search.shared_weights import Augment, Ranking, Smoothing, TrainingImages
-from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_valid, gumbel
+from vaenas.search.supernet_training import Augment, Ranking, SurrogateSettings, TrainingImages
+from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid, gumbel
 
 Update = Literal["path", "two-path", "mixture"]
 LOOKAHEAD = 256  # architectures drawn at once, as in Algorithm 2
@@ -39,7 +39,7 @@ class GradientSettings:
     label_smoothing: float
     clip_norm: float
     draws: int  # of the sampler, evaluated at the end beside α* and as many uniform ones
-    smoothing: Smoothing | None = None  # line 8: the sampler learns from an additive fit to S
+    surrogate: SurrogateSettings | None = None  # line 8: the sampler learns from a ridge surrogate to S
     update: Update = "path"
     """How a step of w sees the network.
 
@@ -73,36 +73,36 @@ class GradientState:
     ranking: Ranking | None = None
     derived: Population | None = None  # α*, (1, s)
     drawn: Population | None = None  # by the sampler, to be compared with uniform draws
-    archive: Archive | None = None  # scores of both on the final weights
+    evaluated: EvaluatedSet | None = None  # scores of both on the final weights
     uniform: Population | None = None
-    compared: Archive | None = None
+    compared: EvaluatedSet | None = None
     ended: bool = False
 
-    def worth(self, space: SearchSpace, population: Population, scores: Scores) -> Scores:
+    def predicted_score(self, space: SearchSpace, population: Population, scores: Scores) -> Scores:
         """What the Pareto front goes by."""
         return scores
 
-    def answer(self, population: Population, worth: Scores) -> int:
+    def answer(self, population: Population, predicted: Scores) -> int:
         """The row that the search returns, line 12: α*, whatever the scores are."""
         assert self.derived is not None
         return int((population == self.derived).all(-1).nonzero()[0])
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and dictionaries of them, random states included."""
-        return shared_weights.state_dict(self) | {
+        return supernet_training.state_dict(self) | {
             "weights": self.weights.detach().clone(),
             "weights_optimizer": self.weights_optimizer.state_dict(),
-            "archive": self.archive and self.archive.state_dict(),
+            "evaluated": self.evaluated and self.evaluated.state_dict(),
             **{name: getattr(self, name) for name in MORE},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        shared_weights.load_state_dict(self, state)
+        supernet_training.load_state_dict(self, state)
         with torch.no_grad():
             self.weights.copy_(state["weights"])
         load_optimizer(self.weights_optimizer, state["weights_optimizer"])
-        if state["archive"] is not None:
-            self.archive = Archive.from_state_dict(state["archive"])
+        if state["evaluated"] is not None:
+            self.evaluated = EvaluatedSet.from_state_dict(state["evaluated"])
         for name in MORE:
             setattr(self, name, state[name])
 
@@ -123,8 +123,8 @@ class GradientSearch:
     validation: TrainingImages  # for w (eq. 4), disjoint from them
     augment: Augment
     evaluate: Evaluate
-    accept: Accept  # kept by what is ranked and returned
-    limits: str = "the limits"
+    is_feasible: IsFeasible  # kept by what is ranked and returned
+    constraints: str = "the limits"
 
     def run(self, state: GradientState) -> Iterator[Record]:
         """Algorithm 3 from `state` on. At each record the state is whole: save it or stop as you like."""
@@ -136,33 +136,33 @@ class GradientSearch:
                 yield Record("weights", self._diversity(state))
                 continue
             if state.ranking and learned:
-                yield from shared_weights.rank_and_learn(self, state, state.ranking, learned, 0.0)  # lines 7-9
+                yield from supernet_training.rank_and_learn(self, state, state.ranking, learned, 0.0)  # lines 7-9
                 continue
             architecture = self._next_architecture(state)  # line 2
             search_loss = self._update_weights(state, architecture)  # line 3
             if settings.update == "mixture":
                 everything, gates = self._mixture(state)
-                values = shared_weights.train_step(self, state, everything, gates.detach())
+                values = supernet_training.train_step(self, state, everything, gates.detach())
             else:
-                values = shared_weights.train_step(self, state, architecture)  # line 4
+                values = supernet_training.train_step(self, state, architecture)  # line 4
             values["search_loss"] = search_loss
             state.step += 1
             if learned and state.step % settings.vae_interval == 0:  # line 5
                 # line 6: from U, where Algorithm 2 ranks draws from Γ
-                population = shared_weights.draw(self, UniformSampler(self.space), settings.ranking_size, state.rng)
+                population = supernet_training.draw(self, UniformSampler(self.space), settings.ranking_size, state.rng)
                 state.ranking = Ranking(
-                    population, torch.zeros(len(population), dtype=torch.bool), Archive(self.space.slots)
+                    population, torch.zeros(len(population), dtype=torch.bool), EvaluatedSet(self.space.slots)
                 )
             yield Record("train", values)
 
-        if state.derived is None or state.drawn is None or state.archive is None:
+        if state.derived is None or state.drawn is None or state.evaluated is None:
             state.derived = self.derive(state)  # line 12
-            state.drawn = shared_weights.draw(self, sampler, settings.draws, state.rng)
-            state.archive = Archive(self.space.slots)
-        for done, total in score(torch.cat([state.derived, state.drawn]), state.archive, self.evaluate):
+            state.drawn = supernet_training.draw(self, sampler, settings.draws, state.rng)
+            state.evaluated = EvaluatedSet(self.space.slots)
+        for done, total in score(torch.cat([state.derived, state.drawn]), state.evaluated, self.evaluate):
             yield Record("evaluation", {"of": "derived", "done": done, "total": total})
         if not state.ended:
-            yield from shared_weights.compare(self, state, state.archive.lookup(state.drawn))
+            yield from supernet_training.compare(self, state, state.evaluated.lookup(state.drawn))
 
     def _due(self, state: GradientState) -> bool:
         """Whether the weights are to be described: as often as the sampler learns, and at the end."""
@@ -181,7 +181,7 @@ class GradientSearch:
 
     def _update_weights(self, state: GradientState, architecture: Int64[Tensor, "s"]) -> float:
         """Line 3: one step of Adam on w by the loss on the validation split; W stays."""
-        rows, state.validation_order = shared_weights.next_rows(
+        rows, state.validation_order = supernet_training.next_rows(
             state.validation_order, self.validation, self.settings.batch_size, state.rng
         )
         images, labels = self.validation.batch(parallel.local_chunk(rows))
@@ -249,7 +249,9 @@ class GradientSearch:
         plain = state.weights.detach().cpu().argmax(-1)[None]
         if self._allowed(plain)[0]:
             return plain
-        drawn = draw_valid(lambda n: self.space.uniform(n, state.rng), self._allowed, STARTS, limits=self.limits)
+        drawn = draw_valid(
+            lambda n: self.space.uniform(n, state.rng), self._allowed, STARTS, constraints=self.constraints
+        )
         best = drawn[self._likelihood(state, drawn).argmax()]
         while True:
             near = torch.cat([best[None], self.space.neighbours(best)])
@@ -260,7 +262,7 @@ class GradientSearch:
             best = likeliest
 
     def _allowed(self, population: Population) -> Bool[Tensor, "n"]:
-        return self.space.is_valid(population) & self.accept(population)
+        return self.space.is_valid(population) & self.is_feasible(population)
 
     def _likelihood(self, state: GradientState, population: Population) -> Float[Tensor, "n"]:
         """log Π_j softmax(w_j)[o_j] of (n, s)."""

@@ -13,12 +13,12 @@ from vaenas.evaluation.supernet import Evaluate
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.search import shared_weights
-from vaenas.search.archive import Archive
+from vaenas.search import supernet_training
+from vaenas.search.evaluated_set import EvaluatedSet
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
 from vaenas.search.record import Record
-from vaenas.search.shared_weights import Augment, Ranking, Smoothing, TrainingImages
-from vaenas.spaces.space import Accept, Population, Scores, SearchSpace
+from vaenas.search.supernet_training import Augment, Ranking, SurrogateSettings, TrainingImages
+from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace
 
 LOOKAHEAD = 256  # architectures drawn at once: decoding one by one would cost as much as a layer of the network
 
@@ -36,7 +36,7 @@ class OneShotSettings:
     label_smoothing: float
     clip_norm: float
     evolution: EvolutionSettings
-    smoothing: Smoothing | None = None  # line 8: the sampler learns from an additive fit to S
+    surrogate: SurrogateSettings | None = None  # line 8: the sampler learns from a ridge surrogate to S
 
 
 @dataclass
@@ -53,37 +53,37 @@ class OneShotState:
     ranking: Ranking | None = None
     evolution: Evolution | None = None
     uniform: Population | None = None  # line 13's counterpart: as many uniform draws, for comparison
-    compared: Archive | None = None
+    compared: EvaluatedSet | None = None
     ended: bool = False  # the comparison has been told
 
     @property
-    def archive(self) -> Archive | None:
+    def evaluated(self) -> EvaluatedSet | None:
         """What the evolution has scored on the final weights."""
-        return self.evolution and self.evolution.archive
+        return self.evolution and self.evolution.evaluated
 
     @property
     def drawn(self) -> Population | None:
         """The sampler's draws of line 13, which are compared with uniform ones."""
         return self.evolution and self.evolution.seeds
 
-    def worth(self, space: SearchSpace, population: Population, scores: Scores) -> Scores:
-        """What the search chooses by: the scores, or with smoothing the fit of the evolution."""
+    def predicted_score(self, space: SearchSpace, population: Population, scores: Scores) -> Scores:
+        """What the search chooses by: the scores, or with a surrogate the fit of the evolution."""
         fit = self.evolution and self.evolution.fit(space)
         return fit(population) if fit else scores
 
-    def answer(self, population: Population, worth: Scores) -> int:
+    def answer(self, population: Population, predicted: Scores) -> int:
         """The row that the search returns, line 16: the best."""
-        return int(worth.argmax())
+        return int(predicted.argmax())
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and dictionaries of them, random states included."""
-        return shared_weights.state_dict(self) | {
+        return supernet_training.state_dict(self) | {
             "upcoming": self.upcoming,
             "evolution": self.evolution and self.evolution.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        shared_weights.load_state_dict(self, state)
+        supernet_training.load_state_dict(self, state)
         self.upcoming = state["upcoming"]
         if state["evolution"] is not None:
             self.evolution = Evolution.from_state_dict(state["evolution"])
@@ -99,8 +99,8 @@ class OneShot:
     images: TrainingImages
     augment: Augment
     evaluate: Evaluate
-    accept: Accept  # kept by what is ranked, seeded and returned; training draws from all of Γ
-    limits: str = "the limits"  # what `accept` is, for messages
+    is_feasible: IsFeasible  # kept by what is ranked, seeded and returned; training draws from all of Γ
+    constraints: str = "the limits"  # what `is_feasible` is, for messages
 
     def run(self, state: OneShotState) -> Iterator[Record]:
         """Algorithm 2 from `state` on. At each record the state is whole: save it or stop as you like."""
@@ -113,27 +113,27 @@ class OneShot:
         while state.step < settings.steps or state.ranking:  # line 2
             if state.ranking and learned:
                 reached = epsilon(state.step - 1)
-                yield from shared_weights.rank_and_learn(self, state, state.ranking, learned, reached)  # lines 7-9
+                yield from supernet_training.rank_and_learn(self, state, state.ranking, learned, reached)  # lines 7-9
                 continue
             architecture = self._next_architecture(state, gamma, epsilon)  # line 3
-            values = shared_weights.train_step(self, state, architecture)  # line 4
+            values = supernet_training.train_step(self, state, architecture)  # line 4
             values["epsilon"] = epsilon(state.step)
             state.step += 1
             if learned and state.step % settings.vae_interval == 0:  # line 5
                 shares = torch.full((settings.ranking_size,), values["epsilon"])
-                drawn = gamma.sample(shares, state.rng, self.accept, self.limits)  # line 6
-                state.ranking = Ranking(*drawn, Archive(self.space.slots))
+                drawn = gamma.sample(shares, state.rng, self.is_feasible, self.constraints)  # line 6
+                state.ranking = Ranking(*drawn, EvaluatedSet(self.space.slots))
             yield Record("train", values)  # line 11: ε is a function of the step
 
         if state.evolution is None:  # lines 13-14; without a learned sampler the seeds are uniform (Guo et al. 2019)
             base = sampler if learned else UniformSampler(self.space)
-            seeds = shared_weights.draw(self, base, settings.evolution.population, state.rng)
+            seeds = supernet_training.draw(self, base, settings.evolution.population, state.rng)
             state.evolution = Evolution.start(seeds)
         yield from evolve(  # line 15
-            state.evolution, self.space, settings.evolution, self.evaluate, self.accept, state.rng
+            state.evolution, self.space, settings.evolution, self.evaluate, self.is_feasible, state.rng
         )
         if learned and not state.ended:
-            yield from shared_weights.compare(self, state, state.evolution.archive.lookup(state.evolution.seeds))
+            yield from supernet_training.compare(self, state, state.evolution.evaluated.lookup(state.evolution.seeds))
 
     def _next_architecture(
         self, state: OneShotState, gamma: Mixture, epsilon: Callable[[int], float]

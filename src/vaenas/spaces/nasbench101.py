@@ -24,7 +24,7 @@ from vaenas.spaces.cells import (
     is_full,
 )
 from vaenas.spaces.geometry import check_channels, check_images
-from vaenas.spaces.space import Accept, Population, SearchSpace, gumbel, until_valid
+from vaenas.spaces.space import IsFeasible, Population, SearchSpace, gumbel, until_valid
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
 PAIRS = [(source, target) for target in range(VERTICES) for source in range(target)]  # of each edge
@@ -50,7 +50,7 @@ class NASBench101Space(SearchSpace):
     full_cells: bool = False
 
     @property
-    def _keeps(self) -> Accept:
+    def _keeps(self) -> IsFeasible:
         """What nine edges must keep: a path, or all vertices."""
         return is_full if self.full_cells else connected
 

@@ -15,7 +15,7 @@ Population = Int64[Tensor, "n s"]
 """n architectures of s slots; entry [i, j] is the index of the operation in slot j, in [0, choices[j])."""
 Scores = Float[Tensor, "n"]
 """Higher is better: accuracies in [0, 1], or what takes their place."""
-Accept = Callable[[Population], Bool[Tensor, "n"]]
+IsFeasible = Callable[[Population], Bool[Tensor, "n"]]
 """A hard limit (multiply-adds, parameters): which architectures keep it."""
 
 
@@ -166,7 +166,7 @@ def gumbel(shape: tuple[int, ...], rng: Generator) -> Float[Tensor, "..."]:
     return torch.empty(shape, dtype=torch.float32).exponential_(generator=rng).log().neg()
 
 
-class LimitTooTight(UserError):
+class ConstraintTooTight(UserError):
     """Rejection gave up: too few proposals keep the limits."""
 
 
@@ -181,21 +181,21 @@ def proposals_for(n: int) -> int:
 
 def draw_valid(
     propose: Callable[[int], Population],
-    accept: Accept,
+    is_feasible: IsFeasible,
     n: int,
-    limits: str = "the limits",
+    constraints: str = "the limits",
     max_proposals: int | None = None,
 ) -> Population:
     """n accepted architectures by rejection: the accepted proposals of as many rounds as it takes.
 
     Args:
         propose: gives that many fresh proposals, independent of the ones before.
-        accept: which of them may stay.
-        limits: named in the message when it gives up.
+        is_feasible: which of them may stay.
+        constraints: named in the message when it gives up.
         max_proposals: after so many it gives up; by default `proposals_for(n)`.
 
     Raises:
-        LimitTooTight: with the number of proposals and of those that passed.
+        ConstraintTooTight: with the number of proposals and of those that passed.
     """
     kept: list[Tensor] = []
     passed = tried = 0
@@ -204,17 +204,19 @@ def draw_valid(
     while tried < max_proposals:
         # The first round asks for just n: most spaces accept nearly everything.
         proposals = propose(n if tried == 0 else max(n, 4096))
-        good = proposals[accept(proposals)]
+        good = proposals[is_feasible(proposals)]
         kept.append(good)
         tried, passed = tried + len(proposals), passed + len(good)
         if passed >= n:
             return torch.cat(kept)[:n]
-    raise LimitTooTight(f"of {tried} architectures drawn only {passed} keep {limits}; {n} are needed: loosen it")
+    raise ConstraintTooTight(
+        f"of {tried} architectures drawn only {passed} keep {constraints}; {n} are needed: loosen it"
+    )
 
 
 def until_valid(
     propose: Callable[[Int64[Tensor, "m"]], Population],
-    is_valid: Accept,
+    is_valid: IsFeasible,
     otherwise: Population,
     max_tries: int = 100,
 ) -> Population:

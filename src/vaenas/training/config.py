@@ -32,7 +32,7 @@ class TrainConfig(Recipe):
         None,
         ge=1,
         le=1000,
-        description="shufflenet: choice layers (10); nasnet: cells (5); nasbench: cells a stage",
+        description="shufflenet: choice blocks (10); nasnet: cells (5); nasbench: cells a stage",
     )
     search: str | None = Field(None, description="the run that found the architecture, for the record")
     data: str = Field("builtin", description="builtin, cifar10, or a folder with train/<class>/<image>")

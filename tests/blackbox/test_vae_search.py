@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.spaces.spaces import SPACES
+from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, BlackBoxSettings, History, VAESearch
 from vaenas.samplers.categorical import CategoricalSampler
-from vaenas.search.black_box import ALONE, LITERAL, BlackBoxSettings, History, VAESearch
 from vaenas.spaces.nasbench101 import nasbench101_space
-from vaenas.spaces.space import LimitTooTight, Population, Scores, SearchSpace, rows_in
+from vaenas.spaces.space import ConstraintTooTight, Population, Scores, SearchSpace, rows_in
 
 SPACE = SearchSpace("six", operations=("abc",) * 6, groups=(6,))
 TINY = SearchSpace("tiny", operations=("abc",) * 3, groups=(3,))
 EVERYTHING = torch.cartesian_prod(*[torch.arange(3)] * 6)
-SETTINGS = {"vae": BlackBoxSettings(proposals=300), "alone": ALONE, "literal": LITERAL}
+SETTINGS = {"vae": BlackBoxSettings(proposals=300), "alone": ALONE, "paper": PAPER_ALONE}
 SETTINGS = {name: replace(s, vae=replace(s.vae, iterations=10)) for name, s in SETTINGS.items()}
 
 
@@ -131,22 +131,22 @@ def test_one_question_never_names_an_architecture_twice(name: str) -> None:
 def test_a_space_is_used_up_to_its_last_architecture_and_then_says_so(name: str) -> None:
     """27 architectures, some of them refused."""
 
-    def accept(population: Population) -> torch.Tensor:
+    def is_feasible(population: Population) -> torch.Tensor:
         return population.sum(-1) > 0
 
     search = VAESearch(TINY, torch.Generator().manual_seed(0), SETTINGS[name])
     while len(search.history) < 26:
-        population = search.ask(min(4, 26 - len(search.history)), accept)
+        population = search.ask(min(4, 26 - len(search.history)), is_feasible)
         search.tell(population, population.sum(-1).float())
     assert len(search.history.population.unique(dim=0)) == 26
-    with pytest.raises(LimitTooTight, match=r"only 0 are new and accepted; 1 are needed"):
-        search.ask(1, accept)
+    with pytest.raises(ConstraintTooTight, match=r"only 0 are new and accepted; 1 are needed"):
+        search.ask(1, is_feasible)
 
 
 def test_too_many_at_once_are_refused() -> None:
     search = VAESearch(TINY, torch.Generator().manual_seed(0))
     assert len(search.ask(27)) == 27
-    with pytest.raises(LimitTooTight, match=r"only 27 are new and accepted; 28 are needed"):
+    with pytest.raises(ConstraintTooTight, match=r"only 27 are new and accepted; 28 are needed"):
         search.ask(28)
 
 

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Generator, Tensor
 
+from vaenas.blackbox.vae_search import History, first_of_equals
 from vaenas.errors import UserError
-from vaenas.search.black_box import History, first_of_equals
 from vaenas.spaces.cells import EDGES
-from vaenas.spaces.space import Accept, LimitTooTight, Population, Scores, SearchSpace, draw_valid
+from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, Scores, SearchSpace, draw_valid
 
 
 class _Search:
@@ -26,37 +26,37 @@ class _Search:
     def best(self) -> Population:
         return self.history.best()
 
-    def _uniform(self, n: int, accept: Accept | None) -> Population:
+    def _uniform(self, n: int, is_feasible: IsFeasible | None) -> Population:
         """n uniform draws that are accepted, without `repeats` new ones, all different."""
-        if self.repeats and accept is None:
+        if self.repeats and is_feasible is None:
             return self.space.uniform(n, self.rng)
         drawn, keys = self.history.population[:0], self.history.keys[:0]
 
         def allowed(population: Population) -> Bool[Tensor, "n"]:
-            return self._allowed(population, accept) & ~torch.isin(self.space.keys(population), keys)
+            return self._allowed(population, is_feasible) & ~torch.isin(self.space.keys(population), keys)
 
         while len(drawn) < n:
             wanted = 1 if len(drawn) else n
             more = draw_valid(
-                lambda m: self.space.uniform(m, self.rng), allowed, wanted, limits="what may be asked for"
+                lambda m: self.space.uniform(m, self.rng), allowed, wanted, constraints="what may be asked for"
             )
             drawn = torch.cat([drawn, more if self.repeats else more[first_of_equals(self.space.keys(more))]])[:n]
             keys = keys if self.repeats else self.space.keys(drawn)
         return drawn
 
-    def _allowed(self, population: Population, accept: Accept | None) -> Bool[Tensor, "n"]:
-        good = self.space.is_valid(population) if accept is None else accept(population)
+    def _allowed(self, population: Population, is_feasible: IsFeasible | None) -> Bool[Tensor, "n"]:
+        good = self.space.is_valid(population) if is_feasible is None else is_feasible(population)
         return good if self.repeats else good & ~torch.isin(self.space.keys(population), self.history.keys)
 
-    def _new(self, population: Population, accept: Accept | None) -> Int64[Tensor, "_ s"]:
-        return population[self._allowed(population, accept)]
+    def _new(self, population: Population, is_feasible: IsFeasible | None) -> Int64[Tensor, "_ s"]:
+        return population[self._allowed(population, is_feasible)]
 
 
 class RandomSearch(_Search):
     """Uniform draws."""
 
-    def ask(self, n: int, accept: Accept | None = None) -> Population:
-        return self._uniform(n, accept)
+    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
+        return self._uniform(n, is_feasible)
 
 
 class RegularizedEvolution(_Search):
@@ -72,20 +72,20 @@ class RegularizedEvolution(_Search):
         self._living.extend(range(len(self.history), len(self.history) + len(scores)))
         super().tell(population, scores)
 
-    def ask(self, n: int, accept: Accept | None = None) -> Population:
+    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
         if len(self.history) < self.POPULATION:
-            return self._uniform(n, accept)
-        return torch.cat([self._child(accept) for _ in range(n)])
+            return self._uniform(n, is_feasible)
+        return torch.cat([self._child(is_feasible) for _ in range(n)])
 
-    def _child(self, accept: Accept | None) -> Population:
+    def _child(self, is_feasible: IsFeasible | None) -> Population:
         for _ in range(100):  # parents without a neighbour that may be asked for
             living = torch.tensor(self._living)
             fighters = living[torch.randperm(len(living), generator=self.rng)[: self.TOURNAMENT]]
             parent = self.history.population[fighters[self.history.scores[fighters].argmax()]]
-            children = self._new(self.space.neighbours(parent), accept)
+            children = self._new(self.space.neighbours(parent), is_feasible)
             if len(children):
                 return children[torch.randint(len(children), (1,), generator=self.rng)]
-        return self._uniform(1, accept)
+        return self._uniform(1, is_feasible)
 
 
 class LocalSearch(_Search):
@@ -106,15 +106,15 @@ class LocalSearch(_Search):
             self._score, self._centre = float(scores[best]), population[best]
             self._left = self._left[:0]
 
-    def ask(self, n: int, accept: Accept | None = None) -> Population:
+    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
         if len(self.history) < self.START:
-            return self._uniform(n, accept)
+            return self._uniform(n, is_feasible)
         if not len(self._left) and self._centre is not None:
-            near = self._new(self.space.neighbours(self._centre), accept)
+            near = self._new(self.space.neighbours(self._centre), is_feasible)
             self._left, self._centre = near[torch.randperm(len(near), generator=self.rng)], None
         if not len(self._left):
             self._score = -float("inf")
-            return self._uniform(n, accept)
+            return self._uniform(n, is_feasible)
         asked, self._left = self._left[:n], self._left[n:]
         return asked
 
@@ -139,14 +139,14 @@ class TPE(_Search):
         self._population = population
         self._trials: list[Any] = []
 
-    def ask(self, n: int, accept: Accept | None = None) -> Population:
+    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
         self._trials = [self._study.ask() for _ in range(n)]
         population = torch.tensor([self._suggest(trial) for trial in self._trials])
         for i in range(n):
-            if not self._allowed(population[i : i + 1], accept):
+            if not self._allowed(population[i : i + 1], is_feasible):
                 left = self._new(self._population, None)
                 if not len(left):
-                    raise LimitTooTight(f"all {len(self._population)} architectures have a label")
+                    raise ConstraintTooTight(f"all {len(self._population)} architectures have a label")
                 population[i] = left[(left != population[i]).sum(-1).argmin()]
         return population
 

@@ -1,24 +1,24 @@
-"""The additive fit: exact where the truth is additive, quieter than noisy scores, its penalty chosen as promised."""
+"""The ridge surrogate: exact where the truth is additive, quieter than noisy scores, its penalty chosen as promised."""
 
 import pytest
 import torch
 
 from tests.spaces.spaces import SPACES
 from vaenas.evaluation.rank import kendall_tau
-from vaenas.search.additive import PENALTIES, AdditiveFit, smoothed
+from vaenas.search.surrogate import PENALTIES, RidgeSurrogate, predicted_scores
 from vaenas.spaces.space import Population, SearchSpace
 
 SPACE = SPACES["shufflenet-10"]
 
 
 def additive(space: SearchSpace, population: Population) -> torch.Tensor:
-    worth = torch.randn(space.slots, space.max_choices, generator=torch.Generator().manual_seed(8))
-    return worth.expand(len(population), -1, -1).gather(2, population[:, :, None])[:, :, 0].sum(1)
+    predicted = torch.randn(space.slots, space.max_choices, generator=torch.Generator().manual_seed(8))
+    return predicted.expand(len(population), -1, -1).gather(2, population[:, :, None])[:, :, 0].sum(1)
 
 
 def test_it_finds_an_additive_function_from_fewer_architectures_than_it_ranks(rng: torch.Generator) -> None:
     seen, others = SPACE.uniform(200, rng), SPACE.uniform(500, rng)
-    fit = AdditiveFit(SPACE, seen, additive(SPACE, seen))
+    fit = RidgeSurrogate(SPACE, seen, additive(SPACE, seen))
     torch.testing.assert_close(fit(others), additive(SPACE, others), atol=0.02, rtol=0)
 
 
@@ -27,23 +27,23 @@ def test_it_ranks_better_than_the_noisy_scores_that_it_was_fitted_to(rng: torch.
     population = SPACE.uniform(300, rng)
     truth = additive(SPACE, population)
     scores = truth + float(truth.std()) * torch.randn(300, generator=rng)
-    before, after = kendall_tau(scores, truth), kendall_tau(smoothed(SPACE, population, scores), truth)
+    before, after = kendall_tau(scores, truth), kendall_tau(predicted_scores(SPACE, population, scores), truth)
     assert after > before + 0.1
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 def test_every_space_has_features_to_fit(space: SearchSpace, rng: torch.Generator) -> None:
     population = space.uniform(40, rng)
-    found = smoothed(space, population, torch.rand(40, generator=rng))
+    found = predicted_scores(space, population, torch.rand(40, generator=rng))
     assert found.shape == (40,)
     assert found.isfinite().all()
 
 
 def test_few_or_equal_scores(rng: torch.Generator) -> None:
     one = SPACE.uniform(1, rng)
-    assert float(smoothed(SPACE, one, torch.tensor([0.25]))) == pytest.approx(0.25)
+    assert float(predicted_scores(SPACE, one, torch.tensor([0.25]))) == pytest.approx(0.25)
     many = SPACE.uniform(30, rng)
-    torch.testing.assert_close(smoothed(SPACE, many, torch.full((30,), 0.5)), torch.full((30,), 0.5))
+    torch.testing.assert_close(predicted_scores(SPACE, many, torch.full((30,), 0.5)), torch.full((30,), 0.5))
 
 
 def test_the_penalty_minimises_the_generalised_cross_validation_error(rng: torch.Generator) -> None:
@@ -58,4 +58,4 @@ def test_the_penalty_minimises_the_generalised_cross_validation_error(rng: torch
         fits.append(hat @ y)
         errors.append(float((y - fits[-1]).square().sum() / (60 - hat.trace()) ** 2))
     expected = fits[errors.index(min(errors))].float()
-    torch.testing.assert_close(smoothed(SPACE, population, y.float()), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(predicted_scores(SPACE, population, y.float()), expected, atol=1e-5, rtol=1e-5)

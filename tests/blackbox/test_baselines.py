@@ -5,11 +5,11 @@ from functools import cache
 import pytest
 import torch
 
-from vaenas.bench.baselines import LocalSearch, RegularizedEvolution
 from vaenas.bench.curves import METHODS
 from vaenas.bench.truth import Task
+from vaenas.blackbox.baselines import LocalSearch, RegularizedEvolution
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.spaces.space import LimitTooTight, Population, SearchSpace, rows_in
+from vaenas.spaces.space import ConstraintTooTight, Population, SearchSpace, rows_in
 
 BASELINES = ("random", "evolution", "local", "tpe")
 # Enough for an update of what learns, and for the first children of regularized evolution.
@@ -38,7 +38,7 @@ def asked(method: str, given: Task, labels: int, seed: int = 0) -> list[Populati
     rng = torch.Generator().manual_seed(seed)
     search, questions, told = make(given, rng), [], 0
     while told < labels:
-        questions.append(search.ask(min(size, labels - told), given.accept))
+        questions.append(search.ask(min(size, labels - told), given.is_feasible))
         search.tell(questions[-1], given.observe(questions[-1], rng))
         told += len(questions[-1])
     assert rows_in(search.best(), torch.cat(questions)).all()
@@ -68,7 +68,7 @@ def test_without_noise_no_architecture_is_asked_for_twice(method: str) -> None:
     assert len(population.unique(dim=0)) == len(population)
 
 
-@pytest.mark.parametrize("method", ["vae", "vae_literal", "categorical", *BASELINES])
+@pytest.mark.parametrize("method", ["vae", "vae_paper", "categorical", *BASELINES])
 def test_the_seed_decides_and_nothing_else(method: str) -> None:
     given = task(*TASKS["whole"])
     with torch.random.fork_rng():
@@ -84,7 +84,7 @@ def test_a_space_that_is_used_up_is_an_error(method: str) -> None:
     """All 27 architectures can be asked for, and no more."""
     given = task(3)
     assert len(torch.cat(asked(method, given, 27)).unique(dim=0)) == 27
-    with pytest.raises(LimitTooTight):
+    with pytest.raises(ConstraintTooTight):
         asked(method, given, 28)
 
 

@@ -9,8 +9,8 @@ from vaenas.spaces.space import Population, Scores, SearchSpace
 PENALTIES = torch.logspace(-3, 3, 25, dtype=torch.float64)  # of which the best is taken
 
 
-class AdditiveFit:
-    """score = constant + weights · features: no part's worth depends on the others.
+class RidgeSurrogate:
+    """score = constant + weights · features: no part's weight depends on the others.
 
     A supernet's scores have noise (a few thousand images) and interactions of its own (a layer's weights are trained
     behind the layers drawn below it, unevenly); both go with the fit, and what is left ranks stand-alone networks
@@ -40,6 +40,6 @@ class AdditiveFit:
         return torch.cat(self.space.features(population), dim=1).double()
 
 
-def smoothed(space: SearchSpace, population: Population, scores: Scores) -> Scores:
-    """The scores of (n, s) without what an additive fit to them does not explain, (n,)."""
-    return AdditiveFit(space, population, scores)(population)
+def predicted_scores(space: SearchSpace, population: Population, scores: Scores) -> Scores:
+    """The scores of (n, s) without what a ridge surrogate to them does not explain, (n,)."""
+    return RidgeSurrogate(space, population, scores)(population)

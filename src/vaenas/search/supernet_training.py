@@ -17,12 +17,12 @@ from vaenas.optimizers import load_optimizer
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler, Sampler, UpdateStats
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.search.additive import AdditiveFit
-from vaenas.search.archive import Archive, score
+from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.record import Record
-from vaenas.spaces.space import Accept, Population, Scores, SearchSpace, draw_valid
+from vaenas.search.surrogate import RidgeSurrogate
+from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid
 
-PREDICTED = 1000  # draws that the sampler learns from by what an additive fit says of them
+PREDICTED = 1000  # draws that the sampler learns from by what a ridge surrogate says of them
 
 Augment = Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
 
@@ -42,12 +42,12 @@ class Ranking:
 
     population: Population
     learned: Bool[Tensor, "n"]
-    archive: Archive
+    evaluated: EvaluatedSet
 
 
 @dataclass(frozen=True)
-class Smoothing:
-    """How line 9 learns from an additive fit to the scores, see `learn_from_fit`."""
+class SurrogateSettings:
+    """How line 9 learns from a ridge surrogate to the scores, see `learn_from_fit`."""
 
     epsilon: float  # of the Γ that the predicted draws are from; K, or the sampler loses its variety
     rounds: int = 2
@@ -68,7 +68,7 @@ class Settings(Protocol):
     @property
     def clip_norm(self) -> float: ...
     @property
-    def smoothing(self) -> Smoothing | None: ...
+    def surrogate(self) -> SurrogateSettings | None: ...
 
 
 @runtime_checkable
@@ -83,8 +83,8 @@ class Search(Protocol):
     images: TrainingImages
     augment: Augment
     evaluate: Evaluate
-    accept: Accept
-    limits: str
+    is_feasible: IsFeasible
+    constraints: str
 
 
 @runtime_checkable
@@ -99,7 +99,7 @@ class State(Protocol):
     order: Int64[Tensor, "_"]  # rows of the training images that are left in this epoch
     ranking: Ranking | None
     uniform: Population | None  # as many uniform draws as the sampler's, for comparison at the end
-    compared: Archive | None  # their scores
+    compared: EvaluatedSet | None  # their scores
     ended: bool  # the comparison has been told
 
 
@@ -115,7 +115,7 @@ def state_dict(state: State) -> dict[str, Any]:
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "step": state.step,
         "order": state.order,
-        "ranking": ranking and [ranking.population, ranking.learned, ranking.archive.state_dict()],
+        "ranking": ranking and [ranking.population, ranking.learned, ranking.evaluated.state_dict()],
         "uniform": state.uniform,
         "compared": None if state.compared is None else state.compared.state_dict(),
         "ended": state.ended,
@@ -133,11 +133,11 @@ def load_state_dict(state: State, saved: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(saved["cuda_rng"])
     state.step, state.order, state.ended = saved["step"], saved["order"], saved["ended"]
     if saved["ranking"] is not None:
-        population, learned, archive = saved["ranking"]
-        state.ranking = Ranking(population, learned, Archive.from_state_dict(archive))
+        population, learned, evaluated = saved["ranking"]
+        state.ranking = Ranking(population, learned, EvaluatedSet.from_state_dict(evaluated))
     state.uniform = saved["uniform"]
     if saved["compared"] is not None:
-        state.compared = Archive.from_state_dict(saved["compared"])
+        state.compared = EvaluatedSet.from_state_dict(saved["compared"])
 
 
 def next_rows(
@@ -188,13 +188,15 @@ def rank_and_learn(
     search: Search, state: State, ranking: Ranking, sampler: LearnedSampler, epsilon: float
 ) -> Iterator[Record]:
     """Lines 7-9 of Algorithms 2 and 3: evaluate the population of line 6 and call Algorithm 1 on it."""
-    for done, total in score(ranking.population, ranking.archive, search.evaluate):  # line 7
+    for done, total in score(ranking.population, ranking.evaluated, search.evaluate):  # line 7
         yield Record("evaluation", {"of": "ranking", "done": done, "total": total})
     population = ranking.population
-    scores = ranking.archive.lookup(population)  # line 8: S
-    smoothing = search.settings.smoothing
-    if smoothing:
-        stats = learn_from_fit(sampler, population, scores, smoothing, state.rng, search.accept, search.limits)
+    scores = ranking.evaluated.lookup(population)  # line 8: S
+    surrogate = search.settings.surrogate
+    if surrogate:
+        stats = learn_from_fit(
+            sampler, population, scores, surrogate, state.rng, search.is_feasible, search.constraints
+        )
     else:
         stats = sampler.update(population, scores, state.rng)  # line 9
     state.ranking = None
@@ -214,37 +216,37 @@ def learn_from_fit(
     sampler: LearnedSampler,
     population: Population,
     scores: Scores,
-    smoothing: Smoothing,
+    surrogate: SurrogateSettings,
     rng: Generator,
-    accept: Accept | None = None,
-    limits: str = "",
+    is_feasible: IsFeasible | None = None,
+    constraints: str = "",
 ) -> UpdateStats:
-    """Line 9 on what an additive fit to the scores expects, of more architectures than have been scored.
+    """Line 9 on what a ridge surrogate to the scores expects, of more architectures than have been scored.
 
     Algorithm 1 is called `rounds` times, each on the population and `PREDICTED` fresh draws of Γ, for which nothing is
     evaluated. With an ε larger than K a sampler whose draws are the best would keep ever fewer of them
     (docs/decisions.md, "Ranking by a supernet").
     """
-    fit, gamma = AdditiveFit(sampler.space, population, scores), Mixture(UniformSampler(sampler.space), sampler)
+    fit, gamma = RidgeSurrogate(sampler.space, population, scores), Mixture(UniformSampler(sampler.space), sampler)
 
     def update() -> UpdateStats:
-        drawn, _ = gamma.sample(torch.full((PREDICTED,), smoothing.epsilon), rng, accept, limits)
+        drawn, _ = gamma.sample(torch.full((PREDICTED,), surrogate.epsilon), rng, is_feasible, constraints)
         drawn = torch.cat([population, drawn])
         return sampler.update(drawn, fit(drawn), rng)
 
-    return [update() for _ in range(smoothing.rounds)][-1]
+    return [update() for _ in range(surrogate.rounds)][-1]
 
 
 def draw(search: Search, sampler: Sampler, n: int, rng: Generator) -> Population:
     """n architectures that keep the limits."""
-    return draw_valid(lambda m: sampler.sample(m, rng), search.accept, n, limits=search.limits)
+    return draw_valid(lambda m: sampler.sample(m, rng), search.is_feasible, n, constraints=search.constraints)
 
 
 def compare(search: Search, state: State, scores: Float[Tensor, "n"]) -> Iterator[Record]:
     """Did the sampler learn? The scores of its n draws against those of n uniform ones, on the final weights."""
     if state.compared is None or state.uniform is None:
         state.uniform = draw(search, UniformSampler(search.space), len(scores), state.rng)
-        state.compared = Archive(search.space.slots)
+        state.compared = EvaluatedSet(search.space.slots)
     for done, total in score(state.uniform, state.compared, search.evaluate):
         yield Record("evaluation", {"of": "comparison", "done": done, "total": total})
     state.ended = True

@@ -14,7 +14,7 @@ from vaenas.spaces.space import Population, Scores, rows_in
 TOGETHER = 16  # architectures between two points where a run can stop; more share more of their computation
 
 
-class Archive:
+class EvaluatedSet:
     """Different architectures and their scores, in the order of evaluation; look-ups take whole populations."""
 
     def __init__(self, slots: int) -> None:
@@ -48,22 +48,22 @@ class Archive:
         return {"population": self.population, "scores": self.scores}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> "Archive":
-        archive = cls(state["population"].shape[1])
-        archive.add(state["population"], state["scores"])
-        return archive
+    def from_state_dict(cls, state: dict[str, Any]) -> "EvaluatedSet":
+        evaluated = cls(state["population"].shape[1])
+        evaluated.add(state["population"], state["scores"])
+        return evaluated
 
 
-def score(population: Population, archive: Archive, evaluate: Evaluate) -> Iterator[tuple[int, int]]:
-    """Evaluates what the archive does not know, `TOGETHER` at once in each process; yields (done, total) after each.
+def score(population: Population, evaluated: EvaluatedSet, evaluate: Evaluate) -> Iterator[tuple[int, int]]:
+    """Evaluates what the evaluated does not know, `TOGETHER` at once in each process; yields (done, total) after each.
 
-    Whoever stops in between goes on with the rest: what is done stands in the archive.
+    Whoever stops in between goes on with the rest: what is done stands in the evaluated.
     """
-    todo, done = archive.missing(population), 0  # sorted, so that neighbours begin alike
+    todo, done = evaluated.missing(population), 0  # sorted, so that neighbours begin alike
     for part in todo.split(TOGETHER * parallel.world_size()) if len(todo) else ():
         scores, mine = torch.zeros(len(part)), parallel.local_chunk(torch.arange(len(part)))
         scores[mine] = evaluate(part[mine])
-        archive.add(part, parallel.all_reduce_sum(scores))
+        evaluated.add(part, parallel.all_reduce_sum(scores))
         done += len(part)
         yield done, len(todo)
 

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
+from vaenas.blackbox.predictor import GaussianProcess
 from vaenas.samplers.sampler import LearnedSampler, UpdateStats
-from vaenas.search.predictor import GaussianProcess
 from vaenas.spaces.space import Population, Scores, draw_valid
 
 CONDITION = 1500  # labels that the Gaussian process takes: its cost grows with their cube
@@ -41,9 +41,11 @@ class GuidedSampler:
 
     def sample(self, n: int, rng: Generator) -> Population:
         """(n, s)"""
-        return draw_valid(lambda m: self.sampler.sample(m, rng), self.accept, n, limits="the predictor's threshold")
+        return draw_valid(
+            lambda m: self.sampler.sample(m, rng), self.is_feasible, n, constraints="the predictor's threshold"
+        )
 
-    def accept(self, population: Population) -> Bool[Tensor, "n"]:
+    def is_feasible(self, population: Population) -> Bool[Tensor, "n"]:
         """Which of the sampler's draws stay; all before the first update."""
         if self._process is None:
             return torch.ones(len(population), dtype=torch.bool)

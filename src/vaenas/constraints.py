@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from vaenas.errors import UserError
 from vaenas.networks.cost import Cost
-from vaenas.spaces.space import LimitTooTight, Population, SearchSpace, draw_valid, proposals_for
+from vaenas.spaces.space import ConstraintTooTight, Population, SearchSpace, draw_valid, proposals_for
 
 UNITS = {"G": 1e9, "M": 1e6, "K": 1e3, "": 1}
 
@@ -31,7 +31,7 @@ BOUNDS: tuple[tuple[str, str, Callable[[int | float], str]], ...] = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class Constraints:
     """Upper bounds, each inclusive; None = no bound."""
 
     cost: Cost
@@ -43,7 +43,7 @@ class Limits:
     def bounds(self) -> tuple[int | None, ...]:
         return self.max_flops, self.max_params, self.max_latency
 
-    def accept(self, population: Population) -> Bool[Tensor, "n"]:
+    def is_feasible(self, population: Population) -> Bool[Tensor, "n"]:
         """Which architectures keep all of them."""
         good = torch.ones(len(population), dtype=torch.bool)
         for values, bound in zip(self.cost.totals(population), self.bounds, strict=False):
@@ -70,8 +70,10 @@ class Limits:
                 )
         try:
             # Half of what a search tries later: whoever passes here by chance does not fail there.
-            draw_valid(propose, self.accept, needed, limits=str(self), max_proposals=proposals_for(needed) // 2)
-        except LimitTooTight as error:
+            draw_valid(
+                propose, self.is_feasible, needed, constraints=str(self), max_proposals=proposals_for(needed) // 2
+            )
+        except ConstraintTooTight as error:
             near = self.cost.totals(propose(20_000)).float().quantile(0.001, dim=1)
             rare = ", ".join(
                 f"one in a thousand has at most {text(float(near[i]))} {unit}, the cheapest "

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vaenas.search.predictor import CENTRE, JITTER, SPREAD, GaussianProcess, warp
+from vaenas.blackbox.predictor import CENTRE, JITTER, SPREAD, GaussianProcess, warp
 from vaenas.spaces.space import Population, SearchSpace
 
 SPACE = SearchSpace("six", operations=("abc",) * 6, groups=(6,))

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Int64
 from torch import Generator, Tensor
 
+from vaenas.blackbox.predictor import Features, GaussianProcess
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.samplers.vae import PAPER_LITERAL, RECOMMENDED, VAESampler, VAESettings
-from vaenas.search.predictor import Features, GaussianProcess
-from vaenas.spaces.space import Accept, LimitTooTight, Population, Scores, SearchSpace
+from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler, VAESettings
+from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, Scores, SearchSpace
 
 BATCH = 250  # draws at a time, at least
 ROUNDS = 200  # of proposals before it gives up finding new architectures that are accepted
@@ -30,7 +30,7 @@ SMALL = replace(RECOMMENDED, **SIZES)
 class AskTell(Protocol):
     """A search in rounds: `ask` for architectures, label them, `tell`."""
 
-    def ask(self, n: int, accept: Accept | None = None) -> Population: ...
+    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population: ...
 
     def tell(self, population: Population, scores: Scores) -> None: ...
 
@@ -82,7 +82,7 @@ class BlackBoxSettings:
 
 
 ALONE = BlackBoxSettings(epsilon=0.9, predictor=False)
-LITERAL = replace(ALONE, vae=replace(PAPER_LITERAL, **SIZES))
+PAPER_ALONE = replace(ALONE, vae=replace(PAPER, **SIZES))
 
 
 class VAESearch:
@@ -116,21 +116,21 @@ class VAESearch:
         """Labels of any architectures of the space: (n, s), and (n,) finite numbers, higher is better."""
         self.history.add(population, scores)
 
-    def ask(self, n: int, accept: Accept | None = None) -> Population:
-        """(n, s): n different architectures, new ones unless `repeats`, that keep `accept`.
+    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
+        """(n, s): n different architectures, new ones unless `repeats`, that keep `is_feasible`.
 
         With `repeats` fewer than n where the space has no more.
 
         Raises:
-            LimitTooTight: so many are not found.
+            ConstraintTooTight: so many are not found.
         """
         n = min(n, self.space.size) if self.settings.repeats else n
         if len(self.history) < max(2, self.settings.initial):
-            return self._collect(n, n, 0.0, accept)[:n]
+            return self._collect(n, n, 0.0, is_feasible)[:n]
         self._learn()
         if not self.settings.predictor:
-            return self._collect(n, n, self.settings.epsilon, accept)[:n]
-        candidates = self._collect(n, self.settings.proposals, self.settings.epsilon, accept)
+            return self._collect(n, n, self.settings.epsilon, is_feasible)[:n]
+        candidates = self._collect(n, self.settings.proposals, self.settings.epsilon, is_feasible)
         assert self._process is not None
         features, keys = self._features(candidates), self.space.keys(candidates)
         posterior = self._process.posterior(features, keys)
@@ -167,7 +167,7 @@ class VAESearch:
             features = [*features, self.sampler.latent(population)]
         return features
 
-    def _collect(self, n: int, proposals: int, epsilon: float, accept: Accept | None) -> Int64[Tensor, "_ s"]:
+    def _collect(self, n: int, proposals: int, epsilon: float, is_feasible: IsFeasible | None) -> Int64[Tensor, "_ s"]:
         """Different candidates: `proposals` draws; more where hardly any are accepted, until n are found."""
         known = self.history.keys
         candidates, keys = self.history.population[:0], known[:0]
@@ -180,8 +180,8 @@ class VAESearch:
             if attempt == 0 and self.settings.predictor and epsilon:
                 drawn = torch.cat([drawn, *self._known_candidates()])
             tried += len(drawn)
-            if accept is not None:
-                drawn = drawn[accept(drawn)]
+            if is_feasible is not None:
+                drawn = drawn[is_feasible(drawn)]
             drawn_keys = self.space.keys(drawn)
             fresh = ~torch.isin(drawn_keys, keys)
             if not self.settings.repeats:
@@ -189,10 +189,10 @@ class VAESearch:
             drawn, drawn_keys = drawn[fresh], drawn_keys[fresh]
             first = first_of_equals(drawn_keys)
             candidates, keys = torch.cat([candidates, drawn[first]]), torch.cat([keys, drawn_keys[first]])
-            enough = n if attempt >= EFFORT or accept is None else min(proposals, CHOICE * n)
+            enough = n if attempt >= EFFORT or is_feasible is None else min(proposals, CHOICE * n)
             if len(candidates) >= max(n, enough):
                 return candidates
-        raise LimitTooTight(
+        raise ConstraintTooTight(
             f"of {tried} architectures drawn only {len(candidates)} are new and accepted; {n} are needed: "
             f"loosen the limits, or stop: the space may be used up"
         )
