@@ -13,7 +13,7 @@ from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.sampler import Sampler
-from vaenas.search.evolution import EvolutionSettings
+from vaenas.search.evolution import EvolutionInputs
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import IsFeasible, SearchSpace
@@ -84,7 +84,7 @@ def tiny_search(
     settings = {
         "steps": 12, "vae_interval": 4, "ranking_size": 8, "epsilon": linear_epsilon(1 / 12), "batch_size": 16,
         "learning_rate": 0.05, "label_smoothing": 0.1, "clip_norm": 5.0,
-        "evolution": EvolutionSettings(population=6, generations=2, top_k=3),
+        "evolution": EvolutionInputs(population=6, generations=2, top_k=3),
     }  # fmt: skip
     search = OneShot(
         problem.space, OneShotSettings(**{**settings, **changes}), fabric, problem.training, problem.augment,

@@ -63,7 +63,7 @@ from vaenas.report.run_data import read_run
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import FORMAT, Checkpoint, RunDirectory
 from vaenas.samplers.vae import VAESampler, VAESettings
-from vaenas.search.evolution import EvolutionSettings
+from vaenas.search.evolution import EvolutionInputs
 from vaenas.search.one_shot import OneShot, OneShotState
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.macro import macro_space
@@ -341,7 +341,7 @@ def _problem() -> Problem:
 def _search() -> tuple[OneShot, OneShotState]:
     return tiny_search(
         _problem(), lambda space, rng: VAESampler(space, rng, VAESettings(2, 8, 4, iterations=2)), steps=4,
-        vae_interval=2, batch_size=4, ranking_size=4, evolution=EvolutionSettings(3, 2, 2),
+        vae_interval=2, batch_size=4, ranking_size=4, evolution=EvolutionInputs(3, 2, 2),
     )  # fmt: skip
 
 

@@ -17,10 +17,10 @@ from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
-from vaenas.search.evolution import EvolutionSettings
-from vaenas.search.gradient import GradientSettings, Update
+from vaenas.search.evolution import EvolutionInputs
+from vaenas.search.gradient import GradientInputs, Update
 from vaenas.search.one_shot import OneShotSettings
-from vaenas.search.supernet_training import SurrogateSettings
+from vaenas.search.supernet_training import LearnFromFit
 from vaenas.spaces.space import SearchSpace
 
 
@@ -97,9 +97,9 @@ def count_steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
     return steps, interval
 
 
-def surrogate(config: SearchConfig) -> SurrogateSettings | None:
+def surrogate(config: SearchConfig) -> LearnFromFit | None:
     assert config.keep_ratio is not None
-    return SurrogateSettings(config.keep_ratio, config.surrogate_rounds) if config.surrogate == "ridge" else None
+    return LearnFromFit(config.keep_ratio, config.surrogate_rounds) if config.surrogate == "ridge" else None
 
 
 def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
@@ -113,7 +113,7 @@ def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSe
         learning_rate=config.learning_rate,
         label_smoothing=config.label_smoothing,
         clip_norm=config.clip_norm,
-        evolution=EvolutionSettings(
+        evolution=EvolutionInputs(
             config.population, config.generations, config.top_k, config.mutation_prob, config.surrogate == "ridge"
         ),
         surrogate=surrogate(config),
@@ -123,8 +123,8 @@ def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSe
 UPDATES: dict[str, Update] = {"multinomial": "two-path", "full": "mixture"}  # of other samplers: the path alone
 
 
-def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientSettings:
-    return GradientSettings(
+def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientInputs:
+    return GradientInputs(
         *steps,
         ranking_size=config.ranking_size,
         batch_size=config.batch_size,

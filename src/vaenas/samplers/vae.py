@@ -1,10 +1,11 @@
 """The learned sampler: a VAE over operation sequences (Sec. 3.2) and its training (Algorithm 1)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from vaenas.optimizers import load_optimizer
@@ -19,22 +20,24 @@ CHUNK = 1000  # rows decoded at once: what an LSTM step touches stays in the cac
 class VAESettings:
     """Sizes and training of the VAE; the paper gives none of them (docs/decisions.md, "The VAE").
 
-    The defaults are the recommended setting, `PAPER` is eq. 2 and Algorithm 1 to the letter.
+    The defaults are the recommended setting, `PAPER` is eq. 2 and Algorithm 1 as printed.
     """
 
-    latent: int = 16
-    hidden: int = 128
-    embedding: int = 16
-    keep_ratio: float = 0.5  # K, in (0, 1]: "top-50 %" in Fig. 1
-    iterations: int = 100  # n_iters of Algorithm 1
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    kl_weight: float = 1.0  # 1 = eq. 2
-    free_bits: float = 0.0  # nats per latent unit that are not penalised (Kingma et al. 2016), >= 0; 0 = eq. 2
+    latent: Annotated[int, Field(ge=1, le=1024, description="dimensions of z")] = 16
+    hidden: Annotated[int, Field(ge=1, le=4096, description="of the LSTMs")] = 128
+    embedding: Annotated[int, Field(ge=1, le=1024, description="of operations and slots")] = 16
+    keep_ratio: Annotated[float, Field(gt=0, le=1, description="K: share of the ranked that it learns from")] = 0.25
+    iterations: Annotated[int, Field(ge=1, le=10**6, description="n_iters of Algorithm 1")] = 30
+    batch_size: Annotated[int, Field(ge=1, le=10**6, description="architectures an iteration")] = 64
+    learning_rate: Annotated[float, Field(gt=0, le=1e6, description="of Adam")] = 3e-3
+    kl_weight: Annotated[float, Field(ge=0, le=1e6, description="weight of the KL term; 1 is eq. 2")] = 1.0
+    free_bits: Annotated[
+        float, Field(ge=0, le=1e6, description="nats per latent unit that are not penalised (Kingma et al. 2016)")
+    ] = 0.1
 
 
-PAPER = VAESettings()
-RECOMMENDED = VAESettings(keep_ratio=0.25, iterations=30, free_bits=0.1)
+PAPER = VAESettings(keep_ratio=0.5, iterations=100, free_bits=0.0)  # "top-50 %" in Fig. 1
+RECOMMENDED = VAESettings()
 
 
 class SequenceVAE(nn.Module):

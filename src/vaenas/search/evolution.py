@@ -1,16 +1,17 @@
 """`Search(G, A, S_seeds)` of Algorithm 2, line 15: evolution after Guo et al. 2019, Algorithm 1.
 
 Evolution finds what the supernet errs about most: of many scores the highest are those that noise and the supernet's
-own interactions raise. With `EvolutionSettings.surrogate` the same number of evaluations is spent otherwise: after the
+own interactions raise. With `EvolutionInputs.surrogate` the same number of evaluations is spent otherwise: after the
 seeds on uniform draws, to which a ridge surrogate is made, and at last on the architectures that evolve on the fit.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Int64
+from pydantic import Field
 from torch import Generator, Tensor
 
 from vaenas.evaluation.supernet import Evaluate
@@ -25,12 +26,19 @@ ATTEMPTS = 20  # rounds of proposals for children that are new and keep the limi
 
 @dataclass(frozen=True)
 class EvolutionSettings:
-    """Guo et al. 2019, Sec. 4: population 50, 20 generations, top 10, half mutation, half crossover."""
+    """Of Guo et al. 2019, whose own are population 50, 20 generations, top 10, mutation 0.1 (Sec. 4)."""
 
-    population: int = 50  # P, also N_seeds
-    generations: int = 20  # T, the seeds' included
+    population: Annotated[int, Field(ge=2, le=10**6, description="N_seeds, and evaluations a generation")] = 32
+    generations: Annotated[int, Field(ge=1, le=10**6, description="the initial population's included")] = 5
+    top_k: Annotated[int, Field(ge=1, le=10**6, description="parents of the next generation")] = 8
+    mutation_prob: Annotated[float, Field(ge=0, le=1, description="for each slot of a mutated architecture")] = 0.1
+
+
+@dataclass(frozen=True)
+class EvolutionInputs(EvolutionSettings):
+    population: int = 50
+    generations: int = 20
     top_k: int = 10
-    mutation_prob: float = 0.1  # for each slot
     surrogate: bool = False  # choose by a ridge surrogate to uniform draws; see above
 
 
@@ -63,7 +71,7 @@ class Evolution:
 def evolve(
     state: Evolution,
     space: SearchSpace,
-    settings: EvolutionSettings,
+    settings: EvolutionInputs,
     evaluate: Evaluate,
     is_feasible: IsFeasible,
     rng: Generator,
@@ -87,7 +95,7 @@ def evolve(
 
 
 def next_generation(
-    state: Evolution, space: SearchSpace, settings: EvolutionSettings, is_feasible: IsFeasible, rng: Generator
+    state: Evolution, space: SearchSpace, settings: EvolutionInputs, is_feasible: IsFeasible, rng: Generator
 ) -> Population:
     """P children of the k best so far: half by mutation, half by crossover, fresh draws where those give too few."""
     evaluated = state.evaluated
@@ -113,7 +121,7 @@ def next_generation(
 
 
 def _next_of_design(
-    state: Evolution, space: SearchSpace, settings: EvolutionSettings, is_feasible: IsFeasible, rng: Generator
+    state: Evolution, space: SearchSpace, settings: EvolutionInputs, is_feasible: IsFeasible, rng: Generator
 ) -> Population:
     """P uniform draws; in the last generation the P best by the fit to those before."""
     if state.generation < settings.generations - 1:

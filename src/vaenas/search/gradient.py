@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from lightning_fabric import Fabric
+from pydantic import Field
 from torch import Tensor, nn
 
 from vaenas import parallel
@@ -18,7 +19,7 @@ from vaenas.samplers.uniform import UniformSampler
 from vaenas.search import supernet_training
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.record import Record
-from vaenas.search.supernet_training import Augment, Ranking, SurrogateSettings, TrainingImages
+from vaenas.search.supernet_training import Augment, LearnFromFit, Ranking, TrainingImages
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid, gumbel
 
 Update = Literal["path", "two-path", "mixture"]
@@ -29,6 +30,27 @@ STARTS = 1000  # draws, of which line 12 climbs from the likeliest where the pla
 
 @dataclass(frozen=True)
 class GradientSettings:
+    """Of the architecture weights w.
+
+    `arch_update` says how a step of w sees the network:
+
+    path: the sampled architecture alone, gate 1 + p - sg(p) on each operation (straight-through, p = softmax(w)).
+    two-path: ProxylessNAS (Cai et al. 2018, Sec. 3.2): two operations a slot from softmax(w), one of them open.
+    mixture: DARTS (Liu et al. 2018b): every operation, weighed by softmax(w); W is trained so, too.
+    """
+
+    arch_learning_rate: Annotated[float, Field(gt=0, le=1e6, description="of Adam")] = 0.02
+    arch_data_fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share of the training images that the architecture weights learn from")
+    ] = 0.5
+    arch_update: Annotated[
+        Literal["path", "two-path", "mixture"],
+        Field(description="by the sampled path, two sampled ones (ProxylessNAS) or all operations (DARTS)"),
+    ] = "path"
+
+
+@dataclass(frozen=True)
+class GradientInputs:
     """Inputs of Algorithm 3 and the optimizers."""
 
     steps: int  # n_iters
@@ -39,7 +61,7 @@ class GradientSettings:
     label_smoothing: float
     clip_norm: float
     draws: int  # of the sampler, evaluated at the end beside α* and as many uniform ones
-    surrogate: SurrogateSettings | None = None  # line 8: the sampler learns from a ridge surrogate to S
+    surrogate: LearnFromFit | None = None  # line 8: the sampler learns from a ridge surrogate to S
     update: Update = "path"
     """How a step of w sees the network.
 
@@ -117,7 +139,7 @@ class GradientSearch:
     """What Algorithm 3 works on: everything that does not change during the search."""
 
     space: SearchSpace
-    settings: GradientSettings
+    settings: GradientInputs
     fabric: Fabric
     images: TrainingImages  # for W
     validation: TrainingImages  # for w (eq. 4), disjoint from them

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from lightning_fabric import Fabric
+from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from vaenas import parallel
@@ -25,6 +26,43 @@ from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, dra
 PREDICTED = 1000  # draws that the sampler learns from by what a ridge surrogate says of them
 
 Augment = Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
+
+
+@dataclass(frozen=True)
+class SupernetTraining:
+    """How the supernet's weights are trained (App. A.1)."""
+
+    epochs: Annotated[int, Field(ge=1, le=10**6, description="of supernet training")] = 8
+    batch_size: Annotated[int, Field(ge=2, le=10**6, description="images a step")] = 64
+    learning_rate: Annotated[float, Field(gt=0, le=1e6, description="at the start; falls linearly to 0")] = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1, description="of SGD")] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, le=1e6, description="of SGD")] = 3e-5
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="share of the target spread over all classes")] = (
+        0.1
+    )
+    clip_norm: Annotated[float, Field(gt=0, le=1e6, description="largest norm of the gradient")] = 5.0
+    padding: Annotated[
+        int, Field(ge=0, le=64, description="pixels around an image before the random crop; 0 = no crop")
+    ] = 4
+    cutout: Annotated[int, Field(ge=0, le=10**6, description="side in pixels of the square cut out; 0 = none")] = 0
+
+
+@dataclass(frozen=True)
+class SamplerTraining:
+    """When and on what the sampler learns, and how often it is asked: lines 1, 5, 6 and 11 of Algorithm 2."""
+
+    vae_interval: Annotated[float, Field(gt=0, le=1e6, description="n_vae: epochs between updates of the sampler")] = (
+        1.0
+    )
+    ranking_size: Annotated[int, Field(ge=2, le=10**6, description="N_s: architectures ranked for an update")] = 48
+    epsilon_inc: Annotated[
+        float | None,
+        Field(ge=0, le=1e6, description="added to ε each step (default: reaches the limit at the end)"),
+    ] = None
+    epsilon_limit: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="largest ε: share of architectures from the learned sampler (default: K)"),
+    ] = None
 
 
 @runtime_checkable
@@ -46,7 +84,7 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class SurrogateSettings:
+class LearnFromFit:
     """How line 9 learns from a ridge surrogate to the scores, see `learn_from_fit`."""
 
     epsilon: float  # of the Γ that the predicted draws are from; K, or the sampler loses its variety
@@ -68,7 +106,7 @@ class Settings(Protocol):
     @property
     def clip_norm(self) -> float: ...
     @property
-    def surrogate(self) -> SurrogateSettings | None: ...
+    def surrogate(self) -> LearnFromFit | None: ...
 
 
 @runtime_checkable
@@ -216,7 +254,7 @@ def learn_from_fit(
     sampler: LearnedSampler,
     population: Population,
     scores: Scores,
-    surrogate: SurrogateSettings,
+    surrogate: LearnFromFit,
     rng: Generator,
     is_feasible: IsFeasible | None = None,
     constraints: str = "",
