@@ -16,7 +16,8 @@ import torch
 from lightning_fabric import Fabric
 from ratio import seconds
 
-from vaenas.data import Augment, load
+from vaenas.data.augment import Augment
+from vaenas.data.load import load
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.runs.images import Subset

@@ -29,7 +29,7 @@ from torchvision.models.mobilenetv3 import MobileNetV3, _mobilenet_v3_conf
 from torchvision.models.shufflenetv2 import ShuffleNetV2
 
 from runs import two_at_a_time
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 from vaenas.data.load import load
 from vaenas.evaluation.final import logits_of, quality
 from vaenas.files import write_atomically

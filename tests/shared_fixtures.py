@@ -7,7 +7,9 @@ from functools import cache
 import torch
 from lightning_fabric import Fabric
 
-from vaenas.data import Augment, ImageData, load
+from vaenas.data.augment import Augment
+from vaenas.data.images import ImageData
+from vaenas.data.load import load
 from vaenas.evaluation.supernet import Batch, SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.shufflenet import ShuffleNet

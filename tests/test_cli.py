@@ -11,7 +11,7 @@ import yaml
 import vaenas
 from tests.runs.command import TINY, assert_same_end, call, files, make_pictures, metrics, result
 from vaenas import cli
-from vaenas.data import ImageData
+from vaenas.data.images import ImageData
 from vaenas.documents import read_yaml
 from vaenas.networks.cost import additive_cost, count
 from vaenas.networks.shufflenet import ShuffleNet

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from vaenas.data import cifar10, load
+from vaenas.data import cifar10
 from vaenas.data.images import pixel_statistics
+from vaenas.data.load import load
 from vaenas.errors import UserError
 
 ROWS = 20

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from vaenas.data import load
 from vaenas.data.files import FileSet
+from vaenas.data.load import load
 from vaenas.errors import UserError
 
 CROP = v2.Compose([v2.RandomResizedCrop(24, antialias=True), v2.RandomHorizontalFlip()])

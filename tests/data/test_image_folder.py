@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from vaenas.data import folder, load
+from vaenas.data import folder
 from vaenas.data.images import pixel_statistics
+from vaenas.data.load import load
 from vaenas.errors import UserError
 from vaenas.runs.images import fingerprint, notes
 
@@ -292,7 +293,7 @@ def test_names_that_cannot_be_printed(pets, name):
 
 PEAK = """
 import resource, sys
-from vaenas.data import load
+from vaenas.data.load import load
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -3,8 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from vaenas.data import ImageSet, split
-from vaenas.data.images import pixel_statistics
+from vaenas.data.images import ImageSet, pixel_statistics, split
 from vaenas.errors import UserError
 
 

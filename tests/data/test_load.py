@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from vaenas.data import builtin, cache_dir, load
+from vaenas.data import builtin
+from vaenas.data.cache import cache_dir
+from vaenas.data.load import load
 from vaenas.errors import UserError
 
 

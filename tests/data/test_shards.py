@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from tests.runs.command import call
-from vaenas.data import folder, load
+from vaenas.data import folder
+from vaenas.data.load import load
 from vaenas.data.shards import ShardSet, open_shards
 from vaenas.errors import UserError
 from vaenas.runs.images import fingerprint

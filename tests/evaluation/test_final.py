@@ -9,7 +9,7 @@ import torch
 
 from tests.runs.command import call
 from tests.training.test_recipes import CODE
-from vaenas.data import load
+from vaenas.data.load import load
 from vaenas.evaluation.final import BINS, latency, quality
 from vaenas.networks.weights import NetworkInfo, save_weights
 

@@ -15,6 +15,7 @@ import torch
 import vaenas
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError, require
+from vaenas.export.formats import ENDINGS
 from vaenas.files import refuse_to_replace, write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
@@ -22,7 +23,6 @@ from vaenas.networks.weights import NetworkInfo, load_weights
 from vaenas.records import TrainingResult, read_result_of
 
 T = TypeVar("T")
-ENDINGS = {"onnx": ".onnx", "torch": ".pt", "timm": ".safetensors", "safetensors": ".safetensors"}
 TOLERANCE = 1e-4  # largest difference of a logit between ONNX Runtime and PyTorch
 
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Generator
 
-from vaenas.data import ImageData, load, split
 from vaenas.data.files import FileSet, Transform
 from vaenas.data.folder import Background, transparency
-from vaenas.data.images import Images
+from vaenas.data.images import ImageData, Images, split
+from vaenas.data.load import load
 from vaenas.data.shards import ShardSet
 from vaenas.evaluation.supernet import Batch
 

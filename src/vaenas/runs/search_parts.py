@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Generator
 
-from vaenas.data import ImageData, split
+from vaenas.data.images import ImageData, split
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import SearchConfig

@@ -15,7 +15,7 @@ from torch import Generator
 import vaenas
 from vaenas import machine, parallel
 from vaenas.constraints import Constraints, uniform_proposals
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 from vaenas.data.cache import cache_dir
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
 from vaenas import parallel
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 from vaenas.data.files import Transform
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch

@@ -10,7 +10,7 @@ from torch import Generator, nn
 
 import vaenas
 from vaenas import machine, parallel
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 from vaenas.data.cache import file_digest
 from vaenas.data.files import FileSet
 from vaenas.data.shards import ShardSet, open_shards
