@@ -16,10 +16,12 @@ import torch
 from lightning_fabric import Fabric
 from ratio import seconds
 
-from vaenas.data import Augment, load
+from vaenas.data.augment import Augment
+from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
+from vaenas.data.subsets import Subset
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.runs.images import Subset
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.evolution import EvolutionSettings
@@ -41,7 +43,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     rng = torch.Generator().manual_seed(0)
-    data = load("builtin")
+    data = load(DataSettings())
     order = torch.randperm(len(data.train), generator=rng)
     ranking, training = Subset(data.train, order[:2000]), Subset(data.train, order[2000:])
     augment = Augment(data.mean, data.std)

@@ -7,8 +7,11 @@ from functools import cache
 import torch
 from lightning_fabric import Fabric
 
-from vaenas.data import Augment, ImageData, load
-from vaenas.evaluation.supernet import Batch, SupernetEvaluator
+from vaenas.data.augment import Augment
+from vaenas.data.images import Batch, ImageData
+from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
+from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.samplers.mixture import linear_epsilon
@@ -24,7 +27,7 @@ GEOMETRY = ShuffleNetGeometry(28, 1, 10, width=0.125, layers=5)
 @cache
 def built_in() -> ImageData:
     """Loaded once: its checksum takes longer than a step."""
-    return load("builtin")
+    return load(DataSettings())
 
 
 @dataclass

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vaenas.architectures import FORCE, check_picture, guess, run_folder, unknown_space, write_figure
-from vaenas.data.folder import Background
+from vaenas.data.settings import Background, DataSettings
+from vaenas.data.subsets import train_and_test
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, onnx_runner, weights_file
@@ -25,7 +26,6 @@ from vaenas.records import SearchResult, read_result_of
 from vaenas.runs.command import free_folder, resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import OF_IMAGES, checked_geometry, option, refuse_idle
 from vaenas.runs.directory import NewRun, RunDirectory
-from vaenas.runs.images import notes, skipped, train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
 
 OF_DATA = ("data", "data_root", "skip_bad_images", "image_size", "workers", "background")
@@ -162,14 +162,18 @@ def evaluation_of(
     Raises:
         UserError: images or classes that are not the network's.
     """
-    from vaenas.data import Augment, load
+    from vaenas.data.augment import Augment
+    from vaenas.data.load import load
     from vaenas.evaluation.final import latency, logits_of, quality
     from vaenas.report.figures import confusion
 
     network, info = load_weights(weights_file(source))
     images = load(
-        data, data_root, info.image_size, skip_bad_images=skip_bad_images, workers=workers, background=background
-    )
+        DataSettings(
+            data, str(data_root) if data_root else None, skip_bad_images=skip_bad_images, background=background,
+            workers=workers, image_size=info.image_size,
+        )
+    )  # fmt: skip
     _, test, test_split = train_and_test(images)
     kind = images.train
     if len(test) == 0:
@@ -189,7 +193,7 @@ def evaluation_of(
     parts = torch.arange(len(test)).split(batch_size)
     answers = [(logits_of(network, [plain(pixels)]), labels) for pixels, labels in map(test.batch, parts)]
     figures = asdict(quality(*map(torch.cat, zip(*answers, strict=True))))
-    figures |= {"test_split": test_split, "skipped": skipped(images), "notes": notes(images)}
+    figures |= {"test_split": test_split, "skipped": images.skipped, "notes": images.notes}
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
     shape = (info.image_channels, info.image_size, info.image_size)

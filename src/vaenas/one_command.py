@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaenas.constraints import Constraints, uniform_proposals
+from vaenas.data.subsets import train_and_test
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, check_format, export
@@ -18,7 +19,7 @@ from vaenas.parallel import is_main
 from vaenas.runs.command import check_kept
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
-from vaenas.runs.images import load_data, train_and_test
+from vaenas.runs.images import load_data
 from vaenas.runs.search_parts import search_space
 from vaenas.training.config import TrainConfig, make_train_config
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from vaenas.constraints import readable
-from vaenas.data import ImageData
+from vaenas.data.images import ImageData
 from vaenas.records import SearchResult, TrainingResult, read_result_of
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from vaenas.data.images import Batch
 from vaenas.networks.supernet import Step, Supernet
 from vaenas.spaces.space import Population, Scores
 
@@ -16,7 +17,6 @@ Evaluate = Callable[[Population], Scores]
 """Population -> scores; a supernet evaluator and a tabular benchmark both are one."""
 
 RankingMetric = Literal["accuracy", "likelihood", "quadratic"]
-Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vaenas.constraints import UNITS
-from vaenas.data.folder import Background
+from vaenas.data.settings import Background
 from vaenas.documents import read_yaml, short
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import RankingMetric

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Generator
 
-from vaenas.data import ImageData, split
+from vaenas.data.images import ImageData
+from vaenas.data.subsets import Subset, split, train_and_test
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.images import Subset, train_and_test
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.multinomial import MultinomialSampler

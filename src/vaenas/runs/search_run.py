@@ -15,8 +15,9 @@ from torch import Generator
 import vaenas
 from vaenas import machine, parallel
 from vaenas.constraints import Constraints, uniform_proposals
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 from vaenas.data.cache import cache_dir
+from vaenas.data.subsets import train_and_test
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost
@@ -24,7 +25,7 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import HOW_TO_FIX, Checkpoint, NewRun, RunDirectory
-from vaenas.runs.images import fingerprint, load_data, notes, skipped, train_and_test
+from vaenas.runs.images import load_data
 from vaenas.runs.search_parts import (
     count_steps,
     gradient_settings,
@@ -64,7 +65,7 @@ class SearchRun:
         rng = Generator().manual_seed(config.seed)
 
         self.data = load_data(config)
-        self.inputs = {f"the images of {config.data}": fingerprint(self.data)}
+        self.inputs = {f"the images of {config.data}": self.data.fingerprint()}
         self.image_space = IMAGE_SPACES[config.space]
         assert config.width is not None
         assert config.layers is not None
@@ -300,8 +301,8 @@ class SearchRun:
                 "training": len(self.search.images),
                 "ranking": len(self.images.ranking),
                 "test_split": train_and_test(self.data)[2],
-                "skipped": skipped(self.data),
-                "notes": notes(self.data),
+                "skipped": self.data.skipped,
+                "notes": self.data.notes,
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,

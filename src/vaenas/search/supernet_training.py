@@ -11,8 +11,9 @@ from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 
 from vaenas import parallel
+from vaenas.data.images import Batch
 from vaenas.errors import UserError
-from vaenas.evaluation.supernet import Batch, Evaluate
+from vaenas.evaluation.supernet import Evaluate
 from vaenas.optimizers import load_optimizer
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler, Sampler, UpdateStats

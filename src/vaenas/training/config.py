@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from vaenas.data.folder import Background
+from vaenas.data.settings import Background
 from vaenas.documents import read_yaml
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import OF_IMAGES, Idle, SpaceName, checked_geometry, refuse_idle, resolved, validated

@@ -10,23 +10,22 @@ from torch import Generator, nn
 
 import vaenas
 from vaenas import machine, parallel
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 from vaenas.data.cache import file_digest
-from vaenas.data.files import FileSet
 from vaenas.data.shards import ShardSet, open_shards
+from vaenas.data.subsets import Subset, train_and_test
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import Checkpoint, NewRun, RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data, notes, skipped, train_and_test
+from vaenas.runs.images import load_data
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
 from vaenas.training.train import (
     Training,
     TrainState,
-    augmentation,
     average_of,
     final_network,
     random_transform,
@@ -74,9 +73,10 @@ class TrainRun:
         images = self._chosen(images, rng)
         if config.shards is not None:
             classes, index = tuple(train.classes), Path(config.shards)
-            images = open_shards(index, classes, train.image_size, config.workers, config.background)
-        self.shards = images if isinstance(images, ShardSet) else None
-        self.inputs = {f"the images of {config.data}": fingerprint(self.data, self.shards)}
+            images = open_shards(index, classes, train.image_size, config.workers, self.data.findings)
+        self.inputs = {f"the images of {config.data}": self.data.fingerprint()}
+        if isinstance(images, ShardSet):
+            self.inputs[f"the list of shards {config.shards}"] = images.content
         if len(images) < config.batch_size:
             raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
         allowed = [[operation] for operation in self.architecture.tolist()]
@@ -106,20 +106,16 @@ class TrainRun:
             all_right, all_five, all_seen = parallel.all_reduce_sum(torch.tensor([right, among_five, seen])).tolist()
             return all_right / all_seen, all_five / all_seen
 
-        transform, in_files = (
-            random_transform(config, train.image_size),
-            isinstance(train, FileSet) or config.shards is not None,
-        )
         self.training = Training(
             config,
             fabric,
             images,
-            augmentation(config, self.data.mean, self.data.std, None if in_files else transform),
+            Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout),
             evaluate,
             len(train.classes),
             config.log_interval,
             config.evaluate_every,
-            transform if in_files else None,
+            random_transform(config, train.image_size),
             config.seed,
             teacher,
         )
@@ -215,8 +211,8 @@ class TrainRun:
                 "training": len(self.training.images),
                 "test": self.test_images,
                 "test_split": self.test_split,
-                "skipped": skipped(self.data),
-                "notes": notes(self.data, self.shards),
+                "skipped": self.data.skipped,
+                "notes": self.data.notes,
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,
