@@ -18,12 +18,13 @@ from ratio import seconds
 
 from vaenas.data.augment import Augment
 from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
+from vaenas.data.subsets import Subset
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.runs.images import Subset
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.evolution import EvolutionInputs
+from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import Population
@@ -42,7 +43,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     rng = torch.Generator().manual_seed(0)
-    data = load("builtin")
+    data = load(DataSettings())
     order = torch.randperm(len(data.train), generator=rng)
     ranking, training = Subset(data.train, order[:2000]), Subset(data.train, order[2000:])
     augment = Augment(data.mean, data.std)
@@ -58,7 +59,7 @@ def main() -> None:
     settings = OneShotSettings(
         steps=options.steps, vae_interval=10**6, ranking_size=2, epsilon=lambda step: 0.0, batch_size=64,
         learning_rate=0.1, label_smoothing=0.1, clip_norm=5.0,
-        evolution=EvolutionInputs(generations=options.generations),
+        evolution=EvolutionSettings(generations=options.generations),
     )  # fmt: skip
     # The generations before the last only have to be a search's: fewer images rank them.
     search = OneShot(space, settings, fabric, training, augment, evaluator(64, 256),

@@ -31,14 +31,15 @@ from torchvision.models.shufflenetv2 import ShuffleNetV2
 from runs import two_at_a_time
 from vaenas.data.augment import Augment
 from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
+from vaenas.data.subsets import Subset
 from vaenas.evaluation.final import logits_of, quality
 from vaenas.files import write_atomically
 from vaenas.networks.cost import count
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import make_fabric
-from vaenas.runs.images import Subset
 from vaenas.training.recipes import QUICK
-from vaenas.training.train import Training, TrainState, augmentation, final_network, trained
+from vaenas.training.train import Training, TrainState, final_network, trained
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_final"
 FOUND = Path(__file__).parent / "results" / "cifar10_one_shot" / "vae-seed0" / "result.json"
@@ -94,7 +95,7 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
     fabric, began = make_fabric("cpu", "32-true"), time.monotonic()
     torch.manual_seed(seed)
     rng = Generator().manual_seed(seed)
-    data = load("cifar10", root)
+    data = load(DataSettings("cifar10", str(root)))
     assert data.test is not None
     recipe = QUICK.model_copy(update={"epochs": epochs})
     network = make(name, width)
@@ -109,7 +110,7 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
         return found.top1, found.top5
 
     wrapped, optimizer = fabric.setup(*trained(network, recipe))
-    augment = augmentation(recipe, data.mean, data.std, None)
+    augment = Augment(data.mean, data.std, recipe.padding, cutout=recipe.cutout)
     images = Subset(data.train, torch.arange(len(data.train)))
     training = Training(recipe, fabric, images, augment, evaluate, 10, log_interval=100, evaluate_every=epochs)
     state = TrainState(wrapped, optimizer, None, rng)

@@ -19,11 +19,11 @@ from typing import Any, get_args
 
 from torch import Generator
 
+from vaenas.data.subsets import Subset
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import RunDirectory
-from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
 from vaenas.search.evolution import Evolution, EvolutionInputs, evolve
 from vaenas.search.one_shot import OneShot

@@ -8,14 +8,15 @@ import torch
 from lightning_fabric import Fabric
 
 from vaenas.data.augment import Augment
-from vaenas.data.images import ImageData
+from vaenas.data.images import Batch, ImageData
 from vaenas.data.load import load
-from vaenas.evaluation.supernet import Batch, SupernetEvaluator
+from vaenas.data.settings import DataSettings
+from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost, additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.sampler import Sampler
-from vaenas.search.evolution import EvolutionInputs
+from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import IsFeasible, SearchSpace
@@ -26,7 +27,7 @@ GEOMETRY = ShuffleNetGeometry(28, 1, 10, width=0.125, layers=5)
 @cache
 def built_in() -> ImageData:
     """Loaded once: its checksum takes longer than a step."""
-    return load("builtin")
+    return load(DataSettings())
 
 
 @dataclass
@@ -86,7 +87,7 @@ def tiny_search(
     settings = {
         "steps": 12, "vae_interval": 4, "ranking_size": 8, "epsilon": linear_epsilon(1 / 12), "batch_size": 16,
         "learning_rate": 0.05, "label_smoothing": 0.1, "clip_norm": 5.0,
-        "evolution": EvolutionInputs(population=6, generations=2, top_k=3),
+        "evolution": EvolutionSettings(population=6, generations=2, top_k=3),
     }  # fmt: skip
     search = OneShot(
         problem.space, OneShotSettings(**{**settings, **changes}), fabric, problem.training, problem.augment,

@@ -12,13 +12,13 @@ import vaenas
 from tests.runs.command import TINY, assert_same_end, call, files, make_pictures, metrics, result
 from vaenas import cli
 from vaenas.data.images import ImageData
+from vaenas.data.subsets import Subset
 from vaenas.documents import read_yaml
 from vaenas.networks.cost import additive_cost, count
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.runs import search_run
 from vaenas.runs.config import SearchConfig, make_config, option
 from vaenas.runs.directory import NewRun
-from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 

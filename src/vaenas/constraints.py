@@ -9,18 +9,8 @@ from torch import Generator, Tensor
 
 from vaenas.errors import UserError
 from vaenas.networks.cost import Cost
+from vaenas.ranges import readable
 from vaenas.spaces.space import ConstraintTooTight, Population, SearchSpace, draw_valid, proposals_for
-
-UNITS = {"G": 1e9, "M": 1e6, "K": 1e3, "": 1}
-
-
-def readable(count: int | float) -> str:
-    """365000000 -> "365M", the way that limits are written."""
-    for unit, size in UNITS.items():
-        if count >= size:
-            return f"{count / size:.4g}{unit}"
-    return str(count)
-
 
 # What can be bounded, in the order of a cost's rows: option, unit, and how a number of it is written.
 BOUNDS: tuple[tuple[str, str, Callable[[int | float], str]], ...] = (

@@ -107,11 +107,11 @@ class SearchProgress:
                 self.numbers["entropy of w"] = f"{sum(entropies) / len(entropies):.3f}"
             case "generation":
                 self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
-                self.bars.phase("generations", values["generation"] + 1, run.config.generations, force=True)
+                self.bars.phase("generations", values["generation"] + 1, run.config.evolution.generations, force=True)
             case "comparison":
                 means = {name: f"{sum(values[name]) / len(values[name]):.4f}" for name in ("sampler", "uniform")}
                 self.console.print(
-                    f"mean {run.config.ranking_metric} of {len(values['sampler'])} draws each on the final supernet: "
+                    f"mean {run.config.ranking.metric} of {len(values['sampler'])} draws each on the final supernet: "
                     f"sampler {means['sampler']}, uniform {means['uniform']}",
                     highlight=False,
                     soft_wrap=True,

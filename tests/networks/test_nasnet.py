@@ -279,7 +279,7 @@ def test_a_network_learns_real_images() -> None:
     torch.manual_seed(0)
     network = NASNet(NASNetGeometry(28, 1, 10, width=4, layers=3), [[o] for o in V2.tolist()], auxiliary=True)
     train = load_builtin().train
-    images, labels = train.parts[0][:64].float() / 255 - 0.3, train.labels[:64]
+    images, labels = train.images[:64].float() / 255 - 0.3, train.labels[:64]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     losses = []
     for _ in range(12):

@@ -39,6 +39,8 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from vaenas.network_commands import found_by
+from vaenas.one_command import Plan, open_run
 
 from tests.bench import official
 from tests.shared_fixtures import Problem, tiny_problem, tiny_search
@@ -47,16 +49,17 @@ from vaenas.architectures import choose
 from vaenas.bench.curves import Run
 from vaenas.bench.finished import Finished
 from vaenas.bench.import_table import import_table
+from vaenas.data.decode import Decoder
 from vaenas.data.folder import load_folder
+from vaenas.data.images import Findings
+from vaenas.data.settings import DataSettings
 from vaenas.data.shards import ShardSet, _samples, _Stream, open_shards
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.network_commands import found_by
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
-from vaenas.one_command import Plan, open_run
 from vaenas.records import read_result
 from vaenas.report import write_report
 from vaenas.report.run_data import read_run
@@ -542,12 +545,13 @@ def _index(folder: Path) -> Path:
 
 
 def _open(index: Path) -> ShardSet:
-    return open_shards(index, ("a", "b"), 16, 1)
+    return open_shards(index, ("a", "b"), 16, 1, Findings())
 
 
 def _shard(path: Path) -> None:
     """What a worker does, in this process."""
-    stream = _Stream(_open(path.parent / "index.json"), [str(path)], None, 0)
+    shards = _open(path.parent / "index.json")
+    stream = _Stream([str(path)], len(shards.classes), Decoder(shards.image_size, "white"))
     with _refusing():
         for sample in map(stream._decoded, _samples(str(path))):
             if isinstance(sample, str):  # why it cannot be read
@@ -576,7 +580,7 @@ def _image(kind: str) -> Callable[[Path], Path]:
 
 def _folder(path: Path) -> object:
     with tempfile.TemporaryDirectory() as cache:
-        return load_folder(path.parents[2], 16, False, "white", Path(cache))
+        return load_folder(DataSettings(str(path.parents[2]), image_size=16), Path(cache))
 
 
 def _chosen(path: Path, genotype: bool = False) -> object:

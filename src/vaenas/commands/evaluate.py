@@ -65,15 +65,16 @@ def evaluation_of(
 
     from vaenas.architectures import write_figure
     from vaenas.data.augment import Augment
+    from vaenas.data.load import load
+    from vaenas.data.subsets import train_and_test
     from vaenas.evaluation.final import latency, logits_of, quality
     from vaenas.export.export import onnx_runner, weights_file
     from vaenas.networks.image_spaces import IMAGE_SPACES
     from vaenas.networks.weights import load_weights
     from vaenas.report.figures import confusion
-    from vaenas.runs.images import load_data, notes, skipped, train_and_test
 
     network, info = load_weights(weights_file(source))
-    images = load_data(replace(settings, image_size=settings.image_size or info.image_size))
+    images = load(replace(settings, image_size=settings.image_size or info.image_size))
     _, test, test_split = train_and_test(images)
     kind = images.train
     _check_images(settings.source, len(test), kind, info)
@@ -81,7 +82,7 @@ def evaluation_of(
     parts = torch.arange(len(test)).split(batch_size)
     answers = [(logits_of(network, [plain(pixels)]), labels) for pixels, labels in map(test.batch, parts)]
     figures = asdict(quality(*map(torch.cat, zip(*answers, strict=True))))
-    figures |= {"test_split": test_split, "skipped": skipped(images), "notes": notes(images)}
+    figures |= {"test_split": test_split, "skipped": images.skipped, "notes": images.notes}
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
     shape = (info.image_channels, info.image_size, info.image_size)

@@ -49,9 +49,10 @@ class Plan(BaseModel):
 
     def fitted(self, settings: SearchConfig) -> "Plan":
         """With a batch that the images fill, of eight an epoch, where the recipe's is larger than all of them."""
-        from vaenas.runs.images import load_data, train_and_test
+        from vaenas.data.load import load
+        from vaenas.data.subsets import train_and_test
 
-        images = len(train_and_test(load_data(settings.data))[0])
+        images = len(train_and_test(load(settings.data))[0])
         if self._for(settings).training.batch_size <= images:
             return self
         return self.model_copy(update={"batch_size": max(2, images // 8)})
@@ -139,13 +140,13 @@ def open_run(folder: Path) -> "tuple[RunDirectory, Plan]":
 def with_widest_fit(settings: SearchConfig) -> SearchConfig:
     """The settings with the widest network of which half the space keeps the limits, where no width is given."""
     from vaenas.constraints import Constraints, uniform_proposals
+    from vaenas.data.load import load
     from vaenas.networks.image_spaces import IMAGE_SPACES
-    from vaenas.runs.images import load_data
 
     limits = settings.constraints
     if settings.network.width is not None or (limits.max_flops is None and limits.max_params is None):
         return settings
-    image_space, train = IMAGE_SPACES[settings.space], load_data(settings.data).train
+    image_space, train = IMAGE_SPACES[settings.space], load(settings.data).train
 
     def at(width: float) -> SearchConfig:
         return settings.model_copy(update={"network": replace(settings.network, width=width)})

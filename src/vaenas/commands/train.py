@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 PANELS = {
     "Training": (
-        "recipe", "training.epochs", "training.batch_size", "training.learning_rate", "teacher.model", "teacher.weights",
+        "recipe", "training.epochs", "training.batch_size", "training.learning_rate", "teacher.model",
+        "teacher.weights",
     ),
     "Network": ("space", "network.width", "network.layers"),
     "Images": (*OF_IMAGES, "shards"),

@@ -1,1 +1,1 @@
-"""Images: the built-in set, CIFAR-10, folders; splits and augmentation."""
+"""Images: the built-in set, CIFAR-10, folders, shards; splits and augmentation."""

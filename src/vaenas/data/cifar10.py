@@ -1,4 +1,4 @@
-"""CIFAR-10, the official binary version (Krizhevsky 2009), memory-mapped and checked against its published md5s."""
+"""CIFAR-10, the official binary version (Krizhevsky 2009), checked against its published md5s."""
 
 import http.client
 import lzma
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaenas.data.cache import file_digest, new_folder, tensor_of
+from vaenas.data.cache import file_digest, new_folder
 from vaenas.data.images import ImageData, ImageSet
 from vaenas.errors import UserError
 
@@ -60,12 +60,14 @@ def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
                 _unpack(found, folder, shown=str(found))
         found = target
     _check(found, shown=str(found))
-    batches = [tensor_of(np.memmap(found / name, np.uint8, mode="r", shape=(ROWS, ROW_BYTES))) for name in MD5]
-    images = [rows[:, 1:].unflatten(1, (3, SIZE, SIZE)) for rows in batches]
-    labels = [rows[:, 0].long() for rows in batches]
-    train = ImageSet(tuple(images[:5]), torch.cat(labels[:5]), CLASSES)
-    test = ImageSet((images[5],), labels[5], CLASSES)
-    return ImageData("cifar10", train, test, MEAN, STD, content=" ".join(MD5.values()))
+    batches = [np.fromfile(found / name, np.uint8).reshape(ROWS, ROW_BYTES) for name in MD5]
+
+    def images_of(files: list[np.ndarray]) -> ImageSet:
+        rows = torch.from_numpy(np.concatenate(files))
+        return ImageSet(rows[:, 1:].unflatten(1, (3, SIZE, SIZE)), rows[:, 0].long(), CLASSES)
+
+    train, test = images_of(batches[:5]), images_of(batches[5:])
+    return ImageData("cifar10", train, test, MEAN, STD, lambda: " ".join(MD5.values()))
 
 
 def _find(root: Path) -> Path | None:

@@ -10,7 +10,7 @@ from vaenas.data.settings import DataSettings
 from vaenas.errors import UserError
 from vaenas.evaluation.settings import RankingSettings
 from vaenas.ranges import Count, Images, Milliseconds, NotNegative, Number
-from vaenas.runs.settings import Configuration, Idle, flat
+from vaenas.runs.settings import Configuration, Idle, flat, settings_of
 from vaenas.samplers.settings import PAPER, CategoricalSettings, VAESettings
 from vaenas.search.settings import (
     GUO,
@@ -244,5 +244,5 @@ class SearchConfig(RunConfig):
             )
 
 
-_USUAL = SearchConfig().flat()
-SearchConfig.presets = {"paper": PAPER_PRESET, "recommended": {path: _USUAL[path] for path in PAPER_PRESET}}
+_USUAL = settings_of(SearchConfig)
+SearchConfig.presets = {"paper": PAPER_PRESET, "recommended": {path: _USUAL[path].default for path in PAPER_PRESET}}

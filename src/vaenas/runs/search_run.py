@@ -17,6 +17,8 @@ from vaenas import machine, parallel
 from vaenas.constraints import Constraints, uniform_proposals
 from vaenas.data.augment import Augment
 from vaenas.data.cache import cache_dir
+from vaenas.data.load import load
+from vaenas.data.subsets import train_and_test
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost
@@ -24,7 +26,6 @@ from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import HOW_TO_FIX, Checkpoint, NewRun, RunDirectory
-from vaenas.runs.images import fingerprint, load_data, notes, skipped, train_and_test
 from vaenas.runs.search_parts import (
     count_steps,
     gradient_settings,
@@ -58,51 +59,53 @@ class SearchRun:
         if isinstance(directory, NewRun):
             directory.check()  # early; `create` makes sure
         self._began, self._seconds_before = time.monotonic(), 0.0
-        fabric = parallel.make_fabric(config.device, config.precision, directory.threads)
-        parallel.check_batch_size(config.batch_size)
+        fabric = parallel.make_fabric(config.machine.device, config.machine.precision, directory.threads)
+        parallel.check_batch_size(config.supernet.batch_size)
         torch.manual_seed(config.seed)
         rng = Generator().manual_seed(config.seed)
 
-        self.data = load_data(config)
-        self.inputs = {f"the images of {config.data}": fingerprint(self.data)}
+        self.data = load(config.data)
+        self.inputs = {f"the images of {config.data.source}": self.data.fingerprint()}
         self.image_space = IMAGE_SPACES[config.space]
-        assert config.width is not None
-        assert config.layers is not None
         train = self.data.train
-        self.geometry = self.image_space.geometry(
-            train.image_size, train.channels, len(train.classes), config.width, config.layers
-        )
+        self.geometry = config.geometry(train.image_size, train.channels, len(train.classes))
         self.space, self.cost = search_space(config, self.geometry), self.image_space.cost(self.geometry)
         self.latency: LatencyTable | None = None
-        if config.max_latency is not None:
+        if config.constraints.max_latency is not None:
             saved = directory.path / "latency.json" if isinstance(directory, RunDirectory) else None
             self.latency = self._latency(fabric, saved)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
         self.truth = (
-            Truth.open(Path(config.table), config.space, config.seed, config.full_cells) if config.table else None
+            Truth.open(Path(config.table.path), config.space, config.seed, config.full_cells)
+            if config.table.path
+            else None
         )
         self.ranked = EvaluatedSet(self.space.slots)  # for the truth: a sample on the final weights
         self.constraints = Constraints(
-            self.cost, config.max_flops, config.max_params,
-            None if config.max_latency is None else round(1e6 * config.max_latency),
+            self.cost, config.constraints.max_flops, config.constraints.max_params,
+            None if config.constraints.max_latency is None else round(1e6 * config.constraints.max_latency),
         )  # fmt: skip
-        needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
+        needed = 4 * max(
+            config.evolution.population, config.update.ranking_size
+        )  # rare draws must not run out in mid-search
         self.constraints.check(self.space, uniform_proposals(self.space, config.seed), needed)
 
         self.images = images = split_images(config, self.data, rng)
-        self.steps_per_epoch = len(images.training) // config.batch_size
-        supernet = self.image_space.network(self.geometry, None)
+        self.steps_per_epoch = len(images.training) // config.supernet.batch_size
+        training, supernet = config.supernet, self.image_space.network(self.geometry, None)
         parallel.synchronize(supernet)
-        network, optimizer = fabric.setup(supernet, make_optimizer(config, supernet))
-        augment = Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout)
+        network, optimizer = fabric.setup(supernet, make_optimizer(training, supernet))
+        augment = Augment(
+            self.data.mean, self.data.std, config.supernet.padding, flip=True, cutout=config.supernet.cutout
+        )
         evaluate = SupernetEvaluator(
             supernet,
             recalibration=images.training.batches(images.recalibration),
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
             autocast=fabric.autocast,
-            ranking_metric=config.ranking_metric,
+            ranking_metric=config.ranking.metric,
         )
         steps = count_steps(config, self.steps_per_epoch)
         constraints = self.constraints.is_feasible, str(self.constraints)
@@ -120,7 +123,7 @@ class SearchRun:
             )  # fmt: skip
             state = GradientState(
                 network, optimizer, make_sampler(config, self.space, rng, weights), rng, weights,
-                torch.optim.Adam([weights], config.weights_learning_rate, betas=(0.5, 0.999)),  # betas as in DARTS
+                torch.optim.Adam([weights], config.gradient.arch_learning_rate, betas=(0.5, 0.999)),  # as in DARTS
             )  # fmt: skip
             self._iterator = search.run(state)
         self.search: OneShot | GradientSearch = search
@@ -128,7 +131,7 @@ class SearchRun:
 
         self.environment = machine.environment(fabric.device)
         if self.truth is not None:
-            self.inputs[f"the table {config.table}"] = self.truth.task.table.digest()
+            self.inputs[f"the table {config.table.path}"] = self.truth.task.table.digest()
         files: dict[str, bytes] = {}
         if self.latency is not None:
             files["latency.json"] = json.dumps(self.latency.to_json()).encode()
@@ -220,7 +223,7 @@ class SearchRun:
         """Scores the sample that is compared with the table."""
         if self.truth is None:
             return
-        for done, total in score(self.truth.sample(self.config.table_sample), self.ranked, self.search.evaluate):
+        for done, total in score(self.truth.sample(self.config.table.sample), self.ranked, self.search.evaluate):
             yield Record("evaluation", {"of": "truth", "done": done, "total": total})
 
     def _log(self, record: Record) -> None:
@@ -276,9 +279,9 @@ class SearchRun:
         return {
             "space": config.space,
             "method": config.method,
-            "sampler": config.sampler,
+            "sampler": config.sampler_name,
             "seed": config.seed,
-            "ranking_metric": config.ranking_metric,
+            "ranking_metric": config.ranking.metric,
             "geometry": {
                 name: getattr(self.geometry, name)
                 for name in ("image_size", "image_channels", "classes", "width", "layers")
@@ -300,8 +303,8 @@ class SearchRun:
                 "training": len(self.search.images),
                 "ranking": len(self.images.ranking),
                 "test_split": train_and_test(self.data)[2],
-                "skipped": skipped(self.data),
-                "notes": notes(self.data),
+                "skipped": self.data.skipped,
+                "notes": self.data.notes,
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,

@@ -132,7 +132,7 @@ def make(model: type[C], given: Mapping[str, Any], file: Path | None = None) -> 
 def _unknown(path: str, value: Any, known: Mapping[str, Any]) -> str:
     if any(name.startswith(f"{path}.") for name in known):
         return f"{short(value)} is not allowed: must hold settings as 'name: value'"
-    last = {name.rpartition(".")[2]: name for name in reversed(known)}
+    last = {name.rpartition(".")[2]: name for name in reversed([*known])}
     (close,) = difflib.get_close_matches(path.rpartition(".")[2], last, 1, 0.0)
     exact = difflib.get_close_matches(path, known, 1, 0.8)
     return f"there is no such setting; did you mean {exact[0] if exact else last[close]}?"

@@ -3,27 +3,13 @@
 The baseline that the VAE must beat: Algorithm 1 with the simplest model there is.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from torch import Generator
 
 from vaenas.samplers.sampler import UpdateStats, describe, elite, marginals
+from vaenas.samplers.settings import CategoricalSettings
 from vaenas.spaces.space import Population, Scores, SearchSpace
-
-
-@dataclass(frozen=True)
-class CategoricalSettings:
-    """Settings of the cross-entropy method."""
-
-    keep_ratio: Annotated[float, Field(gt=0, le=1, description="K: share of the ranked that it learns from")] = 0.5
-    smoothing: Annotated[
-        float, Field(gt=0, le=1, description="weight of the new frequencies against the old probabilities")
-    ] = 0.7
-    floor: Annotated[
-        float, Field(ge=0, lt=1, description="share of the uniform distribution, so that no operation is lost for good")
-    ] = 0.02
 
 
 class CategoricalSampler:

@@ -1,43 +1,20 @@
 """The learned sampler: a VAE over operation sequences (Sec. 3.2) and its training (Algorithm 1)."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from vaenas.optimizers import load_optimizer
 from vaenas.samplers.sampler import UpdateStats, describe, elite
+from vaenas.samplers.settings import PAPER, RECOMMENDED, VAESettings
 from vaenas.spaces.space import Population, Scores, SearchSpace
+
+__all__ = ["PAPER", "RECOMMENDED", "SequenceVAE", "VAESampler", "VAESettings"]
 
 ACTIVE = 0.01  # Burda et al. 2016: a latent unit is active if Var_α(E[z_u|α]) is above this
 CHUNK = 1000  # rows decoded at once: what an LSTM step touches stays in the cache
-
-
-@dataclass(frozen=True)
-class VAESettings:
-    """Sizes and training of the VAE; the paper gives none of them (docs/decisions.md, "The VAE").
-
-    The defaults are the recommended setting, `PAPER` is eq. 2 and Algorithm 1 as printed.
-    """
-
-    latent: Annotated[int, Field(ge=1, le=1024, description="dimensions of z")] = 16
-    hidden: Annotated[int, Field(ge=1, le=4096, description="of the LSTMs")] = 128
-    embedding: Annotated[int, Field(ge=1, le=1024, description="of operations and slots")] = 16
-    keep_ratio: Annotated[float, Field(gt=0, le=1, description="K: share of the ranked that it learns from")] = 0.25
-    iterations: Annotated[int, Field(ge=1, le=10**6, description="n_iters of Algorithm 1")] = 30
-    batch_size: Annotated[int, Field(ge=1, le=10**6, description="architectures an iteration")] = 64
-    learning_rate: Annotated[float, Field(gt=0, le=1e6, description="of Adam")] = 3e-3
-    kl_weight: Annotated[float, Field(ge=0, le=1e6, description="weight of the KL term; 1 is eq. 2")] = 1.0
-    free_bits: Annotated[
-        float, Field(ge=0, le=1e6, description="nats per latent unit that are not penalised (Kingma et al. 2016)")
-    ] = 0.1
-
-
-PAPER = VAESettings(keep_ratio=0.5, iterations=100, free_bits=0.0)  # "top-50 %" in Fig. 1
-RECOMMENDED = VAESettings()
 
 
 class SequenceVAE(nn.Module):

@@ -7,31 +7,21 @@ seeds on uniform draws, to which a ridge surrogate is made, and at last on the a
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from jaxtyping import Int64
-from pydantic import Field
 from torch import Generator, Tensor
 
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.record import Record
+from vaenas.search.settings import EvolutionSettings
 from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import IsFeasible, Population, SearchSpace, draw_valid, rows_in
 
 ON_THE_FIT = 20  # generations that evolve on the fit, which costs nothing
 ATTEMPTS = 20  # rounds of proposals for children that are new and keep the limits, before fresh draws fill up
-
-
-@dataclass(frozen=True)
-class EvolutionSettings:
-    """Of Guo et al. 2019, whose own are population 50, 20 generations, top 10, mutation 0.1 (Sec. 4)."""
-
-    population: Annotated[int, Field(ge=2, le=10**6, description="N_seeds, and evaluations a generation")] = 32
-    generations: Annotated[int, Field(ge=1, le=10**6, description="the initial population's included")] = 5
-    top_k: Annotated[int, Field(ge=1, le=10**6, description="parents of the next generation")] = 8
-    mutation_prob: Annotated[float, Field(ge=0, le=1, description="for each slot of a mutated architecture")] = 0.1
 
 
 @dataclass(frozen=True)

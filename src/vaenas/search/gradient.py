@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from lightning_fabric import Fabric
-from pydantic import Field
 from torch import Tensor, nn
 
 from vaenas import parallel
@@ -26,27 +25,6 @@ Update = Literal["path", "two-path", "mixture"]
 LOOKAHEAD = 256  # architectures drawn at once, as in Algorithm 2
 MORE = ("validation_order", "upcoming", "seen", "described", "derived", "drawn")  # of the state, saved as they are
 STARTS = 1000  # draws, of which line 12 climbs from the likeliest where the plain answer is not allowed
-
-
-@dataclass(frozen=True)
-class GradientSettings:
-    """Of the architecture weights w.
-
-    `arch_update` says how a step of w sees the network:
-
-    path: the sampled architecture alone, gate 1 + p - sg(p) on each operation (straight-through, p = softmax(w)).
-    two-path: ProxylessNAS (Cai et al. 2018, Sec. 3.2): two operations a slot from softmax(w), one of them open.
-    mixture: DARTS (Liu et al. 2018b): every operation, weighed by softmax(w); W is trained so, too.
-    """
-
-    arch_learning_rate: Annotated[float, Field(gt=0, le=1e6, description="of Adam")] = 0.02
-    arch_data_fraction: Annotated[
-        float, Field(gt=0, lt=1, description="share of the training images that the architecture weights learn from")
-    ] = 0.5
-    arch_update: Annotated[
-        Literal["path", "two-path", "mixture"],
-        Field(description="by the sampled path, two sampled ones (ProxylessNAS) or all operations (DARTS)"),
-    ] = "path"
 
 
 @dataclass(frozen=True)

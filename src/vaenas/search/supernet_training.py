@@ -3,17 +3,17 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from lightning_fabric import Fabric
-from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from vaenas import parallel
+from vaenas.data.images import Batch
 from vaenas.errors import UserError
-from vaenas.evaluation.supernet import Batch, Evaluate
+from vaenas.evaluation.supernet import Evaluate
 from vaenas.optimizers import load_optimizer
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler, Sampler, UpdateStats
@@ -26,43 +26,6 @@ from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, dra
 PREDICTED = 1000  # draws that the sampler learns from by what a ridge surrogate says of them
 
 Augment = Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
-
-
-@dataclass(frozen=True)
-class SupernetTraining:
-    """How the supernet's weights are trained (App. A.1)."""
-
-    epochs: Annotated[int, Field(ge=1, le=10**6, description="of supernet training")] = 8
-    batch_size: Annotated[int, Field(ge=2, le=10**6, description="images a step")] = 64
-    learning_rate: Annotated[float, Field(gt=0, le=1e6, description="at the start; falls linearly to 0")] = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1, description="of SGD")] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, le=1e6, description="of SGD")] = 3e-5
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="share of the target spread over all classes")] = (
-        0.1
-    )
-    clip_norm: Annotated[float, Field(gt=0, le=1e6, description="largest norm of the gradient")] = 5.0
-    padding: Annotated[
-        int, Field(ge=0, le=64, description="pixels around an image before the random crop; 0 = no crop")
-    ] = 4
-    cutout: Annotated[int, Field(ge=0, le=10**6, description="side in pixels of the square cut out; 0 = none")] = 0
-
-
-@dataclass(frozen=True)
-class SamplerTraining:
-    """When and on what the sampler learns, and how often it is asked: lines 1, 5, 6 and 11 of Algorithm 2."""
-
-    vae_interval: Annotated[float, Field(gt=0, le=1e6, description="n_vae: epochs between updates of the sampler")] = (
-        1.0
-    )
-    ranking_size: Annotated[int, Field(ge=2, le=10**6, description="N_s: architectures ranked for an update")] = 48
-    epsilon_inc: Annotated[
-        float | None,
-        Field(ge=0, le=1e6, description="added to ε each step (default: reaches the limit at the end)"),
-    ] = None
-    epsilon_limit: Annotated[
-        float | None,
-        Field(ge=0, le=1, description="largest ε: share of architectures from the learned sampler (default: K)"),
-    ] = None
 
 
 @runtime_checkable

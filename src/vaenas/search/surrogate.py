@@ -1,29 +1,12 @@
 """What scores say of each part of an architecture: a ridge regression on the space's features."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
-
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 PENALTIES = torch.logspace(-3, 3, 25, dtype=torch.float64)  # of which the best is taken
-
-
-@dataclass(frozen=True)
-class SurrogateSettings:
-    """What the sampler learns from and the search chooses by."""
-
-    kind: Annotated[
-        Literal["ridge", "none"],
-        Field(description="learn and choose by a ridge surrogate to the scores, or by the scores themselves"),
-    ] = "ridge"
-    rounds: Annotated[
-        int, Field(ge=1, le=10**6, description="times that the sampler learns from what each surrogate predicts")
-    ] = 2
 
 
 class RidgeSurrogate:

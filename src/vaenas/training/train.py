@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64
 from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
 from vaenas import parallel
-from vaenas.data.augment import Augment
-from vaenas.data.files import Transform
+from vaenas.data.images import Batch, Transform
 from vaenas.errors import UserError
-from vaenas.evaluation.supernet import Batch
 from vaenas.networks.nasnet import NASNet
 from vaenas.optimizers import load_optimizer
 from vaenas.search.record import Record
@@ -282,14 +280,3 @@ def random_transform(recipe: Recipe, size: int) -> Transform | None:
     if recipe.rand_augment:
         each.append(v2.RandAugment(2, recipe.rand_augment))
     return v2.Compose(each) if each else None
-
-
-def augmentation(
-    recipe: Recipe, mean: tuple[float, ...], std: tuple[float, ...], transform: Transform | None
-) -> Callable[[UInt8[Tensor, "b c h w"], Generator], Float32[Tensor, "b c h w"]]:
-    """Training images to the network's inputs; `transform` is None where those who decode have done it already."""
-    ours = Augment(mean, std, recipe.padding, flip=True, cutout=recipe.cutout)
-    if transform is None:
-        return ours
-    # torchvision draws one set of numbers a call: a call for each image
-    return lambda images, rng: ours(torch.stack([transform(image) for image in images]), rng)

@@ -12,21 +12,20 @@ import vaenas
 from vaenas import machine, parallel
 from vaenas.data.augment import Augment
 from vaenas.data.cache import file_digest
-from vaenas.data.files import FileSet
+from vaenas.data.load import load
 from vaenas.data.shards import ShardSet, open_shards
+from vaenas.data.subsets import Subset, train_and_test
 from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import Checkpoint, NewRun, RunDirectory
-from vaenas.runs.images import Subset, fingerprint, load_data, notes, skipped, train_and_test
 from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
 from vaenas.training.train import (
     Training,
     TrainState,
-    augmentation,
     average_of,
     final_network,
     random_transform,
@@ -50,19 +49,18 @@ class TrainRun:
         if isinstance(directory, NewRun):
             directory.check()  # early; `create` makes sure
         self._began, self._seconds_before = time.monotonic(), 0.0
-        fabric = parallel.make_fabric(config.device, config.precision, directory.threads)
-        parallel.check_batch_size(config.batch_size)
+        fabric = parallel.make_fabric(config.machine.device, config.machine.precision, directory.threads)
+        parallel.check_batch_size(config.training.batch_size)
         torch.manual_seed(config.seed)
         rng = Generator().manual_seed(config.seed)
-        self.data = load_data(config)
+        self.data = load(config.data)
         train = self.data.train
-        assert config.width is not None
-        assert config.layers is not None
+        geometry = config.geometry(train.image_size, train.channels, len(train.classes))
         self.info = NetworkInfo(
-            config.space, config.code, train.image_size, train.channels, config.width, config.layers,
+            config.space, config.code, train.image_size, train.channels, geometry.width, geometry.layers,
             tuple(train.classes), self.data.mean, self.data.std,
         )  # fmt: skip
-        geometry, space = self.info.geometry, IMAGE_SPACES[config.space].space(self.info.geometry)
+        space = config.search_space(geometry)
         (self.architecture,) = space.decode([config.code])
         if not bool(space.is_valid(self.architecture[None])[0]):
             raise UserError(f"architecture {config.code}: not valid in space {config.space}, so it has no network")
@@ -70,25 +68,29 @@ class TrainRun:
 
         images, test, self.test_split = train_and_test(self.data)
         if len(test) == 0:
-            raise UserError(f"--data {config.data}: too few images to hold one out for testing; add some, or val/")
+            raise UserError(
+                f"--data {config.data.source}: too few images to hold one out for testing; add some, or val/"
+            )
         images = self._chosen(images, rng)
         if config.shards is not None:
             classes, index = tuple(train.classes), Path(config.shards)
-            images = open_shards(index, classes, train.image_size, config.workers, config.background)
-        self.shards = images if isinstance(images, ShardSet) else None
-        self.inputs = {f"the images of {config.data}": fingerprint(self.data, self.shards)}
-        if len(images) < config.batch_size:
-            raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
+            images = open_shards(index, classes, train.image_size, config.data.workers, self.data.findings)
+        self.inputs = {f"the images of {config.data.source}": self.data.fingerprint()}
+        if isinstance(images, ShardSet):
+            self.inputs[f"the list of shards {config.shards}"] = images.content
+        recipe = config.training
+        if len(images) < recipe.batch_size:
+            raise UserError(f"--batch-size {recipe.batch_size}: there are only {len(images)} images to train on")
         allowed = [[operation] for operation in self.architecture.tolist()]
         network = (
-            NASNet(geometry, allowed, auxiliary=config.auxiliary > 0) if config.space == "nasnet" else self.info.build()
+            NASNet(geometry, allowed, auxiliary=recipe.auxiliary > 0) if config.space == "nasnet" else self.info.build()
         )
         teacher = None
-        if config.teacher is not None and config.teacher_weights is not None:
-            weights, mean, std = Path(config.teacher_weights), self.data.mean, self.data.std
-            teacher = load_teacher(config.teacher, weights, len(train.classes), mean, std).to(fabric.device)
+        if config.teacher.model is not None and config.teacher.weights is not None:
+            weights, mean, std = Path(config.teacher.weights), self.data.mean, self.data.std
+            teacher = load_teacher(config.teacher.model, weights, len(train.classes), mean, std).to(fabric.device)
             self.inputs[f"the teacher's weights {weights}"] = file_digest(weights, "sha256")
-        wrapped, optimizer = fabric.setup(*trained(network, config))
+        wrapped, optimizer = fabric.setup(*trained(network, recipe))
         plain = Augment(self.data.mean, self.data.std)
         batches = range(0, len(test), 256)
 
@@ -106,24 +108,20 @@ class TrainRun:
             all_right, all_five, all_seen = parallel.all_reduce_sum(torch.tensor([right, among_five, seen])).tolist()
             return all_right / all_seen, all_five / all_seen
 
-        transform, in_files = (
-            random_transform(config, train.image_size),
-            isinstance(train, FileSet) or config.shards is not None,
-        )
         self.training = Training(
-            config,
+            recipe,
             fabric,
             images,
-            augmentation(config, self.data.mean, self.data.std, None if in_files else transform),
+            Augment(self.data.mean, self.data.std, recipe.padding, flip=True, cutout=recipe.cutout),
             evaluate,
             len(train.classes),
             config.log_interval,
             config.evaluate_every,
-            transform if in_files else None,
+            random_transform(recipe, train.image_size),
             config.seed,
             teacher,
         )
-        self.state = TrainState(wrapped, optimizer, average_of(network, config), rng)
+        self.state = TrainState(wrapped, optimizer, average_of(network, recipe), rng)
         self.test_images = len(test)
 
         self.environment = machine.environment(fabric.device)
@@ -201,22 +199,22 @@ class TrainRun:
                 "image_size": self.info.image_size,
                 "image_channels": self.info.image_channels,
                 "classes": len(self.info.classes),
-                "width": config.width,
-                "layers": config.layers,
+                "width": self.info.width,
+                "layers": self.info.layers,
             },
             "accuracy": last["accuracy"],
             "top5": last["top5"],
             "params": int(self.costs.params),
             "flops": int(self.costs.flops),
-            "epochs": config.epochs,
+            "epochs": config.training.epochs,
             "seed": config.seed,
             "search": config.search,
             "images": {
                 "training": len(self.training.images),
                 "test": self.test_images,
                 "test_split": self.test_split,
-                "skipped": skipped(self.data),
-                "notes": notes(self.data, self.shards),
+                "skipped": self.data.skipped,
+                "notes": self.data.notes,
             },
             "seconds": round(self.seconds, 3),
             "version": vaenas.__version__,
