@@ -70,7 +70,7 @@ def test_own_image_size_may_be_named():
 
 def test_root_is_for_cifar10(tmp_path):
     with pytest.raises(UserError, match="only the source cifar10 has a root"):
-        load(DataSettings("builtin", data_root=str(tmp_path)))
+        load(DataSettings("builtin", root=str(tmp_path)))
 
 
 def test_cache_dir(monkeypatch):

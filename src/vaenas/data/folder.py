@@ -56,7 +56,7 @@ def load_folder(settings: DataSettings, cache: Path) -> ImageData:
         raise UserError(f"image size {size}: choose from 1 to {MAX_SIZE} pixels")
     if settings.workers:
         check_shared_memory(settings.workers)
-    root, classes, listed, notes = list_folder(Path(settings.data))
+    root, classes, listed, notes = list_folder(Path(settings.source))
     findings = Findings(notes, settings.background)
     parts: dict[str, FileSet] = {}
     for part, files in listed.items():

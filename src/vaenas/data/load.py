@@ -18,8 +18,8 @@ def load(settings: DataSettings) -> ImageData:
 
     Raises `UserError` where a setting does not fit the source, and what the sources raise.
     """
-    source, size = settings.data, settings.image_size
-    root = Path(settings.data_root).expanduser() if settings.data_root else None
+    source, size = settings.source, settings.image_size
+    root = Path(settings.root).expanduser() if settings.root else None
     if root is not None and source != "cifar10":
         raise UserError(f"root {root}: only the source cifar10 has a root; leave it out for {source}")
     if source in ("builtin", "cifar10"):

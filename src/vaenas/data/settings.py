@@ -14,10 +14,10 @@ class DataSettings:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    data: Annotated[str, Field(description="builtin, cifar10, or a folder with train/<class>/<image>")] = "builtin"
-    data_root: Annotated[
-        str | None, Field(description="where CIFAR-10 is: its folder or tar, or a folder with either")
-    ] = None
+    source: Annotated[str, Field(description="builtin, cifar10, or a folder with train/<class>/<image>")] = "builtin"
+    root: Annotated[str | None, Field(description="where CIFAR-10 is: its folder or tar, or a folder with either")] = (
+        None
+    )
     download: Annotated[bool, Field(description="fetch CIFAR-10 if it is missing")] = False
     skip_bad_images: Annotated[bool, Field(description="leave out images that cannot be read")] = False
     background: Annotated[Background, Field(description="of a folder: what transparent images are put on")] = "white"

@@ -1,6 +1,5 @@
 """The images of a run, by settings that are not nested yet."""
 
-from dataclasses import fields
 from typing import Any
 
 from vaenas.data.images import ImageData
@@ -10,4 +9,9 @@ from vaenas.data.settings import DataSettings
 
 def load_data(config: Any) -> ImageData:
     """The images that the settings name."""
-    return load(DataSettings(**{field.name: getattr(config, field.name) for field in fields(DataSettings)}))
+    return load(
+        DataSettings(
+            config.data, config.data_root, config.download, config.skip_bad_images, config.background, config.workers,
+            config.image_size,
+        )
+    )  # fmt: skip
