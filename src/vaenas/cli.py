@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 import vaenas
-from vaenas.architectures import draw, show
 from vaenas.bench.commands import app as bench
+from vaenas.commands.draw import draw
+from vaenas.commands.show import show
 from vaenas.errors import UserError, out_of_memory
 from vaenas.export.export import ENDINGS
 from vaenas.network_commands import evaluate, export, train

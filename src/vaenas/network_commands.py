@@ -11,25 +11,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vaenas.architectures import FORCE, check_picture, guess, run_folder, unknown_space, write_figure
+from vaenas.commands.architecture import guess, run_folder, search_result
+from vaenas.commands.draw import check_picture, write_figure
+from vaenas.commands.options import Force, SpaceFile
 from vaenas.data.folder import Background
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, onnx_runner, weights_file
 from vaenas.export.export import export as write_export
 from vaenas.files import refuse_to_replace
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks.space_file import load_space_of
 from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main, take_threads
-from vaenas.records import SearchResult, read_result_of
 from vaenas.runs.command import free_folder, resume_command, to_its_end, unchanged, with_settings
-from vaenas.runs.config import OF_IMAGES, checked_geometry, option, refuse_idle
+from vaenas.runs.config import OF_IMAGES, checked_space, option, refuse_idle
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import notes, skipped, train_and_test
 from vaenas.training.config import TrainConfig, make_train_config
 
 OF_DATA = ("data", "data_root", "skip_bad_images", "image_size", "workers", "background")
-OF_SEARCH = ("space", "width", "layers", *OF_DATA)
+OF_SEARCH = ("space", "space_file", "width", "layers", *OF_DATA)
 
 
 def train(
@@ -54,7 +55,7 @@ def train(
         if code_or_run is not None:
             if "code" in given:
                 raise UserError(f"--code {given['code']}: {code_or_run} names the architecture already; leave one out")
-            found = found_by(code_or_run)
+            found = found_by(code_or_run, given.get("space_file"))
             if "data" in given:  # the search's say nothing of other images
                 found = {name: value for name, value in found.items() if name not in OF_DATA}
             named = {*found, *given, *(read_yaml(config) if config else ())}
@@ -63,9 +64,8 @@ def train(
             given = {**found, **given}
         settings = make_train_config(given, config)
         if settings.code == code_or_run:
-            geometry = checked_geometry(settings.space, settings.width, settings.layers)
             try:
-                IMAGE_SPACES[settings.space].space(geometry).decode([settings.code])
+                checked_space(settings.space, settings.width, settings.layers).space.decode([settings.code])
             except UserError as error:
                 raise UserError(f"{error}; nor is there a run's folder of that name") from None
         folder = output or free_folder("train")
@@ -87,17 +87,13 @@ def train_to_its_end(settings: TrainConfig, directory: NewRun | RunDirectory, ag
 with_settings(train, TrainConfig)
 
 
-def found_by(code_or_run: str) -> dict[str, Any]:
+def found_by(code_or_run: str, space_file: str | None = None) -> dict[str, Any]:
     """The settings that an architecture, or the search that found it, decides."""
     folder = run_folder(code_or_run)
     if folder is None:
         return {"code": code_or_run}
-    directory = RunDirectory(folder)
-    if not directory.result_file.is_file():
-        raise UserError(f"{folder}: no result.json: the search has not ended; resume it first")
-    result = read_result_of(SearchResult, directory.result_file)
-    if result.space not in IMAGE_SPACES:
-        raise unknown_space(folder, result.space)
+    load_space_of(folder, None if space_file is None else Path(space_file))
+    result, directory = search_result(folder), RunDirectory(folder)
     settings = read_yaml(directory.config_file)
     found = {name: settings[name] for name in OF_SEARCH if settings.get(name) is not None}
     return {**found, "space": result.space, "code": result.best.code, "search": folder.resolve().name}
@@ -107,9 +103,11 @@ def export(
     source: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A training's folder, or a file of weights.")],
     form: Annotated[str, typer.Option("-f", "--format", metavar="|".join(ENDINGS), help="What to write.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside the weights.")] = None,
-    force: FORCE = False,
+    force: Force = False,
+    space_file: SpaceFile = None,
 ) -> None:
     """Write a trained network for others, with a model card (model.md for model.onnx) beside it."""
+    load_space_of(source if source.is_dir() else source.parent, space_file)
     print(write_export(source, form, output, force))
 
 
@@ -123,7 +121,8 @@ def evaluate(
     background: Annotated[Background, typer.Option(help="As in training.")] = "white",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here: FILE.svg or .png.")] = None,
-    force: FORCE = False,
+    force: Force = False,
+    space_file: SpaceFile = None,
 ) -> None:
     """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
     usual = {"data_root": None, "workers": 0, "skip_bad_images": False, "background": "white", "download": False}
@@ -137,6 +136,7 @@ def evaluate(
         check_picture(picture)
         refuse_to_replace(picture, "--picture", force)
     take_threads()
+    load_space_of(source if source.is_dir() else source.parent, space_file)
     figures = evaluation_of(source, data, data_root, batch_size, workers, skip_bad_images, background, picture)
     if as_json:
         print(json.dumps(figures))
@@ -190,12 +190,11 @@ def evaluation_of(
     answers = [(logits_of(network, [plain(pixels)]), labels) for pixels, labels in map(test.batch, parts)]
     figures = asdict(quality(*map(torch.cat, zip(*answers, strict=True))))
     figures |= {"test_split": test_split, "skipped": skipped(images), "notes": notes(images)}
-    space = IMAGE_SPACES[info.space]
-    costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
+    costs = info.costs()
     shape = (info.image_channels, info.image_size, info.image_size)
     exported = weights_file(source).with_suffix(".onnx") if onnx is None else onnx
     runners = {"torch": lambda x: logits_of(network, [x])} | onnx_runner(exported)
-    figures |= {"params": int(costs.params), "flops": int(costs.flops), "classes": list(info.classes)}
+    figures |= {"params": int(costs.params), "flops": int(costs.multiply_adds), "classes": list(info.classes)}
     figures["latency_ms"] = {
         name: [asdict(latency(run, shape, batch)) for batch in dict.fromkeys((1, batch_size))]
         for name, run in runners.items()

@@ -13,7 +13,7 @@ from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, check_format, export
 from vaenas.files import write_atomically
 from vaenas.network_commands import evaluation_of, found_by, print_evaluation, train_to_its_end
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.parallel import is_main
 from vaenas.runs.command import check_kept
 from vaenas.runs.config import SearchConfig
@@ -93,21 +93,21 @@ def open_run(folder: Path) -> tuple[RunDirectory, Plan]:
 
 def with_widest_fit(settings: SearchConfig, given: dict[str, Any]) -> SearchConfig:
     """The settings with the widest network of which half the space keeps the limits, where no width is given."""
-    if "width" in given or (settings.max_flops is None and settings.max_params is None):
+    kind = space_class(settings.space)
+    if "width" in given or not kind.widths or (settings.max_flops is None and settings.max_params is None):
         return settings
-    image_space, train, layers = IMAGE_SPACES[settings.space], load_data(settings).train, settings.layers
+    train, layers = load_data(settings).train, settings.layers
     assert layers is not None
     sizes = train.image_size, train.channels, len(train.classes)
 
     def fits(width: float) -> bool:
-        geometry = image_space.geometry(*sizes, width, layers)
-        constraints = Constraints(image_space.cost(geometry), settings.max_flops, settings.max_params)
-        space = search_space(settings, geometry)
+        image_space = kind(NetworkConfig(*sizes, width, layers))
+        constraints = Constraints(image_space.cost, settings.max_flops, settings.max_params)
+        space = search_space(settings, image_space)
         keeping = constraints.is_feasible(uniform_proposals(space, settings.seed)(500))
         return float(keeping.float().mean()) >= 0.5
 
-    widths = image_space.widths
-    return settings.model_copy(update={"width": next(filter(fits, widths), widths[-1])})
+    return settings.model_copy(update={"width": next(filter(fits, kind.widths), kind.widths[-1])})
 
 
 def finish(plan: Plan, folder: Path, again: str) -> None:

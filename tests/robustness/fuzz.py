@@ -39,11 +39,12 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from vaenas.architectures import choose
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.bench import official
 from tests.shared_fixtures import Problem, tiny_problem, tiny_search
 from vaenas import machine
-from vaenas.architectures import choose
 from vaenas.bench.curves import Run
 from vaenas.bench.finished import Finished
 from vaenas.bench.import_table import import_table
@@ -53,7 +54,6 @@ from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.network_commands import found_by
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
 from vaenas.one_command import Plan, open_run

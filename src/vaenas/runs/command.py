@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from vaenas import parallel
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
+from vaenas.networks.space_file import load_space_file
 from vaenas.runs.config import option
 from vaenas.runs.directory import RunDirectory
 from vaenas.search.record import Record
@@ -74,6 +75,8 @@ def unchanged(
     directory: RunDirectory, given: dict[str, Any], file: Path | None, make: Callable[[dict[str, Any], Path | None], C]
 ) -> C:
     """The settings of the run to resume; raises `UserError` if the user asks for others."""
+    if "space_file" in given:  # by which it is trusted
+        load_space_file(Path(given["space_file"]), given=True)
     settings = make({}, directory.config_file)
     if given or file:
         wanted = make({**settings.model_dump(), **(read_yaml(file) if file else {}), **given}, None)

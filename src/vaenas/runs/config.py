@@ -14,9 +14,10 @@ from vaenas.data.folder import Background
 from vaenas.documents import read_yaml, short
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import RankingMetric
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks import ImageSpace, NetworkConfig, space_class, space_names
+from vaenas.networks.network_config import WIDEST
+from vaenas.networks.space_file import with_space_file
 from vaenas.samplers.vae import PAPER, RECOMMENDED
-from vaenas.spaces.geometry import WIDEST
 
 
 def parse_count(value: Any) -> Any:
@@ -42,8 +43,8 @@ def parse_milliseconds(value: Any) -> Any:
 
 def known_space(name: str) -> str:
     """The name of an image space; `ValueError` for another."""
-    if name not in IMAGE_SPACES:
-        raise ValueError(f"must be {', '.join(IMAGE_SPACES)}")
+    if name not in space_names():
+        raise ValueError(f"must be {', '.join(space_names())}, or one of your own from --space-file")
     return name
 
 
@@ -109,7 +110,8 @@ class SearchConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
 
-    space: SpaceName = Field("shufflenet", description=f"search space: {', '.join(IMAGE_SPACES)}")
+    space: SpaceName = Field("shufflenet", description=f"search space: {', '.join(space_names())}")
+    space_file: str | None = Field(None, description="Python file that registers a space of your own")
     method: Literal["one-shot", "gradient"] = Field("one-shot", description="search method (Algorithm 2 or 3)")
     sampler: Literal["vae", "categorical", "uniform", "fair", "multinomial", "full"] = Field(
         "vae", description="where architectures come from; the last two are ProxylessNAS and DARTS, gradient only"
@@ -225,20 +227,16 @@ class SearchConfig(BaseModel):
                 values[name] = getattr(preset, of_vae)
         if values.get("epsilon_limit") is None:
             values["epsilon_limit"] = values["keep_ratio"]
-        space = IMAGE_SPACES.get(str(values.get("space", cls.model_fields["space"].default)))
-        for name in ("width", "layers"):
-            if space is not None and values.get(name) is None:
-                values[name] = getattr(space, name)
-        return resolved(values)
+        return resolved(with_default_size(values, cls.model_fields["space"].default))
 
     @model_validator(mode="after")
     def _agree(self) -> "SearchConfig":
-        space = IMAGE_SPACES[self.space].space(checked_geometry(self.space, self.width, self.layers))
-        if self.sampler == "fair" and not space.is_free:
+        space = checked_space(self.space, self.width, self.layers)
+        if self.sampler == "fair" and not space.space.is_free:
             raise ValueError(f"sampler: fair needs a space without rules, which {self.space} is not; choose another")
-        if self.full_cells and IMAGE_SPACES[self.space].full is None:
+        if self.full_cells and space.space.full_cells is None:
             raise ValueError(f"full_cells: nothing is pruned in space {self.space}; leave it out")
-        if not IMAGE_SPACES[self.space].additive:
+        if not space.additive:
             if self.method == "gradient":
                 raise ValueError(
                     f"method: gradient needs slots that can be mixed, and {self.space} has none; take one-shot"
@@ -269,7 +267,7 @@ def refuse_idle(config: Any, table: Idle, usual: dict[str, Any]) -> None:
 
 def resolved(values: dict[str, Any]) -> dict[str, Any]:
     """The same settings with absolute paths to the data: saved ones must hold from any folder."""
-    for name in ("data", "data_root", "teacher_weights", "shards", "table"):
+    for name in ("data", "data_root", "teacher_weights", "shards", "table", "space_file"):
         if isinstance(values.get(name), str) and values[name] not in ("", "builtin", "cifar10"):
             try:
                 values[name] = str(Path(values[name]).expanduser().resolve())
@@ -278,12 +276,22 @@ def resolved(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def checked_geometry(space: str, width: float | None, layers: int | None) -> Any:
-    """Of some images; raises `ValueError` "setting: value does not fit: why" where the space has no such network."""
+def with_default_size(values: dict[str, Any], space: str) -> dict[str, Any]:
+    """The same with the width and layers of the space, by default `space`, where they are not given."""
+    name = str(values.get("space", space))
+    if name not in space_names():
+        return values
+    kind = space_class(name)
+    usual = {"width": kind.default_width, "layers": kind.default_layers}
+    return {**values, **{name: size for name, size in usual.items() if values.get(name) is None}}
+
+
+def checked_space(space: str, width: float | None, layers: int | None) -> ImageSpace:
+    """For some images; raises `ValueError` "setting: value does not fit: why" where the space has no such network."""
     assert width is not None
     assert layers is not None
     try:
-        return IMAGE_SPACES[space].geometry(32, 3, 10, width, layers)
+        return space_class(space)(NetworkConfig(32, 3, 10, width, layers))
     except UserError as error:  # "layers 12: space shufflenet ..."
         setting, value, rest = str(error).split(" ", 2)
         raise ValueError(f"{setting}: {value.rstrip(':')} does not fit: {rest}") from None
@@ -301,6 +309,7 @@ def make_config(options: dict[str, Any], file: Path | None = None) -> SearchConf
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
     from_file = read_yaml(file) if file else {}
+    options = with_space_file(options, from_file)
     # A saved file has the numbers of another preset, K or space written out.
     dropped = {*OF_PRESET} if "vae" in options else set()
     if dropped or "keep_ratio" in options:

@@ -1,14 +1,13 @@
 """What a search is made of, from its settings: images in parts, optimizer, steps, inputs of the algorithms, sampler."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Generator
 
 from vaenas.data import ImageData, split
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks import ImageSpace
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.images import Subset, train_and_test
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
@@ -34,12 +33,11 @@ class SearchImages:
     recalibration: int  # so many of the training images, for batch norm
 
 
-def search_space(config: SearchConfig, geometry: Any) -> SearchSpace:
+def search_space(config: SearchConfig, image_space: ImageSpace) -> SearchSpace:
     """What is searched: the space of such networks, with `full_cells` its part in which nothing is pruned."""
-    image_space = IMAGE_SPACES[config.space]
-    make = image_space.full if config.full_cells else image_space.space
-    assert make is not None  # as the settings have made sure
-    return make(geometry)
+    space = image_space.space.full_cells if config.full_cells else image_space.space
+    assert space is not None  # as the settings have made sure
+    return space
 
 
 def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> SearchImages:

@@ -7,13 +7,23 @@ from pydantic import Field, model_validator
 
 from vaenas.data.folder import Background
 from vaenas.documents import read_yaml
-from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.runs.config import OF_IMAGES, Idle, SpaceName, checked_geometry, refuse_idle, resolved, validated
+from vaenas.networks import space_class
+from vaenas.networks.space_file import with_space_file
+from vaenas.runs.config import (
+    OF_IMAGES,
+    Idle,
+    SpaceName,
+    checked_space,
+    refuse_idle,
+    resolved,
+    validated,
+    with_default_size,
+)
 from vaenas.training.recipes import RECIPES, Recipe
 
 OF_TRAINING: Idle = (
     ("distillation temperature", lambda c: c.teacher is None, "without a teacher"),
-    ("dropout", lambda c: c.space in ("nasnet", "nasbench101", "nasbench201", "macro"), "but in space shufflenet"),
+    ("dropout", lambda c: not space_class(c.space).has_dropout, "but in space shufflenet"),
 )
 
 
@@ -25,6 +35,7 @@ class TrainConfig(Recipe):
     )
     code: str = Field("", description="the architecture, as `vaenas search` writes it; instead of CODE|RUN")
     space: SpaceName = Field("shufflenet", description="of the architecture")
+    space_file: str | None = Field(None, description="Python file that registers a space of your own")
     width: float | None = Field(
         None, gt=0, le=1024, description="shufflenet, macro: multiplies all channels (0.25); others: channels (8; 16)"
     )
@@ -75,18 +86,14 @@ class TrainConfig(Recipe):
         # An unknown one is named by its own field's check, so the others need values.
         recipe = RECIPES.get(str(values.get("recipe")), RECIPES["quick"])
         values = {**recipe.model_dump(), **values}
-        space = IMAGE_SPACES.get(str(values.get("space", cls.model_fields["space"].default)))
-        for name in ("width", "layers"):
-            if space is not None and values.get(name) is None:
-                values[name] = getattr(space, name)
-        return resolved(values)
+        return resolved(with_default_size(values, cls.model_fields["space"].default))
 
     @model_validator(mode="after")
     def _agree(self) -> "TrainConfig":
-        checked_geometry(self.space, self.width, self.layers)
+        space = checked_space(self.space, self.width, self.layers)
         if not self.code:
             raise ValueError("code: missing: give an architecture's code, or the run that found one")
-        if self.space != "nasnet" and (self.auxiliary or self.drop_path):
+        if not space.has_auxiliary and (self.auxiliary or self.drop_path):
             name = "auxiliary" if self.auxiliary else "drop_path"
             raise ValueError(f"{name}: {getattr(self, name)} is for space nasnet alone, not for {self.space}; give 0")
         if (self.teacher is None) != (self.teacher_weights is None):
@@ -105,6 +112,7 @@ def make_train_config(options: dict[str, Any], file: Path | None = None) -> Trai
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
     from_file = read_yaml(file) if file else {}
+    options = with_space_file(options, from_file)
     if options.get("recipe", from_file.get("recipe")) != from_file.get("recipe"):  # the file has another's written out
         from_file = {name: value for name, value in from_file.items() if name not in Recipe.model_fields}
     return validated(TrainConfig, options, from_file, file)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from vaenas.data.cache import file_digest
 from vaenas.data.files import FileSet
 from vaenas.data.shards import ShardSet, open_shards
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.networks.nasnet import NASNet
+from vaenas.networks.space_file import digest_of
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import Checkpoint, NewRun, RunDirectory
 from vaenas.runs.images import Subset, fingerprint, load_data, notes, skipped, train_and_test
@@ -62,11 +62,7 @@ class TrainRun:
             config.space, config.code, train.image_size, train.channels, config.width, config.layers,
             tuple(train.classes), self.data.mean, self.data.std,
         )  # fmt: skip
-        geometry, space = self.info.geometry, IMAGE_SPACES[config.space].space(self.info.geometry)
-        (self.architecture,) = space.decode([config.code])
-        if not bool(space.is_valid(self.architecture[None])[0]):
-            raise UserError(f"architecture {config.code}: not valid in space {config.space}, so it has no network")
-        self.costs = IMAGE_SPACES[config.space].cost(geometry)(self.architecture[None])
+        self.architecture, self.costs = self.info.architecture(), self.info.costs()
 
         images, test, self.test_split = train_and_test(self.data)
         if len(test) == 0:
@@ -76,13 +72,12 @@ class TrainRun:
             classes, index = tuple(train.classes), Path(config.shards)
             images = open_shards(index, classes, train.image_size, config.workers, config.background)
         self.shards = images if isinstance(images, ShardSet) else None
-        self.inputs = {f"the images of {config.data}": fingerprint(self.data, self.shards)}
+        images_of = f"the images of {config.data}"
+        self.inputs = {images_of: fingerprint(self.data, self.shards), **digest_of(config.space_file)}
         if len(images) < config.batch_size:
             raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
-        allowed = [[operation] for operation in self.architecture.tolist()]
-        network = (
-            NASNet(geometry, allowed, auxiliary=config.auxiliary > 0) if config.space == "nasnet" else self.info.build()
-        )
+        options = {"auxiliary": True} if config.auxiliary else {}  # which the settings allow where the space has it
+        network = self.info.image_space.network(self.architecture, **options)
         teacher = None
         if config.teacher is not None and config.teacher_weights is not None:
             weights, mean, std = Path(config.teacher_weights), self.data.mean, self.data.std
@@ -197,17 +192,11 @@ class TrainRun:
             "space": config.space,
             "code": config.code,
             "recipe": config.recipe,
-            "geometry": {
-                "image_size": self.info.image_size,
-                "image_channels": self.info.image_channels,
-                "classes": len(self.info.classes),
-                "width": config.width,
-                "layers": config.layers,
-            },
+            "network": asdict(self.info.image_space.config),
             "accuracy": last["accuracy"],
             "top5": last["top5"],
             "params": int(self.costs.params),
-            "flops": int(self.costs.flops),
+            "flops": int(self.costs.multiply_adds),
             "epochs": config.epochs,
             "seed": config.seed,
             "search": config.search,
