@@ -25,8 +25,8 @@ from ratio import seconds
 from supernet_step import OneBatch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-
 from vaenas.networks.image_spaces import IMAGE_SPACES
+
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.vae import VAESampler
 from vaenas.search.gradient import GradientInputs, GradientSearch, GradientState, architecture_weights

@@ -13,8 +13,8 @@ import torch
 from lightning_fabric import Fabric
 from ratio import ratio, seconds
 from torch import nn
-
 from vaenas.networks.image_spaces import IMAGE_SPACES
+
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.vae import VAESampler
 from vaenas.search.evolution import EvolutionInputs

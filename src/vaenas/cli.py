@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 import vaenas
-from vaenas.architectures import draw, show
 from vaenas.commands import bench
+from vaenas.commands.draw import draw
 from vaenas.commands.evaluate import evaluate
 from vaenas.commands.export import export
 from vaenas.commands.options import SettingsCommand
 from vaenas.commands.report import report
 from vaenas.commands.run import run
 from vaenas.commands.search import search
+from vaenas.commands.show import show
 from vaenas.commands.signals import INTERRUPTED, Interrupted
 from vaenas.commands.train import train
 from vaenas.errors import UserError, out_of_memory
@@ -45,9 +46,7 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe has its message
     except UserError as error:
-        from vaenas.parallel import speaks
-
-        code = _fail(str(error), speaks(error))
+        code = _fail(str(error), _speaks(error))
     except ClickException as error:
         code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
     except BrokenPipeError:  # who read the output has gone
@@ -65,6 +64,14 @@ def main() -> None:
         else:
             raise
     sys.exit(code or 0)
+
+
+def _speaks(error: UserError) -> bool:
+    if "RANK" not in os.environ:  # a process alone: torch need not be imported to say what is wrong
+        return True
+    from vaenas.parallel import speaks
+
+    return speaks(error)
 
 
 def _fail(message: str, speak: bool = True) -> int:

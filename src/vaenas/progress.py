@@ -131,7 +131,7 @@ class TrainProgress:
 
     def __enter__(self) -> "TrainProgress":
         run = self.run
-        flops, params = readable(int(run.costs.flops)), readable(int(run.costs.params))
+        flops, params = readable(int(run.costs.multiply_adds)), readable(int(run.costs.params))
         self.bars.console.print(
             f"{run.config.code}: {flops} multiply-adds, {params} parameters; {run.data.name}: "
             f"{len(run.training.images):,} images train, {run.test_images:,} test; device {run.training.fabric.device}",
@@ -207,4 +207,4 @@ def print_result(directory: RunDirectory, report: Path) -> None:
 
 
 def _flops_range(run: SearchRun) -> tuple[int, int]:
-    return run.cost.cheapest(0)[1], run.cost.most(0)
+    return run.cost.cheapest("multiply_adds")[1], run.cost.most("multiply_adds")

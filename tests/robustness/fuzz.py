@@ -39,16 +39,16 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from vaenas.network_commands import found_by
-from vaenas.one_command import Plan, open_run
 
 from tests.bench import official
 from tests.shared_fixtures import Problem, tiny_problem, tiny_search
 from vaenas import machine
-from vaenas.architectures import choose
 from vaenas.bench.curves import Run
 from vaenas.bench.finished import Finished
 from vaenas.bench.import_table import import_table
+from vaenas.commands.architecture import choose
+from vaenas.commands.run import Plan, open_run
+from vaenas.commands.train import found_by
 from vaenas.data.decode import Decoder
 from vaenas.data.folder import load_folder
 from vaenas.data.images import Findings
@@ -57,7 +57,6 @@ from vaenas.data.shards import ShardSet, _samples, _Stream, open_shards
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
 from vaenas.records import read_result

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from vaenas.commands.options import FORCE, OF_IMAGES, given, with_settings
+from vaenas.commands.options import OF_IMAGES, Force, SpaceFile, given, with_settings
 from vaenas.data.settings import DataSettings
 from vaenas.errors import UserError
 from vaenas.files import refuse_to_replace
@@ -29,11 +29,13 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, also the larger one of the latency.")] = 64,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix here: FILE.svg or .png.")] = None,
-    force: FORCE = False,
+    force: Force = False,
+    space_file: SpaceFile = None,
     **options: Any,
 ) -> None:
     """Test a trained network: accuracy, calibration, confusion, costs, latency on this machine."""
-    from vaenas.architectures import check_picture
+    from vaenas.commands.draw import check_picture
+    from vaenas.networks.space_file import load_space_of
     from vaenas.parallel import take_threads
 
     images = make(EvaluationConfig, given(options)).data
@@ -41,6 +43,7 @@ def evaluate(
         check_picture(picture)
         refuse_to_replace(picture, "--picture", force)
     take_threads()
+    load_space_of(source if source.is_dir() else source.parent, space_file)
     figures = evaluation_of(source, images, batch_size, picture)
     if as_json:
         print(json.dumps(figures))
@@ -63,13 +66,12 @@ def evaluation_of(
     """
     import torch
 
-    from vaenas.architectures import write_figure
+    from vaenas.commands.draw import write_figure
     from vaenas.data.augment import Augment
     from vaenas.data.load import load
     from vaenas.data.subsets import train_and_test
     from vaenas.evaluation.final import latency, logits_of, quality
     from vaenas.export.export import onnx_runner, weights_file
-    from vaenas.networks.image_spaces import IMAGE_SPACES
     from vaenas.networks.weights import load_weights
     from vaenas.report.figures import confusion
 
@@ -83,12 +85,11 @@ def evaluation_of(
     answers = [(logits_of(network, [plain(pixels)]), labels) for pixels, labels in map(test.batch, parts)]
     figures = asdict(quality(*map(torch.cat, zip(*answers, strict=True))))
     figures |= {"test_split": test_split, "skipped": images.skipped, "notes": images.notes}
-    space = IMAGE_SPACES[info.space]
-    costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
+    costs = info.costs()
     shape = (info.image_channels, info.image_size, info.image_size)
     exported = weights_file(source).with_suffix(".onnx") if onnx is None else onnx
     runners = {"torch": lambda x: logits_of(network, [x])} | onnx_runner(exported)
-    figures |= {"params": int(costs.params), "flops": int(costs.flops), "classes": list(info.classes)}
+    figures |= {"params": int(costs.params), "flops": int(costs.multiply_adds), "classes": list(info.classes)}
     figures["latency_ms"] = {
         name: [asdict(latency(run, shape, batch)) for batch in dict.fromkeys((1, batch_size))]
         for name, run in runners.items()

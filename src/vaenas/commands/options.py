@@ -15,10 +15,18 @@ from typer.core import TyperCommand
 from vaenas.errors import UserError
 from vaenas.runs.settings import option, settings_of
 
-FORCE = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
-OUTPUT = Annotated[Path | None, typer.Option(help="Run directory (default: a new one under runs/).")]
-CONFIG = Annotated[Path | None, typer.Option(help="YAML file of settings; options given here come first.")]
-RESUME = Annotated[Path | None, typer.Option(help="Go on with this run.")]
+Code = Annotated[str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or a run directory.")]
+Space = Annotated[str | None, typer.Option(help="Search space (default: the one whose codes look so).")]
+SpaceFile = Annotated[Path | None, typer.Option(help="Python file that registers a space of your own.")]
+Genotype = Annotated[str | None, typer.Option(help='DARTS\'s form: "Genotype(normal=[...], ...)".')]
+Layers = Annotated[int | None, typer.Option(min=1, max=1000, help="Of the network.")]
+Width = Annotated[float | None, typer.Option(help="shufflenet, macro: multiplies all channels; others: channels.")]
+ImageSize = Annotated[int | None, typer.Option(max=1024, help="Side of the images in pixels [32].")]
+Classes = Annotated[int | None, typer.Option(max=10**6, help="Number of classes [10].")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
+Output = Annotated[Path | None, typer.Option(help="Run directory (default: a new one under runs/).")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of settings; options given here come first.")]
+Resume = Annotated[Path | None, typer.Option(help="Go on with this run.")]
 OF_IMAGES = (
     "data.source", "data.root", "data.image_size", "data.workers", "data.skip_bad_images",
 )  # fmt: skip

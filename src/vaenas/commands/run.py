@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaenas.commands.evaluate import evaluation_of, print_evaluation
-from vaenas.commands.options import CONFIG, RESUME, free_folder, given, keep_folder, resume_command, with_settings
+from vaenas.commands.options import Config, Resume, free_folder, given, keep_folder, resume_command, with_settings
 from vaenas.commands.search import PANELS, name_of, run_search
 from vaenas.commands.train import found_by, train_to_its_end
 from vaenas.documents import read_yaml
@@ -87,8 +87,8 @@ def run(
     recipe: Annotated[str, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained.")] = "quick",
     train_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of that training (the recipe's).")] = None,
     formats: Annotated[str, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}.")] = "onnx",
-    config: CONFIG = None,
-    resume: RESUME = None,
+    config: Config = None,
+    resume: Resume = None,
     **options: Any,
 ) -> None:
     """Search, train, test, export, report: from images to a network in use.
@@ -141,23 +141,23 @@ def with_widest_fit(settings: SearchConfig) -> SearchConfig:
     """The settings with the widest network of which half the space keeps the limits, where no width is given."""
     from vaenas.constraints import Constraints, uniform_proposals
     from vaenas.data.load import load
-    from vaenas.networks.image_spaces import IMAGE_SPACES
+    from vaenas.networks import space_class
 
-    limits = settings.constraints
-    if settings.network.width is not None or (limits.max_flops is None and limits.max_params is None):
+    bounds, widths = settings.constraints, space_class(settings.space).widths
+    if settings.network.width is not None or not widths or (bounds.max_flops is None and bounds.max_params is None):
         return settings
-    image_space, train = IMAGE_SPACES[settings.space], load(settings.data).train
+    train = load(settings.data).train
 
     def at(width: float) -> SearchConfig:
         return settings.model_copy(update={"network": replace(settings.network, width=width)})
 
     def fits(width: float) -> bool:
-        geometry = at(width).geometry(train.image_size, train.channels, len(train.classes))
-        constraints = Constraints(image_space.cost(geometry), limits.max_flops, limits.max_params)
-        keeping = constraints.is_feasible(uniform_proposals(settings.search_space(geometry), settings.seed)(500))
+        image_space = at(width).image_space(train.image_size, train.channels, len(train.classes))
+        constraints = Constraints(image_space.cost, bounds.max_flops, bounds.max_params)
+        keeping = constraints.is_feasible(uniform_proposals(settings.search_space(image_space), settings.seed)(500))
         return float(keeping.float().mean()) >= 0.5
 
-    return at(next(filter(fits, image_space.widths), image_space.widths[-1]))
+    return at(next(filter(fits, widths), widths[-1]))
 
 
 def finish(plan: Plan, settings: SearchConfig, folder: Path, again: str) -> None:

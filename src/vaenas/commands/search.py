@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaenas.commands.options import (
-    CONFIG,
     OF_IMAGES,
-    OUTPUT,
-    RESUME,
+    Config,
+    Output,
+    Resume,
     free_folder,
     given,
     keep_folder,
@@ -26,7 +26,7 @@ PANELS = {
         "preset", "method", "sampler", "supernet.epochs", "supernet.batch_size", "supernet.learning_rate", "table.path",
     ),
     "Space and limits": (
-        "space", "network.width", "network.layers",
+        "space", "space_file", "network.width", "network.layers",
         "constraints.max_flops", "constraints.max_params", "constraints.max_latency",
     ),
     "Images": OF_IMAGES,
@@ -34,7 +34,7 @@ PANELS = {
 }  # fmt: skip
 
 
-def search(output: OUTPUT = None, config: CONFIG = None, resume: RESUME = None, **options: Any) -> None:
+def search(output: Output = None, config: Config = None, resume: Resume = None, **options: Any) -> None:
     """Search for the best architecture.
 
     Every setting may stand in the YAML file, too: --help-all shows them.

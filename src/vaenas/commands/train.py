@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaenas.commands.options import (
-    CONFIG,
     OF_IMAGES,
-    OUTPUT,
-    RESUME,
+    Config,
+    Output,
+    Resume,
     free_folder,
     given,
     resume_command,
@@ -30,7 +30,7 @@ PANELS = {
         "recipe", "training.epochs", "training.batch_size", "training.learning_rate", "teacher.model",
         "teacher.weights",
     ),
-    "Network": ("space", "network.width", "network.layers"),
+    "Network": ("space", "space_file", "network.width", "network.layers"),
     "Images": (*OF_IMAGES, "shards"),
     "Machine": ("seed", "machine.device"),
 }  # fmt: skip
@@ -41,9 +41,9 @@ def train(
     code_or_run: Annotated[
         str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or the run that found one.")
     ] = None,
-    output: OUTPUT = None,
-    config: CONFIG = None,
-    resume: RESUME = None,
+    output: Output = None,
+    config: Config = None,
+    resume: Resume = None,
     **options: Any,
 ) -> None:
     """Train one architecture from scratch.
@@ -64,7 +64,7 @@ def train(
         made = make(TrainConfig, _with_found(code_or_run, settings, config), config)
         if made.code == code_or_run:
             try:
-                made.search_space().decode([made.code])
+                made.image_space().space.decode([made.code])
             except UserError as error:
                 raise UserError(f"{error}; nor is there a run's folder of that name") from None
         folder = output or free_folder("train")
@@ -83,41 +83,35 @@ def _with_found(code_or_run: str | None, settings: dict[str, Any], config: Path 
         return settings
     if "code" in settings:
         raise UserError(f"--code {settings['code']}: {code_or_run} names the architecture already; leave one out")
-    found = found_by(code_or_run)
+    found = found_by(code_or_run, settings.get("space_file"))
     if "data.source" in settings:  # the search's say nothing of other images
         found = {path: value for path, value in found.items() if not path.startswith("data.")}
     named = {*found, *settings, *(read_yaml(config) if config else ())}
     if "space" not in named and code_or_run.startswith(("|", "{")):  # a benchmark's own text
-        from vaenas.architectures import guess
+        from vaenas.commands.architecture import guess
 
         found["space"] = guess(code_or_run)
     return {**found, **settings}
 
 
-def found_by(code_or_run: str) -> dict[str, Any]:
+def found_by(code_or_run: str, space_file: str | None = None) -> dict[str, Any]:
     """The settings that an architecture, or the search that found it, decides."""
-    from vaenas.architectures import run_folder, unknown_space
-    from vaenas.networks.image_spaces import IMAGE_SPACES
-    from vaenas.records import SearchResult, read_result_of
-    from vaenas.runs.directory import RunDirectory
+    from vaenas.commands.architecture import run_folder, search_result
+    from vaenas.networks.space_file import load_space_of
 
     folder = run_folder(code_or_run)
     if folder is None:
         return {"code": code_or_run}
-    directory = RunDirectory(folder)
-    if not directory.result_file.is_file():
-        raise UserError(f"{folder}: no result.json: the search has not ended; resume it first")
-    result = read_result_of(SearchResult, directory.result_file)
-    if result.space not in IMAGE_SPACES:
-        raise unknown_space(folder, result.space)
-    images = make(SearchConfig, {}, directory.config_file).data
+    load_space_of(folder, None if space_file is None else Path(space_file))
+    result, settings = search_result(folder), make(SearchConfig, {}, folder / "config.yaml")
     return {
         "space": result.space,
-        "network.width": result.geometry.width,
-        "network.layers": result.geometry.layers,
+        "space_file": settings.space_file,
+        "network.width": result.network.width,
+        "network.layers": result.network.layers,
         "code": result.best.code,
         "search": folder.resolve().name,
-        **{f"data.{name}": getattr(images, name) for name in OF_SEARCH},
+        **{f"data.{name}": getattr(settings.data, name) for name in OF_SEARCH},
     }
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -21,13 +21,17 @@ from vaenas.search.settings import (
     SurrogateSettings,
 )
 
+if TYPE_CHECKING:
+    from vaenas.networks import ImageSpace
+    from vaenas.spaces.space import SearchSpace
+
 
 def known_space(name: str) -> str:
     """The name of an image space; `ValueError` for another."""
-    from vaenas.networks.image_spaces import IMAGE_SPACES
+    from vaenas.networks import space_names
 
-    if name not in IMAGE_SPACES:
-        raise ValueError(f"must be {', '.join(IMAGE_SPACES)}")
+    if name not in space_names():
+        raise ValueError(f"must be {', '.join(space_names())}, or one of your own from --space-file")
     return name
 
 
@@ -93,11 +97,12 @@ OF_IMAGES: Idle = (
 class RunConfig(Configuration):
     """What a search and a training share."""
 
-    paths: ClassVar = ("data.source", "data.root", "table.path", "shards", "teacher.weights")
+    paths: ClassVar = ("data.source", "data.root", "table.path", "shards", "teacher.weights", "space_file")
 
     space: Annotated[str, AfterValidator(known_space)] = Field(
         "shufflenet", description="search space: shufflenet, nasnet, nasbench101, nasbench201, macro"
     )
+    space_file: str | None = Field(None, description="Python file that registers a space of your own")
     network: NetworkSettings = NetworkSettings()
     data: DataSettings = DataSettings()
     train_images: Images | None = Field(None, ge=2, description="use only so many images to train on (all)")
@@ -106,26 +111,27 @@ class RunConfig(Configuration):
     log_interval: Number = Field(10, description="steps between lines of metrics")
     checkpoint_seconds: NotNegative = Field(30.0, description="between checkpoints")
 
-    def geometry(self, image_size: int, channels: int, classes: int) -> Any:
-        """Of the networks for such images; raises `UserError` where the space has none of this size."""
-        from vaenas.networks.image_spaces import IMAGE_SPACES
+    @classmethod
+    def completed(cls, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
+        """With a space of the user's own made known, and meant where no other is named."""
+        if "space_file" not in given and from_file.get("space_file") is None:
+            return given
+        from vaenas.networks.space_file import with_space_file
 
-        space = IMAGE_SPACES[self.space]
-        width, layers = self.network.width, self.network.layers
-        return space.geometry(
-            image_size, channels, classes, space.width if width is None else width,
-            space.layers if layers is None else layers,
-        )  # fmt: skip
+        return with_space_file(given, from_file)
 
-    def search_space(self, geometry: Any = None) -> Any:
-        """What is searched, in networks of this geometry."""
-        from vaenas.networks.image_spaces import IMAGE_SPACES
+    def image_space(self, image_size: int = 32, channels: int = 3, classes: int = 10) -> "ImageSpace":
+        """The space bound to networks for such images; raises `UserError` where it has none of this size."""
+        from vaenas.networks import NetworkConfig, space_class
 
-        return IMAGE_SPACES[self.space].space(geometry or self.geometry(32, 3, 10))
+        space, width, layers = space_class(self.space), self.network.width, self.network.layers
+        width = space.default_width if width is None else width
+        layers = space.default_layers if layers is None else layers
+        return space(NetworkConfig(image_size, channels, classes, width, layers))
 
     def check(self) -> None:
         try:
-            self.geometry(32, 3, 10)
+            self.image_space()
         except UserError as error:  # "layers 12: space shufflenet ..."
             setting, value, rest = str(error).split(" ", 2)
             raise ValueError(f"network.{setting}: {value.rstrip(':')} does not fit: {rest}") from None
@@ -224,23 +230,23 @@ class SearchConfig(RunConfig):
         """K, of the sampler that learns."""
         return (self.categorical if self.sampler == "categorical" else self.vae).keep_ratio
 
+    def search_space(self, image_space: "ImageSpace") -> "SearchSpace":
+        """What is searched: with `full_cells` the part of the space in which nothing is pruned."""
+        return (image_space.space.full_cells if self.full_cells else None) or image_space.space
+
     def check(self) -> None:
         super().check()
-        from vaenas.networks.image_spaces import IMAGE_SPACES
-
-        space = IMAGE_SPACES[self.space]
-        if self.sampler == "fair" and not space.space(self.geometry(32, 3, 10)).is_free:
+        image_space, latency = self.image_space(), self.constraints.max_latency
+        if self.sampler == "fair" and not image_space.space.is_free:
             raise ValueError(f"sampler: fair needs a space without rules, which {self.space} is not; choose another")
-        if self.full_cells and space.full is None:
+        if self.full_cells and image_space.space.full_cells is None:
             raise ValueError(f"full_cells: nothing is pruned in space {self.space}; leave it out")
-        if not space.additive and self.method == "gradient":
+        if not image_space.additive and self.method == "gradient":
+            raise ValueError(f"method: gradient needs slots that can be mixed, and {self.space} has none; use one-shot")
+        if not image_space.additive and latency is not None:
             raise ValueError(
-                f"method: gradient needs slots that can be mixed, and {self.space} has none; take one-shot"
-            )
-        if not space.additive and self.constraints.max_latency is not None:
-            raise ValueError(
-                f"constraints.max_latency: {self.constraints.max_latency:g} has no meaning in space {self.space}, "
-                f"whose operations have no cost of their own; limit --max-flops"
+                f"constraints.max_latency: {latency:g} has no meaning in space {self.space}, whose operations have no "
+                f"cost of their own; limit --max-flops"
             )
 
 

@@ -1,7 +1,6 @@
 """What a search is made of, from its settings: images in parts, optimizer, steps, inputs of the algorithms, sampler."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Generator
@@ -9,7 +8,6 @@ from torch import Generator
 from vaenas.data.images import ImageData
 from vaenas.data.subsets import Subset, split, train_and_test
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import SearchConfig
 from vaenas.samplers.categorical import CategoricalSampler
 from vaenas.samplers.mixture import linear_epsilon
@@ -33,14 +31,6 @@ class SearchImages:
     ranking: Subset
     validation: Subset | None  # for the architecture weights of Algorithm 3
     recalibration: int  # so many of the training images, for batch norm
-
-
-def search_space(config: SearchConfig, geometry: Any) -> SearchSpace:
-    """What is searched: the space of such networks, with `full_cells` its part in which nothing is pruned."""
-    image_space = IMAGE_SPACES[config.space]
-    make = image_space.full if config.full_cells else image_space.space
-    assert make is not None  # as the settings have made sure
-    return make(geometry)
 
 
 def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> SearchImages:

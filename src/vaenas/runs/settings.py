@@ -45,6 +45,11 @@ class Configuration(BaseModel):
     idle: ClassVar[Idle]
     paths: ClassVar[tuple[str, ...]]  # settings that are files or folders
 
+    @classmethod
+    def completed(cls, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
+        """What is given, and what follows from it."""
+        return given
+
     def check(self) -> None:
         """Raises `ValueError` "path: why" for settings that contradict each other."""
 
@@ -98,7 +103,7 @@ def make(model: type[C], given: Mapping[str, Any], file: Path | None = None) -> 
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
     given, from_file = flat(given), flat(read_yaml(file) if file else {})
-    known = settings_of(model)
+    known, given = settings_of(model), model.completed(given, from_file)
 
     def wrong(path: str, message: str) -> UserError:
         return UserError(f"{f'{file}, {path}' if path in from_file and path not in given else option(path)}: {message}")
@@ -166,6 +171,9 @@ def _refuse_idle(config: Configuration, usual: Mapping[str, Any]) -> None:
 
 def resumed(model: type[C], folder: Path, given: Mapping[str, Any], file: Path | None) -> C:
     """The settings of the run in `folder`; raises `UserError` if the user asks for others."""
+    model.completed(
+        {path: value for path, value in given.items() if path == "space_file"}, {}
+    )  # which makes it trusted
     begun = make(model, {}, folder / "config.yaml")
     asked = {**flat(read_yaml(file) if file else {}), **given}
     if asked:

@@ -33,7 +33,7 @@ class TrainConfig(RunConfig):
     idle: ClassVar = (
         *OF_IMAGES,
         ("training.distillation training.temperature", lambda c: c.teacher.model is None, "without a teacher"),
-        ("training.dropout", lambda c: c.space != "shufflenet", "but in space shufflenet"),
+        ("training.dropout", lambda c: not c.image_space().has_dropout, "but in space shufflenet"),
     )
 
     recipe: Literal["quick", "cifar10", "imagenet-shufflenet", "imagenet-nasnet", "modern"] = Field(
@@ -54,7 +54,7 @@ class TrainConfig(RunConfig):
             raise ValueError("code: missing: give an architecture's code, or the run that found one")
         for name in ("auxiliary", "drop_path"):
             value = getattr(self.training, name)
-            if value and self.space != "nasnet":
+            if value and not self.image_space().has_auxiliary:
                 raise ValueError(f"training.{name}: {value} is for space nasnet alone, not for {self.space}; give 0")
         if (self.teacher.model is None) != (self.teacher.weights is None):
             one, other = ("model", "weights") if self.teacher.model is None else ("weights", "model")

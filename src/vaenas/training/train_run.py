@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from vaenas.data.load import load
 from vaenas.data.shards import ShardSet, open_shards
 from vaenas.data.subsets import Subset, train_and_test
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.networks.nasnet import NASNet
+from vaenas.networks.space_file import digest_of
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import Checkpoint, NewRun, RunDirectory
 from vaenas.search.record import Record
@@ -55,16 +55,12 @@ class TrainRun:
         rng = Generator().manual_seed(config.seed)
         self.data = load(config.data)
         train = self.data.train
-        geometry = config.geometry(train.image_size, train.channels, len(train.classes))
+        sizes = config.image_space(train.image_size, train.channels, len(train.classes)).config
         self.info = NetworkInfo(
-            config.space, config.code, train.image_size, train.channels, geometry.width, geometry.layers,
+            config.space, config.code, train.image_size, train.channels, sizes.width, sizes.layers,
             tuple(train.classes), self.data.mean, self.data.std,
         )  # fmt: skip
-        space = config.search_space(geometry)
-        (self.architecture,) = space.decode([config.code])
-        if not bool(space.is_valid(self.architecture[None])[0]):
-            raise UserError(f"architecture {config.code}: not valid in space {config.space}, so it has no network")
-        self.costs = IMAGE_SPACES[config.space].cost(geometry)(self.architecture[None])
+        self.architecture, self.costs = self.info.architecture(), self.info.costs()
 
         images, test, self.test_split = train_and_test(self.data)
         if len(test) == 0:
@@ -75,16 +71,14 @@ class TrainRun:
         if config.shards is not None:
             classes, index = tuple(train.classes), Path(config.shards)
             images = open_shards(index, classes, train.image_size, config.data.workers, self.data.findings)
-        self.inputs = {f"the images of {config.data.source}": self.data.fingerprint()}
+        self.inputs = {f"the images of {config.data.source}": self.data.fingerprint(), **digest_of(config.space_file)}
         if isinstance(images, ShardSet):
             self.inputs[f"the list of shards {config.shards}"] = images.content
         recipe = config.training
         if len(images) < recipe.batch_size:
             raise UserError(f"--batch-size {recipe.batch_size}: there are only {len(images)} images to train on")
-        allowed = [[operation] for operation in self.architecture.tolist()]
-        network = (
-            NASNet(geometry, allowed, auxiliary=recipe.auxiliary > 0) if config.space == "nasnet" else self.info.build()
-        )
+        options = {"auxiliary": True} if recipe.auxiliary else {}  # which the settings allow where the space has it
+        network = self.info.image_space.network(self.architecture, **options)
         teacher = None
         if config.teacher.model is not None and config.teacher.weights is not None:
             weights, mean, std = Path(config.teacher.weights), self.data.mean, self.data.std
@@ -195,17 +189,11 @@ class TrainRun:
             "space": config.space,
             "code": config.code,
             "recipe": config.recipe,
-            "geometry": {
-                "image_size": self.info.image_size,
-                "image_channels": self.info.image_channels,
-                "classes": len(self.info.classes),
-                "width": self.info.width,
-                "layers": self.info.layers,
-            },
+            "network": asdict(self.info.image_space.config),
             "accuracy": last["accuracy"],
             "top5": last["top5"],
             "params": int(self.costs.params),
-            "flops": int(self.costs.flops),
+            "flops": int(self.costs.multiply_adds),
             "epochs": config.training.epochs,
             "seed": config.seed,
             "search": config.search,
