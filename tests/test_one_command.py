@@ -13,7 +13,7 @@ from tests.runs.command import TINY, call, make_pictures, metrics
 from vaenas.networks.weights import load_weights
 from vaenas.runs.config import make_config
 
-SHORT = [*TINY, "--epochs", "2", "--vae-interval", "1", "--generations", "1", "--train-epochs", "1"]
+SHORT = [*TINY, "--epochs", "2", "--update.vae-interval", "1", "--evolution.generations", "1", "--train-epochs", "1"]
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from vaenas.networks import latency
 from vaenas.networks.latency import LatencyTable
 
 NASNET = ["--space", "nasnet", "--method", "gradient", "--sampler", "multinomial", "--width", "4", "--layers", "3"]
-NASNET += ["--population", "4", "--batch-size", "16", "--epochs", "1", "--image-size", "16"]
-NASNET += ["--ranking-images", "30", "--recalibration-images", "16", "--vae-interval", "0.5"]
+NASNET += ["--evolution.population", "4", "--batch-size", "16", "--epochs", "1", "--image-size", "16"]
+NASNET += ["--ranking.images", "30", "--ranking.recalibration-images", "16", "--update.vae-interval", "0.5"]
 BOTH = {"one-shot": TINY, "gradient": NASNET}
 
 

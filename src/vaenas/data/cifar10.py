@@ -50,7 +50,7 @@ def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
     if found is None:
         message = (
             f"no CIFAR-10 in {root or cache}: looked for the folder {_FOLDER} (binary version) and "
-            f"{', '.join(_ARCHIVES)}; name the place that has it, or use --download to fetch {URL}"
+            f"{', '.join(_ARCHIVES)}; name the place that has it, or use --data.download to fetch {URL}"
         )
         raise UserError(message)
     if found.is_file():
