@@ -25,11 +25,11 @@ from ratio import seconds
 from supernet_step import OneBatch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-
 from vaenas.networks.image_spaces import IMAGE_SPACES
+
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.vae import VAESampler
-from vaenas.search.gradient import GradientSearch, GradientSettings, GradientState, architecture_weights
+from vaenas.search.gradient import GradientInputs, GradientSearch, GradientState, architecture_weights
 
 RATE, SMOOTHING, CLIP = 0.05, 0.1, 5.0
 WAYS = {"path": "VAE, the path alone", "two-path": "multinomial, two paths", "mixture": "full mixture"}
@@ -90,7 +90,7 @@ def main() -> None:
         network, optimizer = fabric.setup(supernet, sgd(supernet))
         weights = nn.Parameter(architecture_weights(space).to(fabric.device))
         sampler = VAESampler(space, rng) if way == "path" else MultinomialSampler(space, weights)
-        settings = GradientSettings(
+        settings = GradientInputs(
             steps=10**6, vae_interval=10**7, ranking_size=2, batch_size=options.batch_size, learning_rate=RATE,
             label_smoothing=SMOOTHING, clip_norm=CLIP, draws=2, update=way,
         )  # fmt: skip

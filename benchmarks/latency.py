@@ -9,9 +9,9 @@ not fitted. Last line: JSON.
 import json
 
 import torch
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from vaenas.machine import describe_device
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import measure
 
 CASES = {

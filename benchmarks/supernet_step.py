@@ -13,11 +13,11 @@ import torch
 from lightning_fabric import Fabric
 from ratio import ratio, seconds
 from torch import nn
-
 from vaenas.networks.image_spaces import IMAGE_SPACES
+
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.vae import VAESampler
-from vaenas.search.evolution import EvolutionSettings
+from vaenas.search.evolution import EvolutionInputs
 from vaenas.search.one_shot import LOOKAHEAD, OneShot, OneShotSettings, OneShotState
 
 
@@ -69,7 +69,7 @@ def main() -> None:
         learning_rate=rate,
         label_smoothing=surrogate,
         clip_norm=clip,
-        evolution=EvolutionSettings(),
+        evolution=EvolutionInputs(),
     )
     search = OneShot(space, settings, fabric, OneBatch(images, labels), lambda x, _: x, lambda p: p[:, 0].float(),
                      lambda p: torch.ones(len(p), dtype=torch.bool))  # fmt: skip

@@ -27,6 +27,7 @@ import torch
 from torch import Generator, nn
 from torchvision.models.mobilenetv3 import MobileNetV3, _mobilenet_v3_conf
 from torchvision.models.shufflenetv2 import ShuffleNetV2
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from runs import two_at_a_time
 from vaenas.data.augment import Augment
@@ -36,7 +37,6 @@ from vaenas.data.subsets import Subset
 from vaenas.evaluation.final import logits_of, quality
 from vaenas.files import write_atomically
 from vaenas.networks.cost import count
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import make_fabric
 from vaenas.training.recipes import QUICK
 from vaenas.training.train import Training, TrainState, final_network, trained

@@ -25,7 +25,7 @@ from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
-from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
+from vaenas.search.evolution import Evolution, EvolutionInputs, evolve
 from vaenas.search.one_shot import OneShot
 from vaenas.search.surrogate import predicted_scores
 
@@ -67,7 +67,7 @@ def last_stage(search: SearchRun, surrogate: bool, generations: int) -> list[dic
     one_shot, truth = search.search, search.truth
     assert isinstance(one_shot, OneShot)
     assert truth is not None
-    settings: EvolutionSettings = replace(one_shot.settings.evolution, surrogate=surrogate, generations=generations)
+    settings: EvolutionInputs = replace(one_shot.settings.evolution, surrogate=surrogate, generations=generations)
     every, found = truth.task.truth(truth.task.population), []
     for seed in range(SEEDS):
         rng = Generator().manual_seed(seed)

@@ -32,7 +32,7 @@ from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.supernet_training import PREDICTED, SurrogateSettings, learn_from_fit
+from vaenas.search.supernet_training import PREDICTED, LearnFromFit, learn_from_fit
 from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
@@ -101,7 +101,7 @@ class Simulation:
                     population = torch.cat([population, gamma.sample(more, rng)[0]])
                     sampler.update(population, fit(population), rng)
                 case int(rounds):
-                    learn_from_fit(sampler, population, scores, SurrogateSettings(keep, rounds), rng)
+                    learn_from_fit(sampler, population, scores, LearnFromFit(keep, rounds), rng)
                 case _:
                     raise ValueError(learns_from)
             codes = truth.draws(sampler, update)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from vaenas.architectures import SPACES, choose
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.networks.test_nasnet import DARTS_V2
 from tests.report.conftest import make_run
 from tests.runs.command import call
-from vaenas.architectures import SPACES, choose
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
 __all__ = ["make_run"]
 CODES = {

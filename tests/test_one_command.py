@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.one_command import with_widest_fit
 
 from tests.runs.command import TINY, call, make_pictures, metrics
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
-from vaenas.one_command import with_widest_fit
 from vaenas.runs.config import make_config
 
 SHORT = [*TINY, "--epochs", "2", "--vae-interval", "1", "--generations", "1", "--train-epochs", "1"]

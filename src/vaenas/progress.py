@@ -107,11 +107,11 @@ class SearchProgress:
                 self.numbers["entropy of w"] = f"{sum(entropies) / len(entropies):.3f}"
             case "generation":
                 self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
-                self.bars.phase("generations", values["generation"] + 1, run.config.generations, force=True)
+                self.bars.phase("generations", values["generation"] + 1, run.config.evolution.generations, force=True)
             case "comparison":
                 means = {name: f"{sum(values[name]) / len(values[name]):.4f}" for name in ("sampler", "uniform")}
                 self.console.print(
-                    f"mean {run.config.ranking_metric} of {len(values['sampler'])} draws each on the final supernet: "
+                    f"mean {run.config.ranking.metric} of {len(values['sampler'])} draws each on the final supernet: "
                     f"sampler {means['sampler']}, uniform {means['uniform']}",
                     highlight=False,
                     soft_wrap=True,
@@ -131,7 +131,7 @@ class TrainProgress:
 
     def __enter__(self) -> "TrainProgress":
         run = self.run
-        flops, params = readable(int(run.costs.flops)), readable(int(run.costs.params))
+        flops, params = readable(int(run.costs.multiply_adds)), readable(int(run.costs.params))
         self.bars.console.print(
             f"{run.config.code}: {flops} multiply-adds, {params} parameters; {run.data.name}: "
             f"{len(run.training.images):,} images train, {len(run.test):,} test; device {run.training.fabric.device}",
@@ -207,4 +207,4 @@ def print_result(directory: RunDirectory, report: Path) -> None:
 
 
 def _flops_range(run: SearchRun) -> tuple[int, int]:
-    return run.cost.cheapest(0)[1], run.cost.most(0)
+    return run.cost.cheapest("multiply_adds")[1], run.cost.most("multiply_adds")

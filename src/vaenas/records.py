@@ -113,7 +113,7 @@ class Compared(Part):
     uniform: Draws
 
 
-class Geometry(Part):
+class Network(Part):
     image_size: Annotated[int, Field(ge=1, le=2**12)]
     image_channels: Annotated[int, Field(ge=1, le=2**12)]
     classes: Annotated[int, Field(ge=1, le=10**6)]
@@ -165,7 +165,7 @@ class Truth(Part):
 class SearchResult(Part):
     space: Label
     ranking_metric: Label
-    geometry: Geometry
+    network: Network
     best: Architecture
     pareto: Many[Architecture]
     evaluated: Count

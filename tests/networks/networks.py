@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from vaenas.networks.image_spaces import IMAGE_SPACES
+
 from vaenas.networks.cost import Cost
 from vaenas.networks.image_space import ImageSpace
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
 from vaenas.spaces.space import SearchSpace
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 import torch
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from vaenas.networks.cost import count
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasbench101 import vertex_channels
 from vaenas.norm import SlicedBatchNorm2d
 from vaenas.spaces.cells import edge, embed

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Generator
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from vaenas.networks.cost import ABSENT
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table, timed
 
 CPU = torch.device("cpu")

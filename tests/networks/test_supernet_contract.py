@@ -3,11 +3,11 @@
 import pytest
 import torch
 from torch import Tensor
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.networks.networks import Case, make
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import count
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
 
 

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from vaenas.architectures import write_figure
 
 import vaenas
 from tests.runs.command import call
-from vaenas.architectures import write_figure
 from vaenas.errors import UserError
 from vaenas.records import TrainingResult, read_result_of
 from vaenas.report import figures, write_report

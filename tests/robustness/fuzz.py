@@ -43,10 +43,12 @@ from safetensors.torch import save_file
 from tests.bench import official
 from tests.shared_fixtures import Problem, tiny_problem, tiny_search
 from vaenas import machine
-from vaenas.architectures import choose
 from vaenas.bench.curves import Run
 from vaenas.bench.finished import Finished
 from vaenas.bench.import_table import import_table
+from vaenas.commands.architecture import choose
+from vaenas.commands.run import Plan, open_run
+from vaenas.commands.train import found_by
 from vaenas.data.decode import Decoder
 from vaenas.data.folder import load_folder
 from vaenas.data.images import Findings
@@ -55,18 +57,15 @@ from vaenas.data.shards import ShardSet, _samples, _Stream, open_shards
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.network_commands import found_by
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
-from vaenas.one_command import Plan, open_run
 from vaenas.records import read_result
 from vaenas.report import write_report
 from vaenas.report.run_data import read_run
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import FORMAT, Checkpoint, RunDirectory
 from vaenas.samplers.vae import VAESampler, VAESettings
-from vaenas.search.evolution import EvolutionSettings
+from vaenas.search.evolution import EvolutionInputs
 from vaenas.search.one_shot import OneShot, OneShotState
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.macro import macro_space
@@ -344,7 +343,7 @@ def _problem() -> Problem:
 def _search() -> tuple[OneShot, OneShotState]:
     return tiny_search(
         _problem(), lambda space, rng: VAESampler(space, rng, VAESettings(2, 8, 4, iterations=2)), steps=4,
-        vae_interval=2, batch_size=4, ranking_size=4, evolution=EvolutionSettings(3, 2, 2),
+        vae_interval=2, batch_size=4, ranking_size=4, evolution=EvolutionInputs(3, 2, 2),
     )  # fmt: skip
 
 

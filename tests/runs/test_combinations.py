@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import TINY, assert_same_end, call, metrics, result
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun

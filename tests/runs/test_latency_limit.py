@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import TINY, assert_same_end, call, make_pictures, result
 from vaenas.errors import UserError
 from vaenas.networks import latency
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable
 
 NASNET = ["--space", "nasnet", "--method", "gradient", "--sampler", "multinomial", "--width", "4", "--layers", "3"]

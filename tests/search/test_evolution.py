@@ -12,7 +12,7 @@ from vaenas.errors import UserError
 from vaenas.networks.cost import additive_cost
 from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
-from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
+from vaenas.search.evolution import Evolution, EvolutionInputs, evolve
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import Population, Scores
 
@@ -29,7 +29,7 @@ def weighted(population: Population) -> Scores:
     return (population.float() / 3 @ weights) / weights.sum()
 
 
-def run(rng: torch.Generator, settings: EvolutionSettings, is_feasible=everything) -> Evolution:
+def run(rng: torch.Generator, settings: EvolutionInputs, is_feasible=everything) -> Evolution:
     seeds = SPACE.uniform(10_000, rng)
     state = Evolution.start(seeds[is_feasible(seeds)][: settings.population])
     for _ in evolve(state, SPACE, settings, weighted, is_feasible, rng):
@@ -39,7 +39,7 @@ def run(rng: torch.Generator, settings: EvolutionSettings, is_feasible=everythin
 
 def test_evolution_beats_as_many_uniform_draws(rng: torch.Generator) -> None:
     """The optimum's score is 1; 1000 uniform draws reach it with probability 1e-3."""
-    state = run(rng, EvolutionSettings(population=50, generations=20, top_k=10, mutation_prob=0.1))
+    state = run(rng, EvolutionInputs(population=50, generations=20, top_k=10, mutation_prob=0.1))
     assert float(state.evaluated.scores.max()) > float(weighted(SPACE.uniform(1000, rng)).max())
     assert float(state.evaluated.scores.max()) > 0.97
     assert len(state.evaluated) <= 1000
@@ -54,7 +54,7 @@ def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -
 
     means = {}
     for surrogate in (False, True):
-        settings = EvolutionSettings(population=40, generations=6, top_k=8, surrogate=surrogate)
+        settings = EvolutionInputs(population=40, generations=6, top_k=8, surrogate=surrogate)
         state = Evolution.start(SPACE.uniform(40, rng))
         for _ in evolve(state, SPACE, settings, noisy, everything, rng):
             pass
@@ -70,7 +70,7 @@ def test_what_evolves_on_the_fit_keeps_the_limit_and_is_the_best_of_it(rng: torc
     def few(population: Population) -> torch.Tensor:
         return (population == 3).sum(-1) <= 4
 
-    settings = EvolutionSettings(population=30, generations=4, top_k=8, surrogate=True)
+    settings = EvolutionInputs(population=30, generations=4, top_k=8, surrogate=True)
     seeds = SPACE.uniform(200, rng)
     state = Evolution.start(seeds[few(seeds)][:30])
     for _ in evolve(state, SPACE, settings, weighted, few, rng):
@@ -83,7 +83,7 @@ def test_what_evolves_on_the_fit_keeps_the_limit_and_is_the_best_of_it(rng: torc
 @pytest.mark.parametrize("generations", [1, 2])
 def test_too_few_generations_for_a_design(generations: int, rng: torch.Generator) -> None:
     state = Evolution.start(SPACE.uniform(12, rng))
-    settings = EvolutionSettings(population=12, generations=generations, top_k=3, surrogate=True)
+    settings = EvolutionInputs(population=12, generations=generations, top_k=3, surrogate=True)
     for _ in evolve(state, SPACE, settings, weighted, everything, rng):
         pass
     assert state.fit(SPACE) is None
@@ -102,7 +102,7 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
 
     seeds = SPACE.uniform(200, rng)
     state = Evolution.start(seeds[even(seeds)][:20])
-    for _ in evolve(state, SPACE, EvolutionSettings(20, 6, 5), evaluate, even, rng):
+    for _ in evolve(state, SPACE, EvolutionInputs(20, 6, 5), evaluate, even, rng):
         pass
     seen = torch.cat(calls)
     assert even(seen).all()
@@ -112,7 +112,7 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
 def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Generator) -> None:
     space = SPACES["uneven"]  # 30 architectures
     state = Evolution.start(space.uniform(40, rng))
-    for _ in evolve(state, space, EvolutionSettings(40, 5, 5), lambda p: p.float().mean(-1) / 5, everything, rng):
+    for _ in evolve(state, space, EvolutionInputs(40, 5, 5), lambda p: p.float().mean(-1) / 5, everything, rng):
         pass
     assert len(state.evaluated) == 30
     assert state.generation == 5

@@ -13,7 +13,7 @@ from tests.shared_fixtures import Images, tiny_problem
 from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.search.gradient import GradientSearch, GradientSettings, GradientState, Update, architecture_weights
+from vaenas.search.gradient import GradientInputs, GradientSearch, GradientState, Update, architecture_weights
 from vaenas.spaces.space import IsFeasible, Population, SearchSpace
 
 UPDATES: tuple[Update, ...] = ("path", "two-path", "mixture")
@@ -41,7 +41,7 @@ def tiny(
         else SAMPLERS[sampler](problem.space, rng)
     )
     search = GradientSearch(
-        problem.space, GradientSettings(**{**SETTINGS, **changes}), fabric, problem.training,
+        problem.space, GradientInputs(**{**SETTINGS, **changes}), fabric, problem.training,
         Images(torch.arange(200, 400)), problem.augment, problem.evaluate, is_feasible,
     )  # fmt: skip
     return search, GradientState(network, optimizer, made, rng, weights, torch.optim.Adam([weights], 0.01))
@@ -165,7 +165,7 @@ def by_hand(
     weights = architecture_weights(space)
     sampler = UniformSampler(space) if update == "path" else MultinomialSampler(space, weights)
     search = GradientSearch(
-        space, GradientSettings(**{**SETTINGS, "label_smoothing": 0.0, "update": update}), fabric,
+        space, GradientInputs(**{**SETTINGS, "label_smoothing": 0.0, "update": update}), fabric,
         Constant(), Constant(),
         lambda images, _: images.float(), lambda p: p[:, 0].float(), anything,
     )  # fmt: skip

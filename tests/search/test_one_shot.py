@@ -15,7 +15,7 @@ from vaenas.errors import UserError
 from vaenas.networks.supernet import ChoiceBlock
 from vaenas.samplers.sampler import LearnedSampler
 from vaenas.search.one_shot import OneShotState
-from vaenas.search.supernet_training import SurrogateSettings, learn_from_fit
+from vaenas.search.supernet_training import LearnFromFit, learn_from_fit
 from vaenas.search.surrogate import RidgeSurrogate
 
 samplers = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS.keys())
@@ -42,9 +42,9 @@ def test_a_whole_search_says_what_the_lines_say(make: Make) -> None:
     assert len(state.evolution.seeds) == 6  # N_seeds
 
 
-@pytest.mark.parametrize("surrogate", [None, SurrogateSettings(epsilon=0.5, rounds=3)], ids=["scores", "fit"])
+@pytest.mark.parametrize("surrogate", [None, LearnFromFit(epsilon=0.5, rounds=3)], ids=["scores", "fit"])
 def test_the_sampler_learns_from_the_scores_or_from_the_fit_to_them(
-    surrogate: SurrogateSettings | None, monkeypatch: pytest.MonkeyPatch
+    surrogate: LearnFromFit | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, state = tiny_search(tiny_problem(), LEARNED["categorical"], surrogate=surrogate)
     given: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -75,7 +75,7 @@ def test_a_sampler_that_goes_on_learning_from_a_fit_gets_better_and_keeps_its_va
     assert isinstance(sampler, LearnedSampler)
     ranked = space.uniform(64, rng)
     scores = (ranked == 3).float().mean(-1)
-    learn_from_fit(sampler, ranked, scores, SurrogateSettings(epsilon=k, rounds=20), rng)
+    learn_from_fit(sampler, ranked, scores, LearnFromFit(epsilon=k, rounds=20), rng)
     drawn = sampler.sample(1000, rng)
     assert float((drawn == 3).float().mean()) > 0.5  # uniform: 0.25
     assert len(torch.unique(drawn, dim=0)) > 200
@@ -135,9 +135,9 @@ def test_unused_paths_get_no_update_of_weights_momentum_or_decay() -> None:
                 assert (momentum is None and old is None) or torch.equal(momentum, old), names[i]
 
 
-@pytest.mark.parametrize("surrogate", [None, SurrogateSettings(epsilon=0.5)], ids=["scores", "fit"])
+@pytest.mark.parametrize("surrogate", [None, LearnFromFit(epsilon=0.5)], ids=["scores", "fit"])
 def test_every_ranked_learned_seeded_and_returned_architecture_keeps_the_limit(
-    surrogate: SurrogateSettings | None, monkeypatch: pytest.MonkeyPatch
+    surrogate: LearnFromFit | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search, state = tiny_search(
         tiny_problem(), LEARNED["vae"], is_feasible=lambda population: population[:, 0] != 2, surrogate=surrogate

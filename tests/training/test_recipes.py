@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import call
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.training.config import make_train_config
 from vaenas.training.recipes import RECIPES, Recipe

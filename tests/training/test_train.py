@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import call, metrics
 from tests.training.test_recipes import CODE
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights, save_weights
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.training.config import make_train_config

@@ -6,9 +6,7 @@ from torch import Generator, Tensor
 
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.spaces.cells import is_full
 from vaenas.spaces.listed import ListedSpace
-from vaenas.spaces.nasbench101 import NASBench101Space
 from vaenas.spaces.space import IsFeasible, Population, Scores
 
 BEST_OF = (10, 50, 100, 300)  # Table 4: the highest accuracy of so many draws
@@ -51,20 +49,24 @@ class Task:
 
     def __init__(self, table: TabularBenchmark) -> None:
         self.table, labelled = table, table.labelled()
-        self.seven_vertices = table.space.name == "nasbench101" and len(labelled) < len(table)
-        if self.seven_vertices:
-            labelled = labelled[is_full(labelled) & table.space.is_valid(labelled)]  # 9 edges, as App. A.5 draws them
+        self._full = table.space.full_cells if len(labelled) < len(table) else None
+        if self._full is not None:
+            labelled = labelled[self._full.is_valid(labelled)]  # 9 edges, as App. A.5 draws them
         self.population = labelled
         if len(self.population) < 2:
             raise UserError(f"{table.name}: {len(self.population)} labelled architectures; a search needs 2 or more")
         self.noisy = table.runs > 1
         self.optimum = float(self.truth(self.population).max())
         self.space = table.space
-        cells = isinstance(table.space, NASBench101Space)
-        if not cells and len(labelled) < table.space.size:
+        self._all_count = table.space.is_free
+        if self._all_count and len(labelled) < table.space.size:
             space = table.space
             self.space = ListedSpace(space.name, space.operations, space.groups, labelled)
-        self._all_count = not cells
+
+    @property
+    def seven_vertices(self) -> bool:
+        """Whether only cells that keep all 7 vertices count."""
+        return self._full is not None
 
     @property
     def is_feasible(self) -> IsFeasible | None:
@@ -72,9 +74,9 @@ class Task:
         return None if self._all_count else self._accept
 
     def _accept(self, population: Population) -> Bool[Tensor, "n"]:
-        if not self.seven_vertices:
+        if self._full is None:
             return self.table.known(population)
-        full = is_full(population)
+        full = self._full.is_valid(population)
         full[full.clone()] = self.table.known(population[full])
         return full
 

@@ -9,7 +9,6 @@ from torch import Generator, Tensor
 
 from vaenas.blackbox.vae_search import History, first_of_equals
 from vaenas.errors import UserError
-from vaenas.spaces.cells import EDGES
 from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, Scores, SearchSpace, draw_valid
 
 
@@ -156,11 +155,11 @@ class TPE(_Search):
             self._study.tell(trial, value)
 
     def _suggest(self, trial: Any) -> list[int]:
-        edges = EDGES if self.space.name == "nasbench101" else 0
+        edges = self.space.edge_slots
         numbers = torch.tensor([trial.suggest_float(f"edge{i}", 0, 1) for i in range(edges)])
         row = torch.zeros(edges, dtype=torch.int64)
         if edges:
-            row[numbers.topk(9).indices] = 1
+            row[numbers.topk(self.space.edges).indices] = 1
         choices = self.space.choices
         rest = [trial.suggest_categorical(f"slot{i}", range(choices[i])) for i in range(edges, self.space.slots)]
         return row.tolist() + rest

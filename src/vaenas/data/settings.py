@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 Background = Literal["white", "black", "grey"]
 
@@ -11,8 +11,6 @@ Background = Literal["white", "black", "grey"]
 @dataclass(frozen=True)
 class DataSettings:
     """Where the images are, and how they are read."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     source: Annotated[str, Field(description="builtin, cifar10, or a folder with train/<class>/<image>")] = "builtin"
     root: Annotated[str | None, Field(description="where CIFAR-10 is: its folder or tar, or a folder with either")] = (

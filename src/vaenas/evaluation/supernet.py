@@ -3,20 +3,19 @@
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from vaenas.data.images import Batch
+from vaenas.evaluation.settings import RankingMetric
 from vaenas.networks.supernet import Step, Supernet
 from vaenas.spaces.space import Population, Scores
 
 Evaluate = Callable[[Population], Scores]
 """Population -> scores; a supernet evaluator and a tabular benchmark both are one."""
-
-RankingMetric = Literal["accuracy", "likelihood", "quadratic"]
 
 
 @dataclass(eq=False)

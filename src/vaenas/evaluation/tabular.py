@@ -15,7 +15,6 @@ from torch import Tensor
 from vaenas.data.cache import cache_dir
 from vaenas.documents import first_of, from_json
 from vaenas.errors import UserError
-from vaenas.spaces import cells
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.spaces.nasbench201 import nasbench201_space
@@ -239,8 +238,8 @@ class TabularBenchmark:
         keys, wanted = self._tensors["keys"], self.space.keys(population)
         rows = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
         found = keys[rows] == wanted
-        if self.space.name == "nasbench101" and not found.all():
-            cells.check(population)  # what is in the table keeps the rules
+        if not found.all():
+            self.space.check_rules(population)  # what is in the table keeps them
         return torch.where(found, rows, -1)
 
     def known(self, population: Population, budget: int | None = None) -> Bool[Tensor, "n"]:
@@ -330,9 +329,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], _Facts]:
     expected = {
         "keys": (torch.int64, (n,)), "population": (torch.uint8, (n, len(facts.space.operations))),
         "validation": per_run, "test": per_run, "seconds": per_run, "params": (torch.int64, (n,)),
+        "hash": (torch.uint8, (n, 16)),
     }  # fmt: skip
-    if facts.space.name == "nasbench101":
-        expected["hash"] = torch.uint8, (n, 16)
     optional = {"seconds", "params", "hash"} | (set() if facts.test_budgets else {"test"})
     if not n or not r or not expected.keys() - optional <= tensors.keys() <= expected.keys():
         raise UserError(f"{path}: tensors {', '.join(sorted(tensors))}, not those of a table with rows; {FORMAT.again}")
@@ -365,11 +363,11 @@ def _check(space: SearchSpace, population: Population, what: str) -> None:
 
 
 def _check_values(space: SearchSpace, population: Tensor, tensors: dict[str, Tensor], what: str) -> None:
-    """Raises `UserError` for the first row that is no cell of NAS-Bench-101, or value that is out of its range."""
+    """Raises `UserError` for the first row that breaks the space's rules, or value that is out of its range."""
     size = 1 << 15  # bounds the memory
-    for i, part in enumerate(population.split(size) if space.name == "nasbench101" else ()):
+    for i, part in enumerate(population.split(size)):
         try:
-            cells.check(part.long())
+            space.check_rules(part.long())
         except UserError as error:
             raise UserError(f"{what}: of the rows from {i * size} on, {error}") from error
     for name, words, highest in (

@@ -15,14 +15,13 @@ import torch
 import vaenas
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError, require
+from vaenas.export.formats import ENDINGS
 from vaenas.files import refuse_to_replace, write_atomically
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
 from vaenas.networks.weights import NetworkInfo, load_weights
 from vaenas.records import TrainingResult, read_result_of
 
 T = TypeVar("T")
-ENDINGS = {"onnx": ".onnx", "torch": ".pt", "timm": ".safetensors", "safetensors": ".safetensors"}
 TOLERANCE = 1e-4  # largest difference of a logit between ONNX Runtime and PyTorch
 
 
@@ -143,8 +142,7 @@ def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, k
     """A model card in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
     result = _beside(weights, "result.json", partial(read_result_of, TrainingResult))
     config = _beside(weights, "config.yaml", read_yaml) or {}
-    space = IMAGE_SPACES[info.space]
-    costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
+    costs = info.costs()
     unknown = "not recorded beside the weights"
 
     def known(values: dict[str, Any], key: str) -> str:
@@ -163,7 +161,7 @@ def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, k
         f"{_numbers(info.mean)}, standard deviation {_numbers(info.std)}",
         "Classes": f"{len(info.classes)}: {', '.join(info.classes[:20])}{', ...' if len(info.classes) > 20 else ''}",
         "Parameters": f"{int(costs.params):,}",
-        "Multiply-adds": f"{int(costs.flops):,}",
+        "Multiply-adds": f"{int(costs.multiply_adds):,}",
         "Data": f"{Path(known(config, 'data')).name}, {result.images.training if result else '?'} images, tested on "
         f"{result.images.test if result else '?'}",
         "Recipe": f"{known(config, 'recipe')}, {known(config, 'epochs')} epochs, batch {known(config, 'batch_size')}, "

@@ -22,6 +22,7 @@ from vaenas.errors import UserError
 from vaenas.files import FolderLock, new_folder, sync_folder, write_atomically, write_new, writing
 from vaenas.parallel import is_main
 from vaenas.records import Environment, SearchResult, TrainingResult, read_result
+from vaenas.runs.settings import flat
 
 FORMAT = 1  # of run directories: raise it when an older one can't be resumed
 HOW_TO_FIX = "make room or choose another --output"
@@ -261,8 +262,9 @@ class RunDirectory:
         """
         checkpoint = self.load_checkpoint()
         if checkpoint is not None:
-            for name, value in config.model_dump().items():
-                begun = checkpoint.config.get(name)
+            kept = flat(checkpoint.config)
+            for name, value in flat(config.model_dump()).items():
+                begun = kept.get(name)
                 if type(value) is not type(begun) or value != begun:
                     raise UserError(
                         f"{self.config_file}, {name}: {str(value)[:100]} is not what the run was begun with, "

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,22 +18,21 @@ from vaenas import machine, parallel
 from vaenas.constraints import Constraints, uniform_proposals
 from vaenas.data.augment import Augment
 from vaenas.data.cache import cache_dir
+from vaenas.data.load import load
 from vaenas.data.subsets import train_and_test
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
+from vaenas.networks.space_file import digest_of
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import HOW_TO_FIX, Checkpoint, NewRun, RunDirectory
-from vaenas.runs.images import load_data
 from vaenas.runs.search_parts import (
     count_steps,
     gradient_settings,
     make_optimizer,
     make_sampler,
     one_shot_settings,
-    search_space,
     split_images,
 )
 from vaenas.runs.tensorboard import TensorBoard
@@ -59,51 +59,52 @@ class SearchRun:
         if isinstance(directory, NewRun):
             directory.check()  # early; `create` makes sure
         self._began, self._seconds_before = time.monotonic(), 0.0
-        fabric = parallel.make_fabric(config.device, config.precision, directory.threads)
-        parallel.check_batch_size(config.batch_size)
+        fabric = parallel.make_fabric(config.machine.device, config.machine.precision, directory.threads)
+        parallel.check_batch_size(config.supernet.batch_size)
         torch.manual_seed(config.seed)
         rng = Generator().manual_seed(config.seed)
 
-        self.data = load_data(config)
-        self.inputs = {f"the images of {config.data}": self.data.fingerprint()}
-        self.image_space = IMAGE_SPACES[config.space]
-        assert config.width is not None
-        assert config.layers is not None
+        self.data = load(config.data)
+        self.inputs = {f"the images of {config.data.source}": self.data.fingerprint(), **digest_of(config.space_file)}
         train = self.data.train
-        self.geometry = self.image_space.geometry(
-            train.image_size, train.channels, len(train.classes), config.width, config.layers
-        )
-        self.space, self.cost = search_space(config, self.geometry), self.image_space.cost(self.geometry)
+        self.image_space = config.image_space(train.image_size, train.channels, len(train.classes))
+        self.space, self.cost = config.search_space(self.image_space), self.image_space.cost
         self.latency: LatencyTable | None = None
-        if config.max_latency is not None:
+        if config.constraints.max_latency is not None:
             saved = directory.path / "latency.json" if isinstance(directory, RunDirectory) else None
             self.latency = self._latency(fabric, saved)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
         self.truth = (
-            Truth.open(Path(config.table), config.space, config.seed, config.full_cells) if config.table else None
+            Truth.open(Path(config.table.path), config.space, config.seed, config.full_cells)
+            if config.table.path
+            else None
         )
         self.ranked = EvaluatedSet(self.space.slots)  # for the truth: a sample on the final weights
         self.constraints = Constraints(
-            self.cost, config.max_flops, config.max_params,
-            None if config.max_latency is None else round(1e6 * config.max_latency),
+            self.cost, config.constraints.max_flops, config.constraints.max_params,
+            None if config.constraints.max_latency is None else round(1e6 * config.constraints.max_latency),
         )  # fmt: skip
-        needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
+        needed = 4 * max(
+            config.evolution.population, config.update.ranking_size
+        )  # rare draws must not run out in mid-search
         self.constraints.check(self.space, uniform_proposals(self.space, config.seed), needed)
 
         self.images = images = split_images(config, self.data, rng)
-        self.steps_per_epoch = len(images.training) // config.batch_size
-        supernet = self.image_space.network(self.geometry, None)
+        self.steps_per_epoch = len(images.training) // config.supernet.batch_size
+        training, supernet = config.supernet, self.image_space.supernet()
         parallel.synchronize(supernet)
-        network, optimizer = fabric.setup(supernet, make_optimizer(config, supernet))
-        augment = Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout)
+        network, optimizer = fabric.setup(supernet, make_optimizer(training, supernet))
+        augment = Augment(
+            self.data.mean, self.data.std, config.supernet.padding, flip=True, cutout=config.supernet.cutout
+        )
         evaluate = SupernetEvaluator(
             supernet,
             recalibration=images.training.batches(images.recalibration),
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
             autocast=fabric.autocast,
-            ranking_metric=config.ranking_metric,
+            ranking_metric=config.ranking.metric,
         )
         steps = count_steps(config, self.steps_per_epoch)
         constraints = self.constraints.is_feasible, str(self.constraints)
@@ -121,7 +122,7 @@ class SearchRun:
             )  # fmt: skip
             state = GradientState(
                 network, optimizer, make_sampler(config, self.space, rng, weights), rng, weights,
-                torch.optim.Adam([weights], config.weights_learning_rate, betas=(0.5, 0.999)),  # betas as in DARTS
+                torch.optim.Adam([weights], config.gradient.arch_learning_rate, betas=(0.5, 0.999)),  # as in DARTS
             )  # fmt: skip
             self._iterator = search.run(state)
         self.search: OneShot | GradientSearch = search
@@ -129,7 +130,7 @@ class SearchRun:
 
         self.environment = machine.environment(fabric.device)
         if self.truth is not None:
-            self.inputs[f"the table {config.table}"] = self.truth.task.table.digest()
+            self.inputs[f"the table {config.table.path}"] = self.truth.task.table.digest()
         files: dict[str, bytes] = {}
         if self.latency is not None:
             files["latency.json"] = json.dumps(self.latency.to_json()).encode()
@@ -154,12 +155,12 @@ class SearchRun:
     def _latency(self, fabric: Fabric, saved: Path | None) -> LatencyTable:
         """The table of this device; a resumed run keeps the one that it began with, to the bit."""
         if saved is None:
-            arguments = self.config.space, self.geometry, fabric.device, cache_dir()
+            arguments = self.image_space, fabric.device, cache_dir()
             table = fabric.broadcast(latency_table(*arguments) if parallel.is_main() else None)
             assert table is not None
             return table
         try:
-            return LatencyTable.from_json(saved.read_bytes(), self.config.space, self.geometry)
+            return LatencyTable.from_json(saved.read_bytes(), self.image_space)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{saved}: cannot read the run's latencies ({error}): put it back, or begin a new run"
@@ -214,14 +215,14 @@ class SearchRun:
         self.save()
         result = self._result()
         best = torch.tensor(result["best"]["architecture"])
-        self.directory.write_json("drawing.json", self.image_space.drawing(self.geometry, best))
+        self.directory.write_json("drawing.json", self.image_space.drawing(best))
         self.directory.write_json("result.json", result)
 
     def _rank_for_truth(self) -> Iterator[Record]:
         """Scores the sample that is compared with the table."""
         if self.truth is None:
             return
-        for done, total in score(self.truth.sample(self.config.table_sample), self.ranked, self.search.evaluate):
+        for done, total in score(self.truth.sample(self.config.table.sample), self.ranked, self.search.evaluate):
             yield Record("evaluation", {"of": "truth", "done": done, "total": total})
 
     def _log(self, record: Record) -> None:
@@ -229,7 +230,7 @@ class SearchRun:
         if record.kind == "evaluation" or (record.kind == "train" and state.step % self.config.log_interval):
             return
         if record.kind == "update":
-            values["flops"] = self.cost(torch.tensor(values["population"])).flops.tolist()
+            values["flops"] = self.cost(torch.tensor(values["population"])).multiply_adds.tolist()
             if self.truth is not None:
                 values["draws"] = self.truth.draws(state.sampler, state.step)
         if record.kind == "weights":
@@ -244,9 +245,9 @@ class SearchRun:
         costs = self.cost(architecture[None])
         edges = architecture != self.image_space.none if self.image_space.none is not None else architecture >= 0
         assert isinstance(self.cost, AdditiveCost)
-        free = self.cost.table[1, torch.arange(len(architecture)), architecture] == 0
+        free = self.cost.tables["params"][torch.arange(len(architecture)), architecture] == 0
         share = float(free[edges].float().mean())
-        return {"flops": int(costs.flops), "params": int(costs.params), "parameter_free": share}
+        return {"flops": int(costs.multiply_adds), "params": int(costs.params), "parameter_free": share}
 
     def _result(self) -> dict[str, Any]:
         """`result.json`: of the architectures that were evaluated on the final weights."""
@@ -258,9 +259,9 @@ class SearchRun:
             population = torch.cat([population, new])
             scores = torch.cat([scores, state.compared.lookup(new)])
         predicted = state.predicted_score(self.space, population, scores)
-        costs, totals = self.cost(population), self.cost.totals(population)
-        order = costs.flops.argsort(stable=True)
-        front = order[pareto_front(predicted, costs.flops)[order]].tolist()
+        costs = self.cost(population)
+        order = costs.multiply_adds.argsort(stable=True)
+        front = order[pareto_front(predicted, costs.multiply_adds)[order]].tolist()
         codes = self.space.encode(population)
 
         def entry(i: int) -> dict[str, Any]:
@@ -269,27 +270,24 @@ class SearchRun:
                 "code": codes[i],
                 "score": float(scores[i]),
                 "predicted_score": float(predicted[i]),
-                "flops": int(costs.flops[i]),
+                "flops": int(costs.multiply_adds[i]),
                 "params": int(costs.params[i]),
             }
-            return facts if self.latency is None else {**facts, "latency_ms": int(totals[2, i]) / 1e6}
+            return facts if costs.latency is None else {**facts, "latency_ms": int(costs.latency[i]) / 1e6}
 
         return {
             "space": config.space,
             "method": config.method,
-            "sampler": config.sampler,
+            "sampler": config.sampler_name,
             "seed": config.seed,
-            "ranking_metric": config.ranking_metric,
-            "geometry": {
-                name: getattr(self.geometry, name)
-                for name in ("image_size", "image_channels", "classes", "width", "layers")
-            },
+            "ranking_metric": config.ranking.metric,
+            "network": asdict(self.image_space.config),
             "best": entry(state.answer(population, predicted)),
             "pareto": [entry(i) for i in front],
             "evaluated": len(scores),
             "evaluations": [
                 {"score": float(s), "predicted_score": float(w), "flops": int(f)}
-                for s, w, f in zip(scores, predicted, costs.flops, strict=True)
+                for s, w, f in zip(scores, predicted, costs.multiply_adds, strict=True)
             ],
             "draws": self._draws(),
             "truth": self.truth

@@ -8,8 +8,10 @@ import torch
 from torch import Generator
 
 from vaenas import machine, parallel
+from vaenas.data.load import load
+from vaenas.networks.space_file import digest_of
+from vaenas.runs.config import RunConfig
 from vaenas.runs.directory import Checkpoint, Kind, NewRun, RunDirectory, Stateful
-from vaenas.runs.images import load_data
 from vaenas.search.record import Record
 
 
@@ -28,17 +30,17 @@ class Session:
 
     directory: RunDirectory
 
-    def __init__(self, config: Any, place: NewRun | RunDirectory, batch_size: int) -> None:
+    def __init__(self, config: RunConfig, place: NewRun | RunDirectory, batch_size: int) -> None:
         if isinstance(place, NewRun):
             place.check()  # early; `create` makes sure
         self.config, self._place = config, place
         self._began, self._seconds_before = time.monotonic(), 0.0
-        self.fabric = parallel.make_fabric(config.device, config.precision, place.threads)
+        self.fabric = parallel.make_fabric(config.machine.device, config.machine.precision, place.threads)
         parallel.check_batch_size(batch_size)
         torch.manual_seed(config.seed)
         self.rng = Generator().manual_seed(config.seed)
-        self.data = load_data(config)
-        self.inputs = {f"the images of {config.data}": self.data.fingerprint()}
+        self.data = load(config.data)
+        self.inputs = {f"the images of {config.data.source}": self.data.fingerprint(), **digest_of(config.space_file)}
         self.environment = machine.environment(self.fabric.device)
 
     def begin(self, kind: Kind, state: Stateful, files: Mapping[str, bytes]) -> None:

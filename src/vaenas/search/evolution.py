@@ -1,7 +1,7 @@
 """`Search(G, A, S_seeds)` of Algorithm 2, line 15: evolution after Guo et al. 2019, Algorithm 1.
 
 Evolution finds what the supernet errs about most: of many scores the highest are those that noise and the supernet's
-own interactions raise. With `EvolutionSettings.surrogate` the same number of evaluations is spent otherwise: after the
+own interactions raise. With `EvolutionInputs.surrogate` the same number of evaluations is spent otherwise: after the
 seeds on uniform draws, to which a ridge surrogate is made, and at last on the architectures that evolve on the fit.
 """
 
@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.record import Record
+from vaenas.search.settings import EvolutionSettings
 from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import IsFeasible, Population, SearchSpace, draw_valid, rows_in
 
@@ -24,13 +25,10 @@ ATTEMPTS = 20  # rounds of proposals for children that are new and keep the limi
 
 
 @dataclass(frozen=True)
-class EvolutionSettings:
-    """Guo et al. 2019, Sec. 4: population 50, 20 generations, top 10, half mutation, half crossover."""
-
-    population: int = 50  # P, also N_seeds
-    generations: int = 20  # T, the seeds' included
+class EvolutionInputs(EvolutionSettings):
+    population: int = 50
+    generations: int = 20
     top_k: int = 10
-    mutation_prob: float = 0.1  # for each slot
     surrogate: bool = False  # choose by a ridge surrogate to uniform draws; see above
 
 
@@ -63,7 +61,7 @@ class Evolution:
 def evolve(
     state: Evolution,
     space: SearchSpace,
-    settings: EvolutionSettings,
+    settings: EvolutionInputs,
     evaluate: Evaluate,
     is_feasible: IsFeasible,
     rng: Generator,
@@ -87,7 +85,7 @@ def evolve(
 
 
 def next_generation(
-    state: Evolution, space: SearchSpace, settings: EvolutionSettings, is_feasible: IsFeasible, rng: Generator
+    state: Evolution, space: SearchSpace, settings: EvolutionInputs, is_feasible: IsFeasible, rng: Generator
 ) -> Population:
     """P children of the k best so far: half by mutation, half by crossover, fresh draws where those give too few."""
     evaluated = state.evaluated
@@ -113,7 +111,7 @@ def next_generation(
 
 
 def _next_of_design(
-    state: Evolution, space: SearchSpace, settings: EvolutionSettings, is_feasible: IsFeasible, rng: Generator
+    state: Evolution, space: SearchSpace, settings: EvolutionInputs, is_feasible: IsFeasible, rng: Generator
 ) -> Population:
     """P uniform draws; in the last generation the P best by the fit to those before."""
     if state.generation < settings.generations - 1:

@@ -18,7 +18,7 @@ from vaenas.samplers.uniform import UniformSampler
 from vaenas.search import supernet_training
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.record import Record
-from vaenas.search.supernet_training import Augment, Ranking, SurrogateSettings, TrainingImages
+from vaenas.search.supernet_training import Augment, LearnFromFit, Ranking, TrainingImages
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid, gumbel
 
 Update = Literal["path", "two-path", "mixture"]
@@ -28,7 +28,7 @@ STARTS = 1000  # draws, of which line 12 climbs from the likeliest where the pla
 
 
 @dataclass(frozen=True)
-class GradientSettings:
+class GradientInputs:
     """Inputs of Algorithm 3 and the optimizers."""
 
     steps: int  # n_iters
@@ -39,7 +39,7 @@ class GradientSettings:
     label_smoothing: float
     clip_norm: float
     draws: int  # of the sampler, evaluated at the end beside α* and as many uniform ones
-    surrogate: SurrogateSettings | None = None  # line 8: the sampler learns from a ridge surrogate to S
+    surrogate: LearnFromFit | None = None  # line 8: the sampler learns from a ridge surrogate to S
     update: Update = "path"
     """How a step of w sees the network.
 
@@ -117,7 +117,7 @@ class GradientSearch:
     """What Algorithm 3 works on: everything that does not change during the search."""
 
     space: SearchSpace
-    settings: GradientSettings
+    settings: GradientInputs
     fabric: Fabric
     images: TrainingImages  # for W
     validation: TrainingImages  # for w (eq. 4), disjoint from them

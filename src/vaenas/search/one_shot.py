@@ -15,9 +15,9 @@ from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search import supernet_training
 from vaenas.search.evaluated_set import EvaluatedSet
-from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
+from vaenas.search.evolution import Evolution, EvolutionInputs, evolve
 from vaenas.search.record import Record
-from vaenas.search.supernet_training import Augment, Ranking, SurrogateSettings, TrainingImages
+from vaenas.search.supernet_training import Augment, LearnFromFit, Ranking, TrainingImages
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace
 
 LOOKAHEAD = 256  # architectures drawn at once: decoding one by one would cost as much as a layer of the network
@@ -35,8 +35,8 @@ class OneShotSettings:
     learning_rate: float  # at the first step; falls linearly to 0 after the last (App. A.1)
     label_smoothing: float
     clip_norm: float
-    evolution: EvolutionSettings
-    surrogate: SurrogateSettings | None = None  # line 8: the sampler learns from a ridge surrogate to S
+    evolution: EvolutionInputs
+    surrogate: LearnFromFit | None = None  # line 8: the sampler learns from a ridge surrogate to S
 
 
 @dataclass

@@ -47,7 +47,7 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class SurrogateSettings:
+class LearnFromFit:
     """How line 9 learns from a ridge surrogate to the scores, see `learn_from_fit`."""
 
     epsilon: float  # of the Γ that the predicted draws are from; K, or the sampler loses its variety
@@ -69,7 +69,7 @@ class Settings(Protocol):
     @property
     def clip_norm(self) -> float: ...
     @property
-    def surrogate(self) -> SurrogateSettings | None: ...
+    def surrogate(self) -> LearnFromFit | None: ...
 
 
 @runtime_checkable
@@ -217,7 +217,7 @@ def learn_from_fit(
     sampler: LearnedSampler,
     population: Population,
     scores: Scores,
-    surrogate: SurrogateSettings,
+    surrogate: LearnFromFit,
     rng: Generator,
     is_feasible: IsFeasible | None = None,
     constraints: str = "",

@@ -17,7 +17,8 @@ from vaenas import parallel
 from vaenas.data.images import Batch, Transform
 from vaenas.data.subsets import EVALUATION_BATCH, Subset
 from vaenas.errors import UserError
-from vaenas.networks.nasnet import NASNet
+from vaenas.networks.ops import DropPath
+from vaenas.networks.supernet import Supernet
 from vaenas.optimizers import load_optimizer
 from vaenas.search.record import Record
 from vaenas.training.recipes import Recipe
@@ -37,15 +38,14 @@ class Trained(nn.Module):
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.network = network
-        self.auxiliary = isinstance(network, NASNet) and network.auxiliary is not None
+        self.drop_paths = [module for module in network.modules() if isinstance(module, DropPath)]
         for module in network.modules():
             if isinstance(module, nn.Dropout):
                 module.p = recipe.dropout
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(b, c, h, w) -> logits (b, classes), and the tower's while training."""
-        if self.auxiliary and self.training:
-            assert isinstance(self.network, NASNet)
+        if self.training and isinstance(self.network, Supernet):
             return self.network.with_auxiliary(images)
         return self.network(images), None
 
@@ -205,9 +205,8 @@ class Training:
         recipe, network, optimizer = self.recipe, state.trained, state.optimizer
         for group in optimizer.param_groups:
             group["lr"] = self.rate(state.step)
-        plain = _plain(network)
-        if isinstance(plain, NASNet):
-            plain.drop_path.probability = recipe.drop_path * (state.step // self.steps_per_epoch) / recipe.epochs
+        for drop_path in _unwrapped(network).drop_paths:
+            drop_path.probability = recipe.drop_path * (state.step // self.steps_per_epoch) / recipe.epochs
         logits, tower = network(inputs)
         criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         loss = criterion(logits, targets)
@@ -222,7 +221,7 @@ class Training:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if state.average is not None:
-            state.average.update_parameters(plain)
+            state.average.update_parameters(_unwrapped(network).network)
         hard = targets if targets.ndim == 1 else targets.argmax(-1)
         return torch.stack([loss.detach(), (logits.detach().argmax(-1) == hard).float().mean()])
 
@@ -246,16 +245,16 @@ class Training:
         return Record("epoch", values)
 
 
-def _plain(trained: nn.Module) -> nn.Module:
-    """The network inside Fabric's wrapper and ours."""
+def _unwrapped(trained: nn.Module) -> Trained:
+    """Ours, inside Fabric's wrapper."""
     inner = getattr(trained, "module", trained)
     assert isinstance(inner, Trained)
-    return inner.network
+    return inner
 
 
 def final_network(state: TrainState) -> nn.Module:
     """What is evaluated and kept: the averaged network where there is one."""
-    return _plain(state.trained) if state.average is None else state.average.module
+    return _unwrapped(state.trained).network if state.average is None else state.average.module
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """A training as a run: builds everything from the settings, iterates, writes down, resumes."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from vaenas.data.cache import file_digest
 from vaenas.data.shards import ShardSet, open_shards
 from vaenas.data.subsets import Subset, train_and_test
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.session import Session
@@ -44,32 +43,25 @@ class TrainRun:
         Raises:
             UserError: whatever of the settings, data or directory cannot work.
         """
-        self.config = config
-        self.session = session = Session(config, directory, config.batch_size)
+        self.config, recipe = config, config.training
+        self.session = session = Session(config, directory, recipe.batch_size)
         self.data, fabric = session.data, session.fabric
         train, mean, std = self.data.train, self.data.mean, self.data.std
-        assert config.width is not None
-        assert config.layers is not None
+        sizes = config.image_space(train.image_size, train.channels, len(train.classes)).config
         self.info = NetworkInfo(
-            config.space, config.code, train.image_size, train.channels, config.width, config.layers,
+            config.space, config.code, train.image_size, train.channels, sizes.width, sizes.layers,
             tuple(train.classes), mean, std,
         )  # fmt: skip
-        geometry, space = self.info.geometry, IMAGE_SPACES[config.space].space(self.info.geometry)
-        (self.architecture,) = space.decode([config.code])
-        if not bool(space.is_valid(self.architecture[None])[0]):
-            raise UserError(f"architecture {config.code}: not valid in space {config.space}, so it has no network")
-        self.costs = IMAGE_SPACES[config.space].cost(geometry)(self.architecture[None])
+        self.architecture, self.costs = self.info.architecture(), self.info.costs()
         images, test = self._images()
         self.test = test
-        allowed = [[operation] for operation in self.architecture.tolist()]
-        network = (
-            NASNet(geometry, allowed, auxiliary=config.auxiliary > 0) if config.space == "nasnet" else self.info.build()
-        )
+        options = {"auxiliary": True} if recipe.auxiliary else {}  # which the settings allow where the space has it
+        network = self.info.image_space.network(self.architecture, **options)
         teacher = self._teacher()
-        wrapped, optimizer = fabric.setup(*trained(network, config))
-        augment = Augment(mean, std, config.padding, flip=True, cutout=config.cutout)
+        wrapped, optimizer = fabric.setup(*trained(network, recipe))
+        augment = Augment(mean, std, recipe.padding, flip=True, cutout=recipe.cutout)
         self.training = Training(
-            config,
+            recipe,
             fabric,
             images,
             augment,
@@ -77,11 +69,11 @@ class TrainRun:
             len(train.classes),
             config.log_interval,
             config.evaluate_every,
-            random_transform(config, train.image_size),
+            random_transform(recipe, train.image_size),
             config.seed,
             teacher,
         )
-        self.state = TrainState(wrapped, optimizer, average_of(network, config), session.rng)
+        self.state = TrainState(wrapped, optimizer, average_of(network, recipe), session.rng)
         session.begin("training", self.state, {})
         self.directory = session.directory
 
@@ -90,7 +82,9 @@ class TrainRun:
         config, data = self.config, self.data
         images, test, self.test_split = train_and_test(data)
         if len(test) == 0:
-            raise UserError(f"--data {config.data}: too few images to hold one out for testing; add some, or val/")
+            raise UserError(
+                f"--data {config.data.source}: too few images to hold one out for testing; add some, or val/"
+            )
         if config.train_images is not None:
             if config.train_images > len(images):
                 raise UserError(
@@ -100,19 +94,20 @@ class TrainRun:
             images = Subset(images.data, images.rows[chosen])
         if config.shards is not None:
             size, classes = data.train.image_size, tuple(data.train.classes)
-            images = open_shards(Path(config.shards), classes, size, config.workers, data.findings)
+            images = open_shards(Path(config.shards), classes, size, config.data.workers, data.findings)
             self.session.inputs[f"the list of shards {config.shards}"] = images.content
-        if len(images) < config.batch_size:
-            raise UserError(f"--batch-size {config.batch_size}: there are only {len(images)} images to train on")
+        size = config.training.batch_size
+        if len(images) < size:
+            raise UserError(f"--batch-size {size}: there are only {len(images)} images to train on")
         return images, test
 
     def _teacher(self) -> Teacher | None:
         """Whose answers are learned, too."""
         config, data = self.config, self.data
-        if config.teacher is None or config.teacher_weights is None:
+        if config.teacher.model is None or config.teacher.weights is None:
             return None
-        weights = Path(config.teacher_weights)
-        teacher = load_teacher(config.teacher, weights, len(data.train.classes), data.mean, data.std)
+        weights = Path(config.teacher.weights)
+        teacher = load_teacher(config.teacher.model, weights, len(data.train.classes), data.mean, data.std)
         self.session.inputs[f"the teacher's weights {weights}"] = file_digest(weights, "sha256")
         return teacher.to(self.session.fabric.device)
 
@@ -142,18 +137,12 @@ class TrainRun:
             "space": config.space,
             "code": config.code,
             "recipe": config.recipe,
-            "geometry": {
-                "image_size": self.info.image_size,
-                "image_channels": self.info.image_channels,
-                "classes": len(self.info.classes),
-                "width": config.width,
-                "layers": config.layers,
-            },
+            "network": asdict(self.info.image_space.config),
             "accuracy": last["accuracy"],
             "top5": last["top5"],
             "params": int(self.costs.params),
-            "flops": int(self.costs.flops),
-            "epochs": config.epochs,
+            "flops": int(self.costs.multiply_adds),
+            "epochs": config.training.epochs,
             "seed": config.seed,
             "search": config.search,
             "images": {
