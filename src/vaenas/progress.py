@@ -127,14 +127,14 @@ class TrainProgress:
     """Shows a training's records; a context manager."""
 
     def __init__(self, run: TrainRun) -> None:
-        self.run, self.bars = run, Bars(lambda: run.seconds)
+        self.run, self.bars = run, Bars(lambda: run.session.seconds)
 
     def __enter__(self) -> "TrainProgress":
         run = self.run
         flops, params = readable(int(run.costs.multiply_adds)), readable(int(run.costs.params))
         self.bars.console.print(
             f"{run.config.code}: {flops} multiply-adds, {params} parameters; {run.data.name}: "
-            f"{len(run.training.images):,} images train, {run.test_images:,} test; device {run.training.fabric.device}",
+            f"{len(run.training.images):,} images train, {len(run.test):,} test; device {run.training.fabric.device}",
             highlight=False,
             soft_wrap=True,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64, UInt8
 from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 
 from vaenas import parallel
 from vaenas.data.images import Batch, Transform
+from vaenas.data.subsets import EVALUATION_BATCH, Subset
 from vaenas.errors import UserError
 from vaenas.networks.ops import DropPath
 from vaenas.networks.supernet import Supernet
@@ -112,8 +113,8 @@ class Training:
         evaluate: a network -> (top-1, top-5) on images that training does not see, in [0, 1].
         log_interval: steps between "train" records; only then does the device's loss come to the host.
         evaluate_every: epochs between evaluations; the last epoch always has one.
-        transform: of images that are in files, by the workers that decode them.
-        seed: of its random numbers, with the epoch and the image.
+        transform: of one image, before `augment`; of images in files the workers that decode do it.
+        seed: of their random numbers, with the epoch and the image.
         teacher: a network on the same device whose answers are learned, too.
     """
 
@@ -195,14 +196,9 @@ class Training:
             state.order = state.order[:0]  # an epoch ends where its steps end, with what does not fill a batch left out
         device = self.fabric.device
         inputs, targets = self.augment(images.to(device), state.rng), labels.to(device)
-        mixers = [
-            kind(alpha=alpha, num_classes=self.classes)
-            for kind, alpha in ((v2.MixUp, self.recipe.mixup), (v2.CutMix, self.recipe.cutmix))
-            if alpha > 0
-        ]
-        if mixers:
-            inputs, targets = v2.RandomChoice(mixers)(inputs, targets)
-        return inputs, targets
+        mixers = [(v2.MixUp, self.recipe.mixup), (v2.CutMix, self.recipe.cutmix)]
+        kinds = [kind(alpha=alpha, num_classes=self.classes) for kind, alpha in mixers if alpha > 0]
+        return v2.RandomChoice(kinds)(inputs, targets) if kinds else (inputs, targets)
 
     def _step(self, state: TrainState, inputs: Tensor, targets: Tensor) -> Float[Tensor, "2"]:
         """One step of SGD; gives loss and accuracy on the device, so that nothing waits for it."""
@@ -212,11 +208,10 @@ class Training:
         for drop_path in _unwrapped(network).drop_paths:
             drop_path.probability = recipe.drop_path * (state.step // self.steps_per_epoch) / recipe.epochs
         logits, tower = network(inputs)
-        loss = nn.functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        loss = criterion(logits, targets)
         if tower is not None:
-            loss = loss + recipe.auxiliary * nn.functional.cross_entropy(
-                tower, targets, label_smoothing=recipe.label_smoothing
-            )
+            loss = loss + recipe.auxiliary * criterion(tower, targets)
         if self.teacher is not None:
             loss = (1 - recipe.distillation) * loss + recipe.distillation * self._divergence(inputs, logits)
         self.fabric.backward(loss)
@@ -260,6 +255,26 @@ def _unwrapped(trained: nn.Module) -> Trained:
 def final_network(state: TrainState) -> nn.Module:
     """What is evaluated and kept: the averaged network where there is one."""
     return _unwrapped(state.trained).network if state.average is None else state.average.module
+
+
+@torch.no_grad()
+def top1_and_top5(
+    network: nn.Module,
+    test: Subset,
+    prepare: Callable[[UInt8[Tensor, "b c h w"]], Float32[Tensor, "b c h w"]],
+    device: torch.device,
+) -> tuple[float, float]:
+    """Top-1 and top-5 on images that several processes share; bad ones that are left out do not count."""
+    was_training, counts = network.training, torch.zeros(3, dtype=torch.int64)
+    network.eval()
+    for rows in torch.arange(len(test)).split(EVALUATION_BATCH)[parallel.rank() :: parallel.world_size()]:
+        pixels, labels = test.batch(rows)
+        logits = network(prepare(pixels.to(device))).cpu()
+        best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        counts += torch.tensor([int(best[:, 0].sum()), int(best.sum()), len(labels)])
+    network.train(was_training)
+    right, among_five, seen = parallel.all_reduce_sum(counts).tolist()
+    return right / seen, among_five / seen
 
 
 def average_of(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
