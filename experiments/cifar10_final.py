@@ -27,13 +27,13 @@ import torch
 from torch import Generator, nn
 from torchvision.models.mobilenetv3 import MobileNetV3, _mobilenet_v3_conf
 from torchvision.models.shufflenetv2 import ShuffleNetV2
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from runs import two_at_a_time
 from vaenas.data import Augment
 from vaenas.data.load import load
 from vaenas.evaluation.final import logits_of, quality
 from vaenas.files import write_atomically
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count
 from vaenas.parallel import make_fabric
 from vaenas.runs.images import Subset
@@ -46,9 +46,8 @@ WIDTH = 0.25
 
 
 def ours(width: float) -> nn.Module:
-    space = IMAGE_SPACES["shufflenet"]
     best = json.loads(FOUND.read_text())["best"]["architecture"]
-    return space.network(space.geometry(32, 3, 10, width, len(best)), [[operation] for operation in best])
+    return space_class("shufflenet")(NetworkConfig(32, 3, 10, width, len(best))).network(torch.tensor(best))
 
 
 def shufflenet_v2(channels: int) -> nn.Module:

@@ -13,16 +13,17 @@ from tests.runs.command import TINY, assert_same_end, call, files, make_pictures
 from vaenas import cli
 from vaenas.data import ImageData
 from vaenas.documents import read_yaml
-from vaenas.networks.cost import additive_cost, count
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks import NetworkConfig
+from vaenas.networks.cost import count
+from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.runs import search_run
 from vaenas.runs.config import SearchConfig, make_config, option
 from vaenas.runs.directory import NewRun
 from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
+from vaenas.spaces.shufflenet import shufflenet_space
 
-GEOMETRY = ShuffleNetGeometry(16, 3, 3, width=0.25, layers=5)  # of TINY on the pictures
+SPACE = ShuffleNetImageSpace(NetworkConfig(16, 3, 3, width=0.25, layers=5))  # of TINY on the pictures
 FILES = {"environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "result.json", "drawing.json", "report.html"}
 
 OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where another has an effect
@@ -150,14 +151,13 @@ def test_the_result(run: Path) -> None:
 def assert_costs_are_the_networks(entry: dict[str, Any]) -> None:
     assert entry.keys() == {"architecture", "code", "score", "predicted_score", "flops", "params"}
     assert shufflenet_space(5).decode([entry["code"]]).tolist() == [entry["architecture"]]
-    network = ShuffleNet(GEOMETRY, [[operation] for operation in entry["architecture"]]).eval()
+    network = SPACE.network(torch.tensor(entry["architecture"])).eval()
     assert count(network, torch.zeros(1, 3, 16, 16)) == (entry["flops"], entry["params"])
 
 
 def test_limits_hold_for_all_that_is_ranked_or_returned(tmp_path: Path, pictures: Path) -> None:
-    cost = additive_cost(lambda: ShuffleNet(GEOMETRY))
-    costs = cost(torch.cartesian_prod(*5 * [torch.arange(4)]))
-    limit = int(costs.flops.sort().values[150])  # 151 of 1024 keep it
+    costs = SPACE.cost(torch.cartesian_prod(*5 * [torch.arange(4)]))
+    limit = int(costs.multiply_adds.sort().values[150])  # 151 of 1024 keep it
     heavy = int(costs.params.median())
     words = ["--max-flops", limit, "--max-params", heavy]
     assert call("search", "--data", pictures, "--output", tmp_path / "run", *TINY, *words) == 0

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import TINY, call, make_pictures, metrics
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.weights import load_weights
 from vaenas.one_command import with_widest_fit
 from vaenas.runs.config import make_config
@@ -95,10 +95,9 @@ def test_the_widest_network_that_fits(pictures: Path) -> None:
         assert width is not None
         shares = []
         for w in (width, width + 0.125):
-            space = IMAGE_SPACES["shufflenet"]
-            geometry = space.geometry(32, 3, 3, w, 5)
-            population = space.space(geometry).uniform(1000, torch.Generator().manual_seed(3))
-            shares.append(float((space.cost(geometry)(population).flops <= settings.max_flops).float().mean()))
+            bound = space_class("shufflenet")(NetworkConfig(32, 3, 3, w, 5))
+            population = bound.space.uniform(1000, torch.Generator().manual_seed(3))
+            shares.append(float((bound.cost(population).multiply_adds <= settings.max_flops).float().mean()))
         assert shares[0] > 0.45
         assert width == 1 or shares[1] < 0.55
     assert with_widest_fit(make_config({**base, "max_flops": "1M"}), {"width": 0.25}).width == 0.25

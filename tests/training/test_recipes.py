@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import call
+from vaenas.networks import space_names
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.training.config import make_train_config
 from vaenas.training.recipes import RECIPES, Recipe
@@ -33,7 +33,7 @@ def test_the_paper_s_recipes() -> None:
     assert all(recipe.label_smoothing == 0.1 for recipe in RECIPES.values())
 
 
-@pytest.mark.parametrize("space", IMAGE_SPACES)
+@pytest.mark.parametrize("space", space_names())
 @pytest.mark.parametrize("recipe", ["quick", "modern", "imagenet-shufflenet"])
 def test_these_recipes_are_for_every_space(recipe: str, space: str) -> None:
     assert make_train_config({"code": "any", "space": space, "recipe": recipe}).recipe == recipe

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import call, metrics
 from tests.training.test_recipes import CODE
@@ -139,7 +138,7 @@ def test_a_weights_file_of_another_network_is_refused(tmp_path: Path) -> None:
     list(run.records())
     file = tmp_path / "run" / "weights.safetensors"
     _, info = load_weights(file)
-    other = IMAGE_SPACES["shufflenet"].network(info.geometry, [[0]] * 5)
+    other = info.image_space.network(torch.zeros(5, dtype=torch.int64))
     save_weights(tmp_path / "other.safetensors", other, info)
     with pytest.raises(UserError, match=r"not those of architecture 3-5-7x-3") as refused:
         load_weights(tmp_path / "other.safetensors")
