@@ -14,7 +14,7 @@ from torch import Generator
 
 from vaenas.bench.finished import Finished
 from vaenas.bench.pool import run_jobs
-from vaenas.bench.truth import Task
+from vaenas.bench.task import Task
 from vaenas.blackbox.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
 from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, AskTell, BlackBoxSettings, VAESearch
 from vaenas.errors import UserError

@@ -19,6 +19,7 @@ from vaenas.spaces.cells import (
     VERTICES,
     alive,
     canonical_key,
+    check,
     connected,
     from_matrices,
     is_full,
@@ -87,6 +88,19 @@ class NASBench101Space(SearchSpace):
         if not in_range.any():
             return in_range
         return in_range & (population[:, :EDGES].sum(-1) == MAX_EDGES) & self._keeps(population)
+
+    def is_full(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which rows keep all 7 vertices when they are pruned."""
+        return is_full(population)
+
+    @property
+    def top_slots(self) -> tuple[int, int]:
+        """App. A.5: the nine largest of 21 numbers become edges."""
+        return EDGES, MAX_EDGES
+
+    def check_rules(self, population: Population) -> None:
+        """Raises `UserError` for the first row that is no cell of the benchmark: fewer edges than nine are one, too."""
+        check(population)
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each edge changes places with a random absent one, each operation is drawn anew, with probability `prob`.

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from vaenas.bench.runs import columns
+from vaenas.bench.columns import columns
 from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import MOST_PARAMS, TabularBenchmark
+from vaenas.evaluation.table_file import MOST_PARAMS
+from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import nasbench201
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.space import SearchSpace

@@ -13,11 +13,12 @@ from jaxtyping import Float, Int64, UInt8
 from pydantic import Field
 from torch import Tensor
 
-from vaenas.bench.runs import columns
+from vaenas.bench.columns import columns
 from vaenas.bench.tfrecord import Record, fields, read_records
 from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import LONGEST_TRAINING, MOST_PARAMS, TabularBenchmark
+from vaenas.evaluation.table_file import LONGEST_TRAINING, MOST_PARAMS
+from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import cells
 from vaenas.spaces.nasbench101 import nasbench101_space
 
