@@ -46,7 +46,10 @@ def test_an_own_space_is_searched_trained_exported_shown_and_drawn(
     forget()
     assert call("eval", trained, "--data", pictures, "--json") == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    for words in ((run,), (code, "--space-file", file, "--layers", "3", "--width", "4", "--image-size", "16")):
+    for words in (
+        (run,),
+        (code, "--space-file", file, "--layers", "3", "--width", "4", "--image-size", "16", "--classes", "3"),
+    ):
         forget()
         assert call("show", *words, "--json") == 0
         facts = json.loads(capsys.readouterr().out)
