@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import TINY, assert_same_end, call, metrics, result
 from vaenas.runs.config import make_config
@@ -70,14 +69,12 @@ def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pic
         assert_same_end(tmp_path / "stopped", tmp_path / "whole")
 
     found = result(tmp_path / "whole")
-    image_space = IMAGE_SPACES[config.space]
-    space = image_space.space(whole.geometry)
     best = torch.tensor([found["best"]["architecture"]])
-    assert bool(space.is_valid(best)[0])
-    network = image_space.network(whole.geometry, [[o] for o in best[0].tolist()])
+    assert bool(whole.image_space.space.is_valid(best)[0])
+    network = whole.image_space.network(best[0])
     assert found["best"]["params"] == sum(p.numel() for p in network.parameters())
     assert found["best"]["params"] <= (config.max_params or 10**9)
-    assert found["geometry"]["layers"] == config.layers
+    assert found["network"]["layers"] == config.layers
 
 
 def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None:
