@@ -1,27 +1,32 @@
-"""What a search is made of, from its settings: images in parts, optimizer, steps, inputs of the algorithms, sampler."""
+"""What a search is made of, from its settings: space, images in parts, sampler, algorithm."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator
 
+from vaenas.constraints import Constraints
 from vaenas.data import ImageData, split
 from vaenas.errors import UserError
+from vaenas.evaluation.supernet import Evaluate
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.images import Subset, train_and_test
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
-from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
-from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
-from vaenas.search.evolution import EvolutionInputs
-from vaenas.search.gradient import GradientInputs, Update
-from vaenas.search.one_shot import OneShotSettings
-from vaenas.search.supernet_training import LearnFromFit
+from vaenas.samplers.vae import VAESampler, VAESettings
+from vaenas.search.architecture_weights import ArchitectureWeights, ArchUpdate
+from vaenas.search.evolution import EvolutionSettings
+from vaenas.search.gradient import GradientSearch
+from vaenas.search.one_shot import OneShot
+from vaenas.search.supernet_training import SamplerTraining, SupernetTrainer
+from vaenas.search.surrogate import SurrogateSettings
 from vaenas.spaces.space import SearchSpace
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -79,84 +84,60 @@ def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> Searc
     return SearchImages(training, ranking, validation, recalibration)
 
 
-def make_optimizer(config: SearchConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        network.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
-    )
+def settings_of(kind: type[S], config: SearchConfig) -> S:
+    """The settings of one part, which the configuration has under the same names."""
+    return kind(**{field.name: getattr(config, field.name) for field in fields(kind)})  # type: ignore[arg-type]
 
 
-def count_steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
-    """Epochs to iterations: of the search, and between updates of the sampler."""
-    steps = config.epochs * steps_per_epoch
-    interval = max(1, round(config.vae_interval * steps_per_epoch))
-    if config.sampler in ("vae", "categorical") and interval > steps:
-        raise UserError(
-            f"--vae-interval {config.vae_interval:g}: the sampler would never learn in {config.epochs} epochs; lower "
-            f"it, or raise --epochs"
-        )
-    return steps, interval
-
-
-def surrogate(config: SearchConfig) -> LearnFromFit | None:
-    assert config.keep_ratio is not None
-    return LearnFromFit(config.keep_ratio, config.surrogate_rounds) if config.surrogate == "ridge" else None
-
-
-def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
-    assert config.epsilon_limit is not None
-    increment = config.epsilon_limit / steps[0] if config.epsilon_inc is None else config.epsilon_inc
-    return OneShotSettings(
-        *steps,
-        ranking_size=config.ranking_size,
-        epsilon=linear_epsilon(increment, config.epsilon_limit),
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        label_smoothing=config.label_smoothing,
-        clip_norm=config.clip_norm,
-        evolution=EvolutionInputs(
-            config.population, config.generations, config.top_k, config.mutation_prob, config.surrogate == "ridge"
-        ),
-        surrogate=surrogate(config),
-    )
-
-
-UPDATES: dict[str, Update] = {"multinomial": "two-path", "full": "mixture"}  # of other samplers: the path alone
-
-
-def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientInputs:
-    return GradientInputs(
-        *steps,
-        ranking_size=config.ranking_size,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        label_smoothing=config.label_smoothing,
-        clip_norm=config.clip_norm,
-        draws=config.population,
-        update=UPDATES.get(config.sampler, "path"),
-        surrogate=surrogate(config),
-    )
-
-
-def make_sampler(
-    config: SearchConfig, space: SearchSpace, rng: Generator, weights: torch.Tensor | None = None
-) -> Sampler:
-    """The sampler that the settings name; `weights` (s, k) are those of Algorithm 3."""
+def make_sampler(config: SearchConfig, space: SearchSpace, rng: Generator) -> Sampler:
+    """The sampler that the settings name, unless it draws from architecture weights."""
     match config.sampler:
-        case "multinomial" | "full":
-            assert weights is not None
-            return MultinomialSampler(space, weights)
         case "uniform":
             return UniformSampler(space)
         case "fair":
             return FairSampler(space)
         case "categorical":
             return CategoricalSampler(space, replace(CategoricalSettings(), keep_ratio=config.keep_ratio))
-        case "vae":
-            settings = replace(
-                PAPER if config.vae == "paper" else RECOMMENDED,
-                keep_ratio=config.keep_ratio,
-                iterations=config.vae_iterations,
-                kl_weight=config.kl_weight,
-                free_bits=config.free_bits,
-            )
-            return VAESampler(space, rng, settings)
+        case _:
+            names = {"keep_ratio": "keep_ratio", "iterations": "vae_iterations"}
+            names |= {"kl_weight": "kl_weight", "free_bits": "free_bits"}
+            return VAESampler(space, rng, VAESettings(**{name: getattr(config, of) for name, of in names.items()}))
+
+
+ARCH_UPDATES: dict[str, ArchUpdate] = {"multinomial": "two-path", "full": "mixture"}  # of other samplers: the path
+
+
+def make_search(
+    config: SearchConfig,
+    space: SearchSpace,
+    constraints: Constraints,
+    trainer: SupernetTrainer,
+    evaluate: Evaluate,
+    validation: Subset | None,
+    rng: Generator,
+) -> OneShot | GradientSearch:
+    """Algorithm 2, or 3 where there are images for the architecture weights.
+
+    Raises:
+        UserError: the sampler would never learn.
+    """
+    parts: dict[str, Any] = {
+        "space": space, "trainer": trainer, "evaluate": evaluate, "rng": rng,
+        "is_feasible": constraints.is_feasible, "constraints": str(constraints),
+        "training": settings_of(SamplerTraining, config),
+        "surrogate": SurrogateSettings(config.surrogate, config.surrogate_rounds),
+    }  # fmt: skip
+    if validation is None:
+        evolution = settings_of(EvolutionSettings, config)
+        search = OneShot(**parts, sampler=make_sampler(config, space, rng), evolution=evolution)
+    else:
+        update = ARCH_UPDATES.get(config.sampler, "path")
+        w = ArchitectureWeights(space, config.weights_learning_rate, update, validation, trainer)
+        sampler = make_sampler(config, space, rng) if update == "path" else MultinomialSampler(space, w.values)
+        search = GradientSearch(**parts, sampler=sampler, weights=w, draws=config.population)
+    if search.learned and search.n_vae > trainer.steps:
+        raise UserError(
+            f"--vae-interval {config.vae_interval:g}: the sampler would never learn in {config.epochs} epochs; lower "
+            f"it, or raise --epochs"
+        )
+    return search
