@@ -60,18 +60,18 @@ class SearchProgress:
     """Shows a search's records; a context manager."""
 
     def __init__(self, run: SearchRun) -> None:
-        self.run, self.bars = run, Bars(lambda: run.seconds)
+        self.run, self.bars = run, Bars(lambda: run.session.seconds)
         self.console, self.numbers = self.bars.console, self.bars.numbers
         self._accuracy: float | None = None
 
     def __enter__(self) -> "SearchProgress":
         run = self.run
-        images, ranked = len(run.search.images), len(run.images.ranking)
+        images, ranked = len(run.images.training), len(run.images.ranking)
         least, most = (readable(n) for n in _flops_range(run))
         self.console.print(
             f"{run.config.space}, {run.config.method}: {run.space.slots} choices, {least} to {most} multiply-adds"
             + (f", limit {run.constraints}" if str(run.constraints) else "")
-            + f"; {run.data.name}: {images:,} images train, {ranked:,} rank; device {run.search.fabric.device}",
+            + f"; {run.data.name}: {images:,} images train, {ranked:,} rank; device {run.trainer.fabric.device}",
             highlight=False,
             soft_wrap=True,
         )
@@ -87,7 +87,7 @@ class SearchProgress:
         values, run = record.values, self.run
         match record.kind:
             case "train":
-                epoch = run.state.step / run.steps_per_epoch
+                epoch = run.search.step / run.trainer.steps_per_epoch
                 self.numbers |= {
                     "epoch": f"{epoch:.1f}",
                     "loss": f"{values['loss']:.3f}",
@@ -95,7 +95,7 @@ class SearchProgress:
                 }
                 if "epsilon" in values:
                     self.numbers["epsilon"] = f"{values['epsilon']:.2f}"
-                self.bars.phase("train", run.state.step, run.search.settings.steps)
+                self.bars.phase("train", run.search.step, run.trainer.steps)
             case "evaluation":
                 self.bars.phase(values["of"], values["done"], values["total"])
             case "update":
@@ -105,9 +105,10 @@ class SearchProgress:
             case "weights":
                 entropies = values["entropy_of_weights"]
                 self.numbers["entropy of w"] = f"{sum(entropies) / len(entropies):.3f}"
-            case "generation":
+            case "generation" | "surrogate":
                 self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
-                self.bars.phase("generations", values["generation"] + 1, run.config.evolution.generations, force=True)
+                of, done = ("generations", "generation") if record.kind == "generation" else ("rounds", "round")
+                self.bars.phase(of, values[done] + 1, run.config.evolution.generations, force=True)
             case "comparison":
                 means = {name: f"{sum(values[name]) / len(values[name]):.4f}" for name in ("sampler", "uniform")}
                 self.console.print(

@@ -23,13 +23,14 @@ from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
-from vaenas.search.evolution import Evolution, EvolutionInputs, evolve
+from vaenas.search.evolution import Evolution
+from vaenas.search.settings import EvolutionSettings
 from vaenas.spaces.cells import is_full
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 LABELS, KEPT = 6000, 0.25  # "6000 trained architectures are sampled and the top-1500 models form the training set"
 NOISES = (0.0, 0.001, 0.005)
-EVOLUTION = EvolutionInputs(population=50, generations=6)  # 300 cells, as many as the last column draws
+EVOLUTION = EvolutionSettings(population=50, generations=6, top_k=10)  # 300 cells, as many as the last column draws
 BATCH = 4000
 MOST = 2_000_000  # raw draws before a sampler that hardly ever meets a labelled cell is given up
 SHOWN = 5000  # draws in Fig. 2
@@ -98,7 +99,7 @@ def evolution(task: Task, first: Population, rng: Generator) -> float:
             torch.ones(len(population), dtype=torch.bool) if task.is_feasible is None else task.is_feasible(population)
         )
 
-    for _ in evolve(state, task.table.space, EVOLUTION, evaluate, is_feasible, rng):
+    for _ in state.run(task.table.space, EVOLUTION, evaluate, is_feasible, rng):
         pass
     return float(task.truth(state.evaluated.best(1)))
 

@@ -25,7 +25,7 @@ class GuidedSampler:
     """
 
     def __init__(self, sampler: LearnedSampler, share: float = 0.1) -> None:
-        self.sampler, self.space, self.share = sampler, sampler.space, share
+        self.sampler, self.space, self.share, self.keep_ratio = sampler, sampler.space, share, sampler.keep_ratio
         self._process: GaussianProcess | None = None
         self.threshold = -torch.inf  # τ, in the process's units
 

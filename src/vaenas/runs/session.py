@@ -1,7 +1,7 @@
 """One sitting at a run: what a search and a training do alike, from the settings to the last checkpoint."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ class Session:
         if isinstance(place, NewRun):
             place.check()  # early; `create` makes sure
         self.config, self._place = config, place
-        self._began, self._seconds_before = time.monotonic(), 0.0
+        self._began, self._seconds_before, self._whole = time.monotonic(), 0.0, True
         self.fabric = parallel.make_fabric(config.machine.device, config.machine.precision, place.threads)
         parallel.check_batch_size(batch_size)
         torch.manual_seed(config.seed)
@@ -66,8 +66,8 @@ class Session:
         return self._seconds_before + time.monotonic() - self._began
 
     def save(self) -> None:
-        """Writes the checkpoint; of several processes the first does."""
-        if not parallel.is_main():
+        """Writes the checkpoint if the last record left a whole state; of several processes the first does."""
+        if not (parallel.is_main() and self._whole):
             return
         self.directory.save_checkpoint(
             Checkpoint(
@@ -79,21 +79,27 @@ class Session:
         )
 
     def kept(
-        self, records: Iterator[Record], log: Callable[[Record], None], at_once: Collection[str] = ()
+        self,
+        records: Iterator[Record],
+        log: Callable[[Record], None],
+        whole: Callable[[Record], bool] = lambda record: True,
+        at_once: Callable[[Record], bool] = lambda record: False,
     ) -> Iterator[Record]:
         """The records, each logged first; with a checkpoint before them, after them, and every so many seconds.
 
         Args:
-            at_once: kinds of records after which a checkpoint is written, whatever the time.
+            whole: whether the state after a record can be saved; where not, the checkpoint before stays.
+            at_once: whether it is saved after a record, whatever the time.
         """
         self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()
         for record in records:
+            self._whole = whole(record)
             if parallel.is_main():
                 log(record)
-                if record.kind in at_once or time.monotonic() - last_save >= self.config.checkpoint_seconds:
-                    self.save()
-                    last_save = time.monotonic()
+            if self._whole and (at_once(record) or time.monotonic() - last_save >= self.config.checkpoint_seconds):
+                self.save()
+                last_save = time.monotonic()
             yield record
         self.save()
 
