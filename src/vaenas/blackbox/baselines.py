@@ -34,7 +34,7 @@ class _Search:
         return self.history.best()
 
     def _uniform(self, n: int, is_feasible: IsFeasible | None) -> Population:
-        """n uniform draws that are accepted, without `repeats` new ones, all different."""
+        """n uniform draws that are feasible, without `repeats` new ones, all different."""
         if self.repeats and is_feasible is None:
             return self.space.uniform(n, self.rng)
         drawn, keys = self.history.population[:0], self.history.keys[:0]

@@ -15,8 +15,8 @@ from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler, VAESettings
 from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, Scores, SearchSpace, first_of_equals
 
 MIN_DRAWS, UNIFORM_DRAWS = 250, 4096  # at a time, at least: from Γ, and where Γ finds too little
-MAX_ROUNDS = 200  # of draws before it gives up finding new architectures that are accepted
-CHOICE_ROUNDS, CHOICE_PER_LABEL = 5, 20  # where few draws are accepted, so many rounds for so many candidates per label
+MAX_ROUNDS = 200  # of draws before it gives up finding new architectures that are feasible
+CHOICE_ROUNDS, CHOICE_PER_LABEL = 5, 20  # where few draws are feasible, so many rounds for so many candidates per label
 THOMPSON_CANDIDATES = 300  # with the highest upper bounds, among which Thompson sampling decides
 NEIGHBOURHOODS = 5  # best architectures whose neighbours are candidates
 
@@ -165,7 +165,7 @@ class VAESearch:
     def _collect(
         self, n: int, proposals: int, epsilon: float, is_feasible: IsFeasible | None, more: Population | None = None
     ) -> Int64[Tensor, "_ s"]:
-        """Different candidates of `proposals` draws and `more`; of further draws where fewer than n are accepted."""
+        """Different candidates of `proposals` draws and `more`; of further draws where fewer than n are feasible."""
         known = self.history.keys
         candidates, keys = self.history.population[:0], known[:0]
         tried, size = 0, max(proposals, MIN_DRAWS)
@@ -188,7 +188,7 @@ class VAESearch:
             if len(candidates) >= max(n, min(proposals, CHOICE_PER_LABEL * n) if patient else 0):
                 return candidates
         raise ConstraintTooTight(
-            f"of {tried} architectures drawn only {len(candidates)} are new and accepted; {n} are needed: "
+            f"of {tried} architectures drawn only {len(candidates)} are new and feasible; {n} are needed: "
             f"loosen the constraints, or stop: the space may be used up"
         )
 
