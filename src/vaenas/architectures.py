@@ -12,10 +12,11 @@ import torch
 import typer
 from matplotlib.figure import Figure
 
+from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.files import refuse_to_replace, write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.records import SearchResult, read_result_of
+from vaenas.records import SearchResult
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.nasnet import NASNetSpace
 from vaenas.spaces.shufflenet import shufflenet_space
@@ -130,12 +131,12 @@ def _of_run(folder: Path, space: str | None) -> tuple[str, str, dict[str, Any]]:
         raise UserError(
             f"{folder}: no result.json: the search has not ended, so there is no architecture yet; resume it"
         )
-    result = read_result_of(SearchResult, file)
+    result = read_json(SearchResult, file)
     if result.space not in IMAGE_SPACES:
         raise unknown_space(folder, result.space)
     if space not in (None, result.space):
         raise UserError(f"--space {space}: the run in {folder} is of space {result.space}; leave --space out")
-    return result.best.code, result.space, result.geometry.model_dump()
+    return result.best.code, result.space, result.network.model_dump()
 
 
 def guess(code: str) -> str:

@@ -160,7 +160,7 @@ def _run(
         again: what to call to go on after a stop.
         whole: the folder of `vaenas run`, locked with the search's own as soon as both are there.
     """
-    from vaenas.progress import SearchProgress, print_result
+    from vaenas.commands.progress import SearchProgress, print_result
     from vaenas.report import write_report
     from vaenas.runs.search_run import SearchRun
 
@@ -170,7 +170,7 @@ def _run(
             whole.lock()
         return made
 
-    if isinstance(directory, NewRun) or directory.result() is None:
+    if isinstance(directory, NewRun) or not directory.ended:
         to_its_end(again, make, SearchProgress)
     if is_main():
         folder = directory.path if isinstance(directory, RunDirectory) else directory.folder / directory.inside

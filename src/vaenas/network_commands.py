@@ -13,7 +13,7 @@ from rich.table import Table
 
 from vaenas.architectures import FORCE, check_picture, guess, run_folder, unknown_space, write_figure
 from vaenas.data.folder import Background
-from vaenas.documents import read_yaml
+from vaenas.documents import read_json, read_yaml
 from vaenas.errors import UserError
 from vaenas.export.export import ENDINGS, onnx_runner, weights_file
 from vaenas.export.export import export as write_export
@@ -21,7 +21,7 @@ from vaenas.files import refuse_to_replace
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights
 from vaenas.parallel import is_main, take_threads
-from vaenas.records import SearchResult, read_result_of
+from vaenas.records import SearchResult
 from vaenas.runs.command import free_folder, resume_command, to_its_end, unchanged, with_settings
 from vaenas.runs.config import OF_IMAGES, checked_geometry, option, refuse_idle
 from vaenas.runs.directory import NewRun, RunDirectory
@@ -42,7 +42,7 @@ def train(
     **options: Any,
 ) -> None:
     """Train one architecture from scratch; every setting may stand in the YAML file, too."""
-    from vaenas.progress import print_trained
+    from vaenas.commands.progress import print_trained
 
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None:
@@ -77,10 +77,10 @@ def train(
 
 def train_to_its_end(settings: TrainConfig, directory: NewRun | RunDirectory, again: str) -> None:
     """Trains; `again` is what to call to go on after a stop."""
-    from vaenas.progress import TrainProgress
+    from vaenas.commands.progress import TrainProgress
     from vaenas.training.train_run import TrainRun
 
-    if isinstance(directory, NewRun) or directory.result() is None:
+    if isinstance(directory, NewRun) or not directory.ended:
         to_its_end(again, lambda: TrainRun(settings, directory), TrainProgress)
 
 
@@ -95,7 +95,7 @@ def found_by(code_or_run: str) -> dict[str, Any]:
     directory = RunDirectory(folder)
     if not directory.result_file.is_file():
         raise UserError(f"{folder}: no result.json: the search has not ended; resume it first")
-    result = read_result_of(SearchResult, directory.result_file)
+    result = read_json(SearchResult, directory.result_file)
     if result.space not in IMAGE_SPACES:
         raise unknown_space(folder, result.space)
     settings = read_yaml(directory.config_file)
@@ -164,7 +164,7 @@ def evaluation_of(
     """
     from vaenas.data import Augment, load
     from vaenas.evaluation.final import latency, logits_of, quality
-    from vaenas.report.figures import confusion
+    from vaenas.report.confusion import confusion
 
     network, info = load_weights(weights_file(source))
     images = load(

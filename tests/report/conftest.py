@@ -104,17 +104,18 @@ def make_result(sampler: str = "vae") -> dict[str, Any]:
             )
     draws = {"sampler": {"mean": 0.84, "std": 0.012, "n": 60}, "uniform": {"mean": 0.815, "std": 0.02, "n": 60}}
     return {
-        "space": "shufflenet", "method": "one_shot", "sampler": sampler, "seed": 0, "best": pareto[-1],
-        "pareto": pareto, "evaluated": 300,
+        "kind": "search", "space": "shufflenet", "method": "one_shot", "sampler": sampler, "seed": 0,
+        "best": pareto[-1], "pareto": pareto, "evaluated": 300,
         "evaluations": [
             {"score": float(a), "predicted_score": float(a), "flops": int(f)}
             for a, f in zip(accuracy, flops, strict=True)
         ],
         "draws": None if sampler in NEVER_LEARN else draws, "seconds": 1990.0, "version": "0.1.0",
         "ranking_metric": "accuracy",
-        "geometry": {"image_size": 28, "image_channels": 1, "classes": 10, "width": 0.5, "layers": SLOTS},
+        "network": {"image_size": 28, "image_channels": 1, "classes": 10, "width": 0.5, "layers": SLOTS},
         "truth": None, "latency": None,
-        "images": {"training": 59000, "ranking": 1000, "test_split": None, "skipped": []},
+        "images": {"training": 59000, "ranking": 1000, "test_split": None, "skipped": [], "notes": []},
+        "environment": {"python": "3.12", "threads": 1},
     }  # fmt: skip
 
 

@@ -250,18 +250,18 @@ def test_missing_folder_and_files(tmp_path: Path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{broken", "not valid JSON"),
-        ("[1, 2]", "not a JSON object"),
-        ('{"step": 1}', "'kind' is missing"),
-        ('{"kind": 3}', "'kind' is 3, must be a valid string"),
-        ('{"kind": "train", "step": 1, "epoch": 1, "loss": 1, "epsilon": 0}', "'accuracy' is missing"),
+        ("{broken", "Invalid JSON"),
+        ("[1, 2]", "must be an object"),
+        ('{"step": 1}', "kind: Field required"),
+        ('{"kind": 3}', "kind: must be a valid string .3."),
+        ('{"kind": "train", "step": 1, "epoch": 1, "loss": 1, "epsilon": 0}', "accuracy: Field required"),
         (
             '{"kind": "generation", "step": 1, "generation": 0, "best": 88.8, "mean": 0.5}',
-            r"'best' is 88.8, .*\[0, 1\]",
+            r"best: must be a number in \[0, 1\] .88.8.",
         ),
         (
             '{"kind": "comparison", "step": 1, "sampler": [true], "uniform": []}',
-            "'sampler.0' is True, must be a number in",
+            r"sampler\.0: must be a number in .* .True.",
         ),
         (
             '{"kind": "update", "step": 1, "epoch": 1, "scores": [1, 1], "learned": [true], "entropy": 1,'
@@ -271,7 +271,7 @@ def test_missing_folder_and_files(tmp_path: Path):
         (
             '{"kind": "update", "step": 1, "epoch": 1, "scores": [], "learned": [], "entropy": 1, "probabilities": [],'
             ' "kl": "much"}',
-            "'kl' is 'much'",
+            "kl: must be a valid number .'much'.",
         ),
     ],
 )
@@ -288,12 +288,12 @@ def test_bad_line_is_named(make_run: MakeRun, line: str, words: str):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("result.json", "{", "result.json, line 1: not valid JSON"),
-        ("result.json", "{}", "result.json: 'space' is missing"),
-        ("drawing.json", "[]", "not a JSON object"),
+        ("result.json", "{", "result.json: Invalid JSON"),
+        ("result.json", "{}", "result.json: space: Field required"),
+        ("drawing.json", "[]", "must be an object"),
         ("config.yaml", "a: [1", "config.yaml, line .*not YAML"),
         ("config.yaml", "word", "must hold settings as 'name: value'"),
-        ("config.yaml", "max_flops: many", "'max_flops' is 'many', must be a number in"),
+        ("config.yaml", "max_flops: many", "max_flops: must be a number in .* .'many'."),
     ],
 )
 def test_bad_file_is_named(make_run: MakeRun, name: str, text: str, words: str):

@@ -95,7 +95,7 @@ def preload() -> None:
     import vaenas.bench.figures
     import vaenas.bench.import_table
     import vaenas.cli
-    import vaenas.progress
+    import vaenas.commands.progress
     import vaenas.report
     import vaenas.runs.search_run
     import vaenas.training.train_run  # noqa: F401

@@ -77,7 +77,7 @@ def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pic
     network = image_space.network(whole.geometry, [[o] for o in best[0].tolist()])
     assert found["best"]["params"] == sum(p.numel() for p in network.parameters())
     assert found["best"]["params"] <= (config.max_params or 10**9)
-    assert found["geometry"]["layers"] == config.layers
+    assert found["network"]["layers"] == config.layers
 
 
 def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import torch
 
 import vaenas
-from vaenas.documents import read_yaml
+from vaenas.documents import read_json, read_yaml
 from vaenas.errors import UserError, require
 from vaenas.files import refuse_to_replace, write_atomically
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
 from vaenas.networks.weights import NetworkInfo, load_weights
-from vaenas.records import TrainingResult, read_result_of
+from vaenas.records import TrainingResult
 
 T = TypeVar("T")
 ENDINGS = {"onnx": ".onnx", "torch": ".pt", "timm": ".safetensors", "safetensors": ".safetensors"}
@@ -141,7 +141,7 @@ def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
 
 def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, kind: str) -> str:
     """A model card in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
-    result = _beside(weights, "result.json", partial(read_result_of, TrainingResult))
+    result = _beside(weights, "result.json", partial(read_json, TrainingResult))
     config = _beside(weights, "config.yaml", read_yaml) or {}
     space = IMAGE_SPACES[info.space]
     costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))

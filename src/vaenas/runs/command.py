@@ -17,9 +17,9 @@ from pydantic import BaseModel
 from vaenas import parallel
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
+from vaenas.records import Record
 from vaenas.runs.config import option
 from vaenas.runs.directory import RunDirectory
-from vaenas.search.record import Record
 
 INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 C = TypeVar("C", bound=BaseModel)

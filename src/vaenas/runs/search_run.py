@@ -22,8 +22,9 @@ from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
+from vaenas.records import Record
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.directory import HOW_TO_FIX, Checkpoint, NewRun, RunDirectory
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import fingerprint, load_data, notes, skipped, train_and_test
 from vaenas.runs.search_parts import (
     count_steps,
@@ -39,7 +40,6 @@ from vaenas.runs.truth import Truth, read_updates
 from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
 from vaenas.search.gradient import GradientSearch, GradientState, architecture_weights
 from vaenas.search.one_shot import OneShot, OneShotState
-from vaenas.search.record import Record
 
 
 class SearchRun:
@@ -137,18 +137,10 @@ class SearchRun:
             self.directory = RunDirectory.create(directory, "search", config, self.environment, files)
         else:
             self.directory = directory
-            self._go_on()
+            self._seconds_before = directory.resume(config, self.inputs, self.environment, self)
         fabric.barrier()  # before the first writes a checkpoint again
         if parallel.is_main():
-            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, HOW_TO_FIX)
-
-    def _go_on(self) -> None:
-        """Continues from the checkpoint of the directory, if there is one."""
-        self.directory.warn_of_changes(self.environment)
-        checkpoint = self.directory.resume(self.config, self.inputs)
-        if checkpoint is not None:
-            self.directory.restore(checkpoint, self)
-            self._seconds_before = checkpoint.seconds
+            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step)
 
     def _latency(self, fabric: Fabric, saved: Path | None) -> LatencyTable:
         """The table of this device; a resumed run keeps the one that it began with, to the bit."""
@@ -180,16 +172,7 @@ class SearchRun:
 
     def save(self) -> None:
         """Writes the checkpoint; of several processes the first does."""
-        if not parallel.is_main():
-            return
-        self.directory.save_checkpoint(
-            Checkpoint(
-                config=self.config.model_dump(),
-                inputs=self.inputs,
-                seconds=self.seconds,
-                state=self.state_dict(),
-            )
-        )
+        self.directory.save_checkpoint(self.config, self.inputs, self.seconds, self)
 
     def records(self) -> Iterator[Record]:
         """Runs the search to its end: metrics, checkpoints and at last the result are written as it goes."""
@@ -274,12 +257,13 @@ class SearchRun:
             return facts if self.latency is None else {**facts, "latency_ms": int(totals[2, i]) / 1e6}
 
         return {
+            "kind": "search",
             "space": config.space,
             "method": config.method,
             "sampler": config.sampler,
             "seed": config.seed,
             "ranking_metric": config.ranking_metric,
-            "geometry": {
+            "network": {
                 name: getattr(self.geometry, name)
                 for name in ("image_size", "image_channels", "classes", "width", "layers")
             },

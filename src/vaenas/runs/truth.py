@@ -1,7 +1,6 @@
 """What a table of separately trained architectures says of a search that never saw it."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from vaenas.bench.truth import BEST_OF, Task, best_of
 from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.records import UpdateWithDraws, read_metrics
 from vaenas.samplers.sampler import Sampler
 from vaenas.search.evaluated_set import EvaluatedSet
 from vaenas.search.surrogate import predicted_scores
@@ -62,7 +62,7 @@ class Truth:
         sampler: Sampler,
         ranked: EvaluatedSet,
         found: tuple[Population, Scores],
-        updates: Sequence[Mapping[str, Any]],
+        updates: Sequence[UpdateWithDraws],
     ) -> dict[str, Any]:
         """`truth` of `result.json`.
 
@@ -70,7 +70,7 @@ class Truth:
             sampler: as it is at the end.
             ranked: the sample and its scores on the final supernet.
             found: all that the search has evaluated on the final supernet, and what it takes them to be predicted.
-            updates: "step" and "draws" (codes) after each update.
+            updates: with the codes drawn after each.
         """
         task, truth = self.task, self.task.truth
         every, true = truth(task.population), truth(ranked.population)
@@ -106,12 +106,12 @@ class Truth:
         favourite = population[known][scores[known].argmax()][None]
         return {"code": self.space.encode(favourite)[0], "accuracy": float(self.task.truth(favourite)[0])}
 
-    def mean(self, update: Mapping[str, Any]) -> dict[str, Any]:
+    def mean(self, update: UpdateWithDraws) -> dict[str, Any]:
         """The true mean of the draws after one update, and of how many it is."""
-        drawn = self.space.decode(update["draws"])
+        drawn = self.space.decode(update.draws)
         known = drawn[self._known(drawn)]
         mean = float(self.task.truth(known).mean()) if len(known) else None
-        return {"step": update["step"], "epoch": update["epoch"], "mean": mean, "n": len(known)}
+        return {"step": update.step, "epoch": update.epoch, "mean": mean, "n": len(known)}
 
     def best_of(self, sampler: Sampler) -> dict[str, float] | None:
         """For each of `BEST_OF` the expected highest truth of so many draws; None where hardly any is known."""
@@ -139,10 +139,10 @@ def _number(value: float) -> float | None:
     return None if value != value else value
 
 
-def read_updates(metrics: Path) -> list[dict[str, Any]]:
-    """The update records of a run's metrics."""
-    records = map(json.loads, metrics.read_text(encoding="utf-8").splitlines()) if metrics.exists() else ()
-    return [record for record in records if record["kind"] == "update" and "draws" in record]
+def read_updates(metrics: Path) -> list[UpdateWithDraws]:
+    """The update records of a run's metrics; raises `UserError` where they are damaged."""
+    records = read_metrics(metrics, {"update": UpdateWithDraws}) if metrics.exists() else ()
+    return [update for _, update in records if update.draws]
 
 
 def best_of_each(truth: Scores) -> dict[str, float]:

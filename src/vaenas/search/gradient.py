@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from vaenas import parallel
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.optimizers import load_optimizer
+from vaenas.records import Record
 from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search import supernet_training
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.record import Record
 from vaenas.search.supernet_training import Augment, Ranking, SurrogateSettings, TrainingImages
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid, gumbel
 

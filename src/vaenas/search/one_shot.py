@@ -10,13 +10,13 @@ from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 
 from vaenas.evaluation.supernet import Evaluate
+from vaenas.records import Record
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search import supernet_training
 from vaenas.search.evaluated_set import EvaluatedSet
 from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
-from vaenas.search.record import Record
 from vaenas.search.supernet_training import Augment, Ranking, SurrogateSettings, TrainingImages
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace
 

@@ -14,11 +14,11 @@ from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch, Evaluate
 from vaenas.optimizers import load_optimizer
+from vaenas.records import Record
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler, Sampler, UpdateStats
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.record import Record
 from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, nn
@@ -18,9 +17,9 @@ from vaenas.errors import UserError
 from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.weights import NetworkInfo, save_weights
-from vaenas.runs.directory import Checkpoint, NewRun, RunDirectory
+from vaenas.records import Images, NetworkSize, Record, TrainingResult
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.images import Subset, fingerprint, load_data, notes, skipped, train_and_test
-from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
 from vaenas.training.train import (
@@ -131,11 +130,7 @@ class TrainRun:
             self.directory = RunDirectory.create(directory, "training", config, self.environment, {})
         else:
             self.directory = directory
-            self.directory.warn_of_changes(self.environment)
-            checkpoint = self.directory.resume(config, self.inputs)
-            if checkpoint is not None:
-                self.directory.restore(checkpoint, self.state)
-                self._seconds_before = checkpoint.seconds
+            self._seconds_before = directory.resume(config, self.inputs, self.environment, self.state)
         fabric.barrier()  # before the first writes a checkpoint again
 
     @property
@@ -145,16 +140,7 @@ class TrainRun:
 
     def save(self) -> None:
         """Writes the checkpoint; of several processes the first does."""
-        if not parallel.is_main():
-            return
-        self.directory.save_checkpoint(
-            Checkpoint(
-                config=self.config.model_dump(),
-                inputs=self.inputs,
-                seconds=self.seconds,
-                state=self.state.state_dict(),
-            )
-        )
+        self.directory.save_checkpoint(self.config, self.inputs, self.seconds, self.state)
 
     def records(self) -> Iterator[Record]:
         """Trains to the end: metrics, checkpoints and at last weights and result are written as it goes."""
@@ -190,35 +176,36 @@ class TrainRun:
             raise UserError(f"--train-images {n}: there are only {len(images)}; leave it out for all")
         return Subset(images.data, images.rows[torch.randperm(len(images), generator=rng)[:n]])
 
-    def _result(self) -> dict[str, Any]:
-        """`result.json`."""
+    def _result(self) -> TrainingResult:
         config, last = self.config, self.state.history[-1]
-        return {
-            "space": config.space,
-            "code": config.code,
-            "recipe": config.recipe,
-            "geometry": {
-                "image_size": self.info.image_size,
-                "image_channels": self.info.image_channels,
-                "classes": len(self.info.classes),
-                "width": config.width,
-                "layers": config.layers,
-            },
-            "accuracy": last["accuracy"],
-            "top5": last["top5"],
-            "params": int(self.costs.params),
-            "flops": int(self.costs.flops),
-            "epochs": config.epochs,
-            "seed": config.seed,
-            "search": config.search,
-            "images": {
-                "training": len(self.training.images),
-                "test": self.test_images,
-                "test_split": self.test_split,
-                "skipped": skipped(self.data),
-                "notes": notes(self.data, self.shards),
-            },
-            "seconds": round(self.seconds, 3),
-            "version": vaenas.__version__,
-            "environment": self.environment,
-        }
+        assert config.width is not None
+        assert config.layers is not None
+        return TrainingResult(
+            space=config.space,
+            code=config.code,
+            recipe=config.recipe,
+            network=NetworkSize(
+                image_size=self.info.image_size,
+                image_channels=self.info.image_channels,
+                classes=len(self.info.classes),
+                width=config.width,
+                layers=config.layers,
+            ),
+            accuracy=last["accuracy"],
+            top5=last["top5"],
+            params=int(self.costs.params),
+            flops=int(self.costs.flops),
+            epochs=config.epochs,
+            seed=config.seed,
+            search=config.search,
+            images=Images(
+                training=len(self.training.images),
+                test=self.test_images,
+                test_split=self.test_split,
+                skipped=skipped(self.data),
+                notes=notes(self.data, self.shards),
+            ),
+            seconds=round(self.seconds, 3),
+            version=vaenas.__version__,
+            environment=self.environment,
+        )
