@@ -12,7 +12,8 @@ from reprlib import Repr
 from typing import Any, BinaryIO, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import GetPydanticSchema, TypeAdapter, ValidationError
+from pydantic_core import core_schema
 
 from vaenas.errors import UserError
 
@@ -142,6 +143,14 @@ def checked(kind: type[T], content: Any, where: str) -> T:
         return _adapter(kind).validate_python(content)
     except ValidationError as error:
         raise UserError(f"{where}: {first_of(error)}; fix or remove it") from None
+
+
+def between(low: float, high: float, slack: float = 0.0) -> GetPydanticSchema:
+    """Checked by pydantic's core, as there may be millions, with a message of ours."""
+    number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low - slack, le=high + slack)
+    message = f"must be a number in [{low:g}, {high:g}]"
+    checked = core_schema.custom_error_schema(number, "between", custom_error_message=message)
+    return GetPydanticSchema(lambda _source, _handler: checked)
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,12 +17,10 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
-    GetPydanticSchema,
     model_validator,
 )  # fmt: skip
-from pydantic_core import core_schema
 
-from vaenas.documents import LARGEST_JSON, from_json, regular_file
+from vaenas.documents import LARGEST_JSON, between, from_json, regular_file
 from vaenas.errors import UserError, printable
 
 
@@ -38,14 +36,6 @@ def _at_most_100(keys: Any) -> Any:
     if isinstance(keys, dict) and len(keys) > 100:  # before each of them is an error of its own
         raise ValueError(f"must be at most 100 keys, {len(keys)} are given")
     return keys
-
-
-def between(low: float, high: float, slack: float = 0.0) -> GetPydanticSchema:
-    """Checked by pydantic's core, as there may be millions, with a message of ours."""
-    number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low - slack, le=high + slack)
-    message = f"must be a number in [{low:g}, {high:g}]"
-    checked = core_schema.custom_error_schema(number, "between", custom_error_message=message)
-    return GetPydanticSchema(lambda _source, _handler: checked)
 
 
 Text = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
@@ -135,8 +125,12 @@ class Generation(Metric):
     mean: Share
 
 
-class Surrogate(Generation):
-    """A round of the search by a surrogate: uniform draws, and at last what the surrogate expects most of."""
+class Surrogate(Metric):
+    """A round of the search by a ridge surrogate: initial and uniform draws, at last what it predicts to be best."""
+
+    round: Count
+    best: Share
+    mean: Share
 
 
 class Comparison(Metric):

@@ -70,7 +70,9 @@ def make_small(make_run: MakeRun) -> MakeRun:
     """A run with every string field there is."""
 
     def make(cells: bool = False, **settings: Any) -> Path:
-        run = make_run(updates=2, ranking_metric="accuracy", surrogate="none", note=["a", {"b": "c"}], **settings)
+        run = make_run(
+            updates=2, ranking={"metric": "accuracy"}, surrogate={"kind": "none"}, note=["a", {"b": "c"}], **settings
+        )
         edit(run / "result.json", truth=TRUTH)
         if cells:
             (run / "drawing.json").write_text(json.dumps(CELLS["nasbench201"][0]))

@@ -98,7 +98,7 @@ def test_verdict_table_and_settings(page: Page, make_run: MakeRun):
     result = json.loads((run / "result.json").read_text())
     best = result["best"]
     verdict = page.text[page.text.index("The best architecture has") :][:200]
-    for words in (f"{100 * best['score']:.2f} %", f"{best['flops'] / 1e6:.4g} M FLOPs", best["code"]):
+    for words in (f"{100 * best['score']:.2f} %", f"{best['flops'] / 1e6:.4g}M FLOPs", best["code"]):
         assert words in verdict
     assert all(entry["code"] in page.text for entry in result["pareto"])
     assert all(key in page.text for key in yaml.safe_load((run / "config.yaml").read_text()))
@@ -120,6 +120,18 @@ def test_draws_without_single_scores_use_the_result(make_run: MakeRun):
     (run / "metrics.jsonl").write_text("")
     page = Page(write_report(run))
     assert "+2.50 points" in page.captions["fig-draws"]
+
+
+def test_what_the_last_stage_was(make_run: MakeRun):
+    """Rounds by a surrogate are no evolution."""
+    run = make_run()
+    assert "Evolutionary search" in Page(write_report(run)).captions["fig-evolution"]
+    lines = (run / "metrics.jsonl").read_text().replace('"kind": "generation"', '"kind": "surrogate"')
+    (run / "metrics.jsonl").write_text(lines.replace('"generation": ', '"drawn": "uniform", "round": '))
+    page = Page(write_report(run))
+    assert "Search by a surrogate. Best accuracy so far and mean of each of 10 rounds" in page.captions["fig-evolution"]
+    assert "a ridge surrogate predicts" in page.captions["fig-pareto"]
+    assert "volution" not in page.text
 
 
 def test_text_is_escaped(make_run: MakeRun):
@@ -293,7 +305,7 @@ def test_bad_line_is_named(make_run: MakeRun, line: str, words: str):
         ("drawing.json", "[]", "must be an object"),
         ("config.yaml", "a: [1", "config.yaml, line .*not YAML"),
         ("config.yaml", "word", "must hold settings as 'name: value'"),
-        ("config.yaml", "max_flops: many", "max_flops: must be a number in .* .'many'."),
+        ("config.yaml", "constraints: {max_flops: many}", "constraints.max_flops.: must be a number in .* .'many'."),
     ],
 )
 def test_bad_file_is_named(make_run: MakeRun, name: str, text: str, words: str):

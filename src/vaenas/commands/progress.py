@@ -102,8 +102,8 @@ class SearchProgress(Bars):
                 self.numbers["entropy of w"] = f"{_mean(values['entropy_of_weights']):.3f}"
             case "generation" | "surrogate":
                 self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
-                name = "generations" if record.kind == "generation" else "rounds"
-                self.phase(name, values["generation"] + 1, run.config.generations, force=True)
+                name = "generation" if record.kind == "generation" else "round"
+                self.phase(f"{name}s", values[name] + 1, run.config.generations, force=True)
             case "comparison":
                 _say(
                     self.console,

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from vaenas.records import Evaluation, Generation, Part, SearchResult, Train, Truth, Update, Weights
-from vaenas.report.run_data import Draws
+from vaenas.records import Evaluation, Generation, Part, SearchResult, Surrogate, Train, Truth, Update, Weights
+from vaenas.report.run_data import Comparisons, standard_error
 from vaenas.report.svg import INK, LEARNED, MUTED, PAPER, SERIES, STYLE, UNIFORM, WIDTH, operation_colour
 
 RASTER = 2000  # more points than this become one picture, so that the page stays small
@@ -152,13 +152,13 @@ def scores(updates: Sequence[Update], ranking_metric: str) -> Figure:
 
 
 @rc_context(STYLE)
-def rounds(rounds: Sequence[Generation], ranking_metric: str, name: str) -> Figure:
-    """Best and mean score of each generation or round; `name` is that of the axis."""
+def rounds(rounds: Sequence[Generation | Surrogate], ranking_metric: str, number: str) -> Figure:
+    """Best and mean score of each; `number` is the field that counts them, "generation" or "round"."""
     figure, (axes,) = _figure(2.8)
-    numbers = [r.generation for r in rounds]
+    numbers = [getattr(r, number) for r in rounds]
     for label, key, colour in (("Best", "best", LEARNED), ("Mean", "mean", SERIES)):
         axes.plot(numbers, _percent(rounds, key), color=colour, marker=_marker(numbers), ms=3.5, label=label)
-    axes.set(xlabel=name, ylabel=f"{ranking_metric.capitalize()} (%)")
+    axes.set(xlabel=number.capitalize(), ylabel=f"{ranking_metric.capitalize()} (%)")
     _whole_ticks(axes.xaxis, 12)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
@@ -187,7 +187,7 @@ def pareto(result: SearchResult, max_flops: float | None, ranking_metric: str) -
 
 
 @rc_context(STYLE)
-def draws(found: Draws, ranking_metric: str) -> Figure:
+def draws(found: Comparisons, ranking_metric: str) -> Figure:
     """Learned against uniform draws: the mean with its 95 % interval, over the single scores if they were kept."""
     figure, (axes,) = _figure(2.3)
     rng = np.random.default_rng(0)  # jitter only
@@ -196,7 +196,7 @@ def draws(found: Draws, ranking_metric: str) -> Figure:
             values = 100 * np.array(found.scores[row])
             heights = row + rng.uniform(0.02, 0.3, len(values))
             axes.scatter(values, heights, s=12, color=colour, alpha=0.4, lw=0, rasterized=len(values) > RASTER)
-        at, half = (100 * summary.mean, row - 0.14), 0.0 if math.isnan(summary.error) else 196 * summary.error
+        at, half = (100 * summary.mean, row - 0.14), 196 * (standard_error(summary) or 0.0)
         axes.errorbar(*at, xerr=half, color=colour, marker="o", ms=6, elinewidth=2.4, capsize=4, capthick=1.6)
         axes.annotate(
             f"{100 * summary.mean:.2f} %", at, (0, 8), textcoords="offset points", ha="center", color=INK, weight="bold"
@@ -229,8 +229,7 @@ def diversity(runs: Mapping[str, tuple[Sequence[Weights], Sequence[Update]]]) ->
         entropy.plot(epochs, entropies.mean(1), ls="--" if updates else "-", **style)
         entropy.fill_between(epochs, entropies.min(1), entropies.max(1), color=colour, alpha=0.15, lw=0)
         if updates:
-            drawn = [np.mean([_entropy(row) for row in u.probabilities]) for u in updates]
-            entropy.plot([u.epoch for u in updates], np.maximum(drawn, FLOOR), **style)
+            entropy.plot([u.epoch for u in updates], np.maximum([u.entropy for u in updates], FLOOR), **style)
         distinct.plot(epochs, [r.distinct_so_far for r in weights], label=_in_legend(name), **style)
         free.plot(epochs, _percent(weights, "parameter_free"), **style)
         params.plot(epochs, [r.params / 1e6 for r in weights], **style)
@@ -271,12 +270,6 @@ def truth(truth: Truth) -> Figure:
         best.set_xscale("log")
     best.legend(loc="lower right")
     return figure
-
-
-def _entropy(probabilities: Sequence[float]) -> float:
-    """In nats."""
-    p = np.array(probabilities)
-    return float(-(p * np.log(np.where(p > 0, p, 1))).sum())
 
 
 def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:

@@ -10,6 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import vaenas
+from vaenas.constraints import readable
 from vaenas.errors import UserError, printable
 from vaenas.files import write_atomically
 from vaenas.report import figures
@@ -20,7 +21,7 @@ from vaenas.report.svg import to_svg
 # Proper names of the values of `space` and `sampler`; others are shown as they are.
 NAMES = {
     "shufflenet": "ShuffleNet", "nasnet": "NASNet", "nasbench101": "NAS-Bench-101", "nasbench201": "NAS-Bench-201",
-    "macro": "NAS-Bench-Macro", "vae": "VAE", "full": "full mixture",
+    "macro": "NAS-Bench-Macro", "vae": "VAE", "mixture": "softmax(w), full mixture", "two-path": "softmax(w), two-path",
 }  # fmt: skip
 
 
@@ -66,12 +67,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _millions(count: float) -> str:
-    if count < 1e6:
-        return f"{count / 1e3:.4g} K"
-    return f"{count / 1e6:,.0f} M" if count >= 1e9 else f"{count / 1e6:.4g} M"
-
-
 def _duration(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = whole // 3600, whole % 3600 // 60
@@ -88,7 +83,7 @@ PAGE = Environment(
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
 PAGE.filters |= {
-    "percent": _percent, "millions": _millions, "duration": _duration, "setting": _setting, "svg": to_svg,
+    "percent": _percent, "readable": readable, "duration": _duration, "setting": _setting, "svg": to_svg,
     "named": lambda name: NAMES.get(name, name),
 }  # fmt: skip
 PAGE.globals |= {"figures": figures, "draw_architecture": draw_architecture}

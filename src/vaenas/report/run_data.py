@@ -4,17 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import AliasChoices, Field
+from pydantic import Field
 
-from vaenas.documents import checked, dotted, read_json, read_yaml
+from vaenas.documents import between, checked, dotted, read_json, read_yaml
 from vaenas.drawings import Drawing
 from vaenas.errors import UserError, printable
 from vaenas.records import (
     Comparison,
     Count,
+    Draws,
     Generation,
     Label,
     Metric,
@@ -24,13 +25,10 @@ from vaenas.records import (
     Train,
     Update,
     Weights,
-    between,
     read_metrics,
-)
+)  # fmt: skip
 
 MOST_KEPT = 2**24  # bytes of records as JSON: parsed, they may take thirty times as much memory
-FIXED = ("uniform", "fair")  # samplers that never learn, so their runs have no update records
-OF_WEIGHTS = ("multinomial", "full", "two-path", "mixture")  # softmax(w) is the sampler: no update records either
 
 
 class Settings(Part):
@@ -39,41 +37,18 @@ class Settings(Part):
     space: Label = "unknown"
     method: Label = "one-shot"
     sampler: Label | None = None
-    arch_update: Label | None = Field(None, validation_alias=AliasChoices("arch_update", "gradient.arch_update"))
     seed: Count | None = None
-    ranking_metric: Annotated[Label, Field(max_length=40)] = Field(
-        "accuracy", validation_alias=AliasChoices("ranking_metric", "ranking.ranking_metric")
-    )
-    surrogate: Label = Field("none", validation_alias=AliasChoices("surrogate", "surrogate.kind"))
-    max_flops: Annotated[float, between(0, 2**63)] | None = Field(
-        None, validation_alias=AliasChoices("max_flops", "constraints.max_flops")
-    )
-
-
-class Summary(NamedTuple):
-    """Mean, standard deviation (both shares in [0, 1]) and number of some scores."""
-
-    mean: float
-    std: float
-    n: int
-
-    @classmethod
-    def of(cls, scores: Sequence[float]) -> "Summary":
-        """The sample's (n - 1); of scores (n,), n >= 1."""
-        return cls(float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan, len(scores))
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean; NaN with fewer than two scores."""
-        return self.std / math.sqrt(self.n) if self.n > 1 else math.nan
+    arch_update: Annotated[Label | None, Field(alias="gradient.arch_update")] = None
+    ranking_metric: Annotated[Label, Field(max_length=40, alias="ranking.metric")] = "accuracy"
+    max_flops: Annotated[Annotated[float, between(0, 2**63)] | None, Field(alias="constraints.max_flops")] = None
 
 
 @dataclass(frozen=True)
-class Draws:
+class Comparisons:
     """Learned against uniform draws on the final supernet, and the single scores if they were kept."""
 
-    learned: Summary
-    uniform: Summary
+    learned: Draws
+    uniform: Draws
     scores: tuple[Sequence[float], Sequence[float]] | None
 
     @property
@@ -82,13 +57,21 @@ class Draws:
         return self.learned.mean - self.uniform.mean
 
     @property
-    def half(self) -> float:
-        """Half of its 95 % interval, Welch's errors with the normal's 1.96; NaN where one side has one score."""
-        return 1.96 * math.hypot(self.learned.error, self.uniform.error)
+    def half(self) -> float | None:
+        """Half of its 95 % interval, Welch's errors with the normal's 1.96; None where one side has one score."""
+        one, other = standard_error(self.learned), standard_error(self.uniform)
+        return None if one is None or other is None else 1.96 * math.hypot(one, other)
 
-    @property
-    def has_interval(self) -> bool:
-        return not math.isnan(self.half)
+
+def standard_error(draws: Draws) -> float | None:
+    """Of the mean; None with fewer than two scores."""
+    return draws.std / math.sqrt(draws.n) if draws.n > 1 else None
+
+
+def _summary(scores: Sequence[float]) -> Draws:
+    """The standard deviation is the sample's (n - 1)."""
+    std = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+    return Draws(mean=float(np.mean(scores)), std=std, n=len(scores))
 
 
 M = TypeVar("M", bound=Metric)
@@ -123,40 +106,37 @@ class RunData:
         return self.of(Weights)
 
     @property
-    def rounds(self) -> Sequence[Generation]:
+    def rounds(self) -> Sequence[Generation | Surrogate]:
         """Of the evolutionary search, or of the search by a surrogate, as far as it has come."""
         return self.of(Generation) or self.of(Surrogate)
 
     @property
     def by_surrogate(self) -> bool:
-        """Whether the rounds are uniform draws for a surrogate, not generations of an evolution."""
-        return bool(self.of(Surrogate)) or (self.settings.surrogate != "none" and not self.gradient)
+        return bool(self.of(Surrogate))
 
     @property
-    def draws(self) -> Draws | None:
+    def draws(self) -> Comparisons | None:
         """The last comparison with uniform draws, from its record, else from the result."""
-        kept = self.of(Comparison)[-1:]
-        if kept and kept[0].sampler and kept[0].uniform:
-            scores = kept[0].sampler, kept[0].uniform
-            return Draws(Summary.of(scores[0]), Summary.of(scores[1]), scores)
+        for record in self.of(Comparison)[-1:]:
+            if record.sampler and record.uniform:
+                kept = record.sampler, record.uniform
+                return Comparisons(_summary(kept[0]), _summary(kept[1]), kept)
         told = self.result.draws if self.result else None
-        if told and told.sampler.n and told.uniform.n:
-            learned, uniform = (Summary(d.mean, d.std, d.n) for d in (told.sampler, told.uniform))
-            return Draws(learned, uniform, None)
-        return None
-
-    @property
-    def sampler(self) -> str:
-        return self.settings.sampler or self.settings.arch_update or "unknown"
-
-    @property
-    def fixed_sampler(self) -> bool:
-        return self.sampler in FIXED
+        return Comparisons(told.sampler, told.uniform, None) if told and told.sampler.n and told.uniform.n else None
 
     @property
     def of_weights(self) -> bool:
-        """Whether architectures are drawn by softmax(w), without a sampler of its own."""
-        return self.sampler in OF_WEIGHTS
+        """Whether softmax(w) is the sampler."""
+        return self.gradient and self.settings.arch_update in ("two-path", "mixture")
+
+    @property
+    def sampler(self) -> str:
+        return (self.of_weights and self.settings.arch_update) or self.settings.sampler or "unknown"
+
+    @property
+    def fixed_sampler(self) -> bool:
+        """Whether it never learns, so that there are no update records."""
+        return self.sampler in ("uniform", "fair")
 
     @property
     def gradient(self) -> bool:
@@ -233,7 +213,8 @@ def read_run(folder: Path) -> RunData:
     records: dict[tuple[str, int, int | None], Metric] = {}
     kept = 0
     for number, record in read_metrics(metrics, finished=found is not None):
-        records[record.kind, record.step, getattr(record, "generation", None)] = record
+        number_of = getattr(record, "generation", getattr(record, "round", None))
+        records[record.kind, record.step, number_of] = record
         kept += len(record.model_dump_json())
         if kept > MOST_KEPT:
             raise UserError(

@@ -28,7 +28,7 @@ class TensorBoard:
 
     def add(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Numbers as they are, under "kind/name"; of lists of scores the mean."""
-        step = values.get("generation", step)
+        step = values.get("generation", values.get("round", step))
         scalars = {name: value for name, value in values.items() if isinstance(value, (int, float))}
         for name in (name for name in ("scores", "sampler", "uniform", "entropy_of_weights") if name in values):
             scalars[f"mean_{name}"] = sum(values[name]) / len(values[name])
