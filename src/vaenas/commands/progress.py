@@ -120,8 +120,8 @@ class TrainProgress(Bars):
         multiply_adds, params = readable(int(run.costs.multiply_adds)), readable(int(run.costs.params))
         super().__init__(
             run,
-            f"{run.config.code}: {multiply_adds} multiply-adds, {params} parameters; {run.data.name}: {len(run.training.images):,} images train, {len(run.test):,} test; "
-            f"device {run.training.fabric.device}",
+            f"{run.config.code}: {multiply_adds} multiply-adds, {params} parameters; {run.data.name}: "
+            f"{len(run.training.images):,} images train, {len(run.test):,} test; device {run.training.fabric.device}",
         )
 
     def show(self, record: Record) -> None:
