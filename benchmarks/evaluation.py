@@ -21,12 +21,11 @@ from vaenas.data.load import load
 from vaenas.data.settings import DataSettings
 from vaenas.data.subsets import Subset
 from vaenas.evaluation.supernet import SupernetEvaluator
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import Population
 
 
@@ -47,8 +46,9 @@ def main() -> None:
     order = torch.randperm(len(data.train), generator=rng)
     ranking, training = Subset(data.train, order[:2000]), Subset(data.train, order[2000:])
     augment = Augment(data.mean, data.std)
-    geometry = ShuffleNetGeometry(data.train.image_size, data.train.channels, 10, options.width, options.layers)
-    space, supernet = shufflenet_space(options.layers), ShuffleNet(geometry)
+    sizes = data.train.image_size, data.train.channels, 10, options.width, options.layers
+    image_space = space_class("shufflenet")(NetworkConfig(*sizes))
+    space, supernet = image_space.space, image_space.supernet()
     fabric = Fabric(accelerator="cpu", devices=1)
     optimizer = torch.optim.SGD(supernet.parameters(), 0.1, momentum=0.9, weight_decay=3e-5)
     network, optimizer = fabric.setup(supernet, optimizer)

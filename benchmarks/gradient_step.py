@@ -25,8 +25,8 @@ from ratio import seconds
 from supernet_step import OneBatch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
+from vaenas.networks import NetworkConfig, space_class, space_names
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.vae import VAESampler
 from vaenas.search.gradient import GradientInputs, GradientSearch, GradientState, architecture_weights
@@ -67,7 +67,7 @@ def held_bytes(*holders: nn.Module | torch.optim.Optimizer) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--space", choices=IMAGE_SPACES, default="nasnet")
+    parser.add_argument("--space", choices=space_names(), default="nasnet")
     parser.add_argument("--width", type=float, default=8)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -76,9 +76,9 @@ def main() -> None:
     options = parser.parse_args()
 
     fabric = Fabric(accelerator="auto", devices=1)
-    image_space = IMAGE_SPACES[options.space]
-    geometry = image_space.geometry(options.image_size, 3, 10, options.width, options.layers)
-    space = image_space.space(geometry)
+    sizes = options.image_size, 3, 10, options.width, options.layers
+    image_space = space_class(options.space)(NetworkConfig(*sizes))
+    space = image_space.space
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size, device=fabric.device)
     labels = torch.randint(10, (options.batch_size,), device=fabric.device)
     batch = OneBatch(images, labels)
@@ -86,7 +86,7 @@ def main() -> None:
     def search(way: str) -> tuple[GradientSearch, GradientState]:
         torch.manual_seed(0)
         rng = torch.Generator().manual_seed(0)
-        supernet = image_space.network(geometry, None)
+        supernet = image_space.supernet()
         network, optimizer = fabric.setup(supernet, sgd(supernet))
         weights = nn.Parameter(architecture_weights(space).to(fabric.device))
         sampler = VAESampler(space, rng) if way == "path" else MultinomialSampler(space, weights)
@@ -103,7 +103,7 @@ def main() -> None:
 
     def alone(architecture: torch.Tensor) -> tuple[Callable[[], object], Callable[[], object], int]:
         """One step of the final network in a plain loop, the pass that a step of w needs, and what is held."""
-        final = image_space.network(geometry, [[o] for o in architecture.tolist()]).to(fabric.device)
+        final = image_space.network(architecture).to(fabric.device)
         optimizer = sgd(final)
 
         def loss() -> torch.Tensor:

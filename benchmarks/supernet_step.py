@@ -13,8 +13,8 @@ import torch
 from lightning_fabric import Fabric
 from ratio import ratio, seconds
 from torch import nn
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
+from vaenas.networks import NetworkConfig, space_class, space_names
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.vae import VAESampler
 from vaenas.search.evolution import EvolutionInputs
@@ -36,7 +36,7 @@ class OneBatch:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--space", choices=IMAGE_SPACES, default="shufflenet")
+    parser.add_argument("--space", choices=space_names(), default="shufflenet")
     parser.add_argument("--width", type=float, help="default: the space's")
     parser.add_argument("--layers", type=int, help="default: the space's; shufflenet: 20")
     parser.add_argument("--batch-size", type=int, default=128)
@@ -46,9 +46,9 @@ def main() -> None:
 
     torch.manual_seed(0)
     rng = torch.Generator().manual_seed(0)
-    image_space = IMAGE_SPACES[options.space]
-    layers = options.layers or (20 if options.space == "shufflenet" else image_space.layers)
-    geometry = image_space.geometry(options.image_size, 3, 10, options.width or image_space.width, layers)
+    kind = space_class(options.space)
+    layers = options.layers or (20 if options.space == "shufflenet" else kind.default_layers)
+    image_space = kind(NetworkConfig(options.image_size, 3, 10, options.width or kind.default_width, layers))
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size)
     labels = torch.randint(10, (options.batch_size,))
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -57,7 +57,7 @@ def main() -> None:
     def sgd(network: nn.Module) -> torch.optim.SGD:
         return torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=3e-5)
 
-    space, supernet = image_space.space(geometry), image_space.network(geometry, None)
+    space, supernet = image_space.space, image_space.supernet()
     network, optimizer = fabric.setup(supernet, sgd(supernet))
     state = OneShotState(network, optimizer, VAESampler(space, rng), rng)
     settings = OneShotSettings(

@@ -27,7 +27,6 @@ import torch
 from torch import Generator, nn
 from torchvision.models.mobilenetv3 import MobileNetV3, _mobilenet_v3_conf
 from torchvision.models.shufflenetv2 import ShuffleNetV2
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from runs import two_at_a_time
 from vaenas.data.augment import Augment
@@ -36,6 +35,7 @@ from vaenas.data.settings import DataSettings
 from vaenas.data.subsets import Subset
 from vaenas.evaluation.final import logits_of, quality
 from vaenas.files import write_atomically
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count
 from vaenas.parallel import make_fabric
 from vaenas.training.recipes import QUICK
@@ -47,9 +47,8 @@ WIDTH = 0.25
 
 
 def ours(width: float) -> nn.Module:
-    space = IMAGE_SPACES["shufflenet"]
     best = json.loads(FOUND.read_text())["best"]["architecture"]
-    return space.network(space.geometry(32, 3, 10, width, len(best)), [[operation] for operation in best])
+    return space_class("shufflenet")(NetworkConfig(32, 3, 10, width, len(best))).network(torch.tensor(best))
 
 
 def shufflenet_v2(channels: int) -> nn.Module:

@@ -20,7 +20,7 @@ from typing import Any, get_args
 import torch
 from torch import Generator
 
-from vaenas.bench.truth import BEST_OF
+from vaenas.bench.task import BEST_OF
 from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import RunDirectory

@@ -28,7 +28,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from runs import call, two_at_a_time, with_effect
-from vaenas.bench.truth import gap_closed
+from vaenas.bench.task import gap_closed
 from vaenas.runs.config import make_config
 
 RESULTS = Path(__file__).parent / "results" / "sampling_matters"

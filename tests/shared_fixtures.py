@@ -12,16 +12,16 @@ from vaenas.data.images import Batch, ImageData
 from vaenas.data.load import load
 from vaenas.data.settings import DataSettings
 from vaenas.evaluation.supernet import SupernetEvaluator
-from vaenas.networks.cost import AdditiveCost, additive_cost
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks import NetworkConfig, Supernet
+from vaenas.networks.cost import Cost
+from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.sampler import Sampler
 from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import IsFeasible, SearchSpace
 
-GEOMETRY = ShuffleNetGeometry(28, 1, 10, width=0.125, layers=5)
+SHUFFLENET = ShuffleNetImageSpace(NetworkConfig(28, 1, 10, width=0.125, layers=5))
 
 
 @cache
@@ -48,29 +48,27 @@ class Problem:
     """Network, images, evaluator and cost of one small search."""
 
     space: SearchSpace
-    network: ShuffleNet
+    network: Supernet
     training: Images
     recalibration: Sequence[Batch]
     ranking: Sequence[Batch]
     prepare: Callable[[torch.Tensor], torch.Tensor]
     augment: Augment
     evaluate: SupernetEvaluator
-    cost: AdditiveCost
+    cost: Cost
 
 
 def tiny_problem(seed: int = 0) -> Problem:
     torch.manual_seed(seed)
     data = built_in()
-    network = ShuffleNet(GEOMETRY)
+    network = SHUFFLENET.supernet()
     augment = Augment(data.mean, data.std, padding=2)
     training = Images(torch.arange(200))
     recalibration = [training.batch(torch.arange(32)), training.batch(torch.arange(32, 64))]
     ranking = [data.train.batch(torch.arange(5000, 5050)), data.train.batch(torch.arange(6000, 6050))]
     evaluate = SupernetEvaluator(network, recalibration, ranking, augment.plain)
-    cost = additive_cost(lambda: ShuffleNet(GEOMETRY))
-    return Problem(
-        shufflenet_space(5), network, training, recalibration, ranking, augment.plain, augment, evaluate, cost
-    )
+    space, cost = SHUFFLENET.space, SHUFFLENET.cost
+    return Problem(space, network, training, recalibration, ranking, augment.plain, augment, evaluate, cost)
 
 
 def tiny_search(

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from reprlib import Repr
@@ -103,6 +104,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold settings as 'name: value', one a line")
     return values
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names: {"vae": {"latent": 8}} -> {"vae.latent": 8}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {prefix + name: value}
+    return flat
 
 
 def from_json(kind: Any, content: str | bytes) -> Any:

@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from vaenas.documents import dotted
 from vaenas.errors import UserError
 
 MOST_BYTES = 2**23  # of one JSON text: parsed, it may take thirty times as much memory
@@ -82,9 +83,9 @@ class Settings(Part):
     method: Label = "one-shot"
     sampler: Label = "unknown"
     seed: Count | None = None
-    ranking_metric: Annotated[Label, Field(max_length=40)] = "accuracy"
-    surrogate: Label = "none"
-    max_flops: Annotated[float, _between(0, 2**63)] | None = None
+    ranking_metric: Annotated[Label, Field(max_length=40, alias="ranking.metric")] = "accuracy"
+    surrogate: Annotated[Label, Field(alias="surrogate.kind")] = "none"
+    max_flops: Annotated[Annotated[float, _between(0, 2**63)] | None, Field(alias="constraints.max_flops")] = None
 
 
 # result.json: scores and accuracies are shares, FLOPs counts.
@@ -405,7 +406,7 @@ def read_metrics(path: Path, finished: bool) -> tuple[list[Metric], bool]:
 
 def checked_settings(config: dict[str, Any], path: Path) -> Settings:
     """What a report needs of a run's `config.yaml`, read already; raises as `read_result` does."""
-    return _checked(Settings, config, str(path))
+    return _checked(Settings, dotted(config), str(path))
 
 
 M = TypeVar("M", bound=Part)

@@ -8,7 +8,7 @@ import torch
 
 from tests.runs.command import call
 from vaenas.bench.table4 import BEST_OF, NOISES, RANDOM, ROWS, best_of, summarise, trial
-from vaenas.bench.truth import Task
+from vaenas.bench.task import Task
 from vaenas.blackbox.guided import GuidedSampler
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings

@@ -193,7 +193,7 @@ def test_an_archive_without_batches(cache, tmp_path):
 
 
 def test_nothing_found(cache, tmp_path):
-    with pytest.raises(UserError, match=f"no CIFAR-10 in {tmp_path}: looked for .*--download to fetch {URL}"):
+    with pytest.raises(UserError, match=f"no CIFAR-10 in {tmp_path}: looked for .*--data.download to fetch {URL}"):
         load(DataSettings("cifar10", str(tmp_path)))
     with pytest.raises(UserError, match=f"no CIFAR-10 in {cache}"):
         load(DataSettings("cifar10"))

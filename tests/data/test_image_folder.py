@@ -178,7 +178,7 @@ def test_transparent_images(pets, capsys, mode, background, value, workers):
     pixels, _ = data.train.batch(torch.arange(2))
     assert pixels[0, 0, :, 0].tolist() == [value] * 4 + [200] * 4
     assert pixels[1, :, 0, 0].tolist() == [1, 2, 3]
-    assert data.notes == (f"1 transparent images are put on {background} (--background)",)
+    assert data.notes == (f"1 transparent images are put on {background} (--data.background)",)
     assert capsys.readouterr().err.count("transparent,") == (1 if workers else 0)
 
 

@@ -112,7 +112,7 @@ def make_result(sampler: str = "vae") -> dict[str, Any]:
         ],
         "draws": None if sampler in NEVER_LEARN else draws, "seconds": 1990.0, "version": "0.1.0",
         "ranking_metric": "accuracy",
-        "geometry": {"image_size": 28, "image_channels": 1, "classes": 10, "width": 0.5, "layers": SLOTS},
+        "network": {"image_size": 28, "image_channels": 1, "classes": 10, "width": 0.5, "layers": SLOTS},
         "truth": None, "latency": None,
         "images": {"training": 59000, "ranking": 1000, "test_split": None, "skipped": []},
     }  # fmt: skip

@@ -8,12 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from vaenas.errors import UserError
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.records import Cell
 from vaenas.report import draw_architecture
 from vaenas.report.cells import layout
 from vaenas.report.svg import operation_colour
-from vaenas.spaces import macro, nasbench101, nasbench201, nasnet
-from vaenas.spaces.nasnet import NASNetGeometry
 
 from .conftest import SLOTS, make_drawing
 
@@ -63,13 +62,16 @@ def test_bad_drawing_is_named(change: dict[str, Any], words: str):
 
 
 RNG = torch.Generator().manual_seed(0)
-OF101, OF201 = nasbench101.NASBench101Geometry(), nasbench201.NASBench201Geometry()
+NASNET, OF101, OF201, MACRO = (
+    space_class(name)(NetworkConfig(32, 3, 10, width, layers))
+    for name, width, layers in (("nasnet", 36, 20), ("nasbench101", 128, 3), ("nasbench201", 16, 5), ("macro", 1, 8))
+)
 CELLS = {
-    "nasnet": [nasnet.drawing(NASNetGeometry(), a) for a in nasnet.nasnet_space().uniform(3, RNG)],
-    "nasnet, every edge": [nasnet.drawing(NASNetGeometry(), torch.arange(28) % 7 + 1)],
-    "nasbench101": [nasbench101.drawing(OF101, a) for a in nasbench101.nasbench101_space().uniform(4, RNG)],
-    "nasbench201": [nasbench201.drawing(OF201, a) for a in nasbench201.nasbench201_space().uniform(4, RNG)],
-    "nasbench201, nothing": [nasbench201.drawing(OF201, torch.zeros(6, dtype=torch.int64))],
+    "nasnet": [NASNET.drawing(a) for a in NASNET.space.uniform(3, RNG)],
+    "nasnet, every edge": [NASNET.drawing(torch.arange(28) % 7 + 1)],
+    "nasbench101": [OF101.drawing(a) for a in OF101.space.uniform(4, RNG)],
+    "nasbench201": [OF201.drawing(a) for a in OF201.space.uniform(4, RNG)],
+    "nasbench201, nothing": [OF201.drawing(torch.zeros(6, dtype=torch.int64))],
 }
 
 
@@ -120,7 +122,7 @@ def test_a_bad_cell_is_named(cell: dict[str, Any], words: str):
 
 
 def test_macro_is_drawn_as_a_sequence():
-    assert {"MB6_K5", "7"} <= set(texts(draw_architecture(macro.drawing(macro.MacroGeometry(), torch.arange(8) % 3))))
+    assert {"MB6_K5", "7"} <= set(texts(draw_architecture(MACRO.drawing(torch.arange(8) % 3))))
 
 
 def _same(face: Any, colour: str) -> bool:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 SHORT = ["--layers", "5", "--width", "0.125", "--image-size", "16", "--epochs", "1", "--batch-size", "30"]
-SHORT += ["--ranking-images", "30", "--recalibration-images", "0", "--vae-iterations", "2", "--ranking-size", "4"]
-SHORT += ["--population", "4", "--log-interval", "1"]
-EVOLUTION = ["--generations", "2", "--top-k", "2", "--mutation-prob", "0.5"]
+SHORT += ["--ranking.images", "30", "--ranking.recalibration-images", "0", "--vae.iterations", "2"]
+SHORT += ["--update.ranking-size", "4", "--evolution.population", "4", "--log-interval", "1"]
+EVOLUTION = ["--evolution.generations", "2", "--evolution.top-k", "2", "--evolution.mutation-prob", "0.5"]
 GRADIENT = ["search", "--data", "{shared}/pictures", "--output", "{out}", "--checkpoint-seconds", "0", *SHORT]
 SEARCH = [*GRADIENT, *EVOLUTION]
 TRAIN = ["--batch-size", "60", "--epochs", "2", "--log-interval", "1", "--checkpoint-seconds", "0"]
@@ -95,6 +95,8 @@ def preload() -> None:
     import vaenas.bench.figures
     import vaenas.bench.import_table
     import vaenas.cli
+    import vaenas.evaluation.final
+    import vaenas.export.export
     import vaenas.progress
     import vaenas.report
     import vaenas.runs.search_run

@@ -57,6 +57,7 @@ from vaenas.data.shards import ShardSet, _samples, _Stream, open_shards
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.latency import LatencyTable
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
 from vaenas.records import read_result
@@ -459,7 +460,7 @@ def _run(name: str) -> Callable[[Path], Path]:
         best = {"code": "3-5", "architecture": [0, 1], "score": 0.5, "predicted_score": 0.5, "flops": 9, "params": 9}
         sizes = {"image_size": 8, "image_channels": 1, "classes": 2, "width": 0.25, "layers": 5}
         result = {
-            "space": "shufflenet", "ranking_metric": "accuracy", "geometry": sizes, "truth": None, "best": best,
+            "space": "shufflenet", "ranking_metric": "accuracy", "network": sizes, "truth": None, "best": best,
             "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0",
             "evaluations": [{"score": s, "predicted_score": s, "flops": f} for s, f in ((0.5, 9), (0.25, 8))],
         }  # fmt: skip
@@ -505,8 +506,7 @@ def _plan(path: Path) -> None:
 
 def _latencies(path: Path) -> LatencyTable:
     with _refusing():
-        geometry = IMAGE_SPACES["nasbench201"].geometry(16, 1, 2, 8, 1)  # the cost of which is soon known
-        return LatencyTable.from_json(path.read_bytes(), "nasbench201", geometry)
+        return LatencyTable.from_json(path.read_bytes(), space_class("nasbench201")(NetworkConfig(16, 1, 2, 8, 1)))
 
 
 @contextlib.contextmanager

@@ -13,11 +13,10 @@ from torch import nn
 
 from vaenas import parallel
 from vaenas.errors import UserError
+from vaenas.networks import NetworkConfig
 from vaenas.networks.nasbench101 import NASBench101ImageSpace
 from vaenas.networks.nasnet import NASNet
-from vaenas.networks.network_config import NetworkConfig
 from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.spaces.nasbench101 import nasbench101_space
 
 atexit.register(lambda: os._exit(9) if torch.distributed.is_initialized() else None)  # called last
 parallel.make_fabric("cpu", "32-true")
@@ -31,8 +30,9 @@ torch.manual_seed(0)
 nasnet = NASNet(NetworkConfig(16, 3, 3, 4, 3), [[4]] * 28, auxiliary=True, drop_path=0.2)
 shufflenet = ShuffleNet(NetworkConfig(16, 3, 3, width=0.25, layers=5), [[2]] * 5)
 # a supernet, whose steps use different parts of its weights
-nasbench101 = NASBench101ImageSpace(NetworkConfig(16, 3, 3, 6, 1)).supernet()
-cells = nasbench101_space().uniform(4, torch.Generator().manual_seed(0))
+of_cells = NASBench101ImageSpace(NetworkConfig(16, 3, 3, 6, 1))
+nasbench101 = of_cells.supernet()
+cells = of_cells.space.uniform(4, torch.Generator().manual_seed(0))
 images, labels = torch.randn(20, 3, 16, 16), torch.randint(3, (20,))
 for network in (nasnet, shufflenet, nasbench101):
     parallel.synchronize(network)

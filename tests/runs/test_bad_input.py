@@ -72,10 +72,13 @@ BAD_OPTIONS = {
     "params": (["--max-params", "10"], "--max-params 10: .* cheapest architecture, .* parameters: raise --max-params"),
     "both": (["--max-flops", "245K", "--max-params", "76.4K"], "of .* only 0 keep --max-flops 245K and --max-params"),
     "data": (["--data", "/no/where"], "'/no/where': choose builtin, cifar10, or a folder"),
-    "ranking": (["--ranking-images", "150"], "cannot hold out 150 of 150 images: choose from 0 to 147"),
-    "batch": (["--batch-size", "121"], "--batch-size 121: only 120 images .* lower --batch-size or --ranking-images"),
-    "recalibration": (["--recalibration-images", "121"], "--recalibration-images 121: there are only 120"),
-    "interval": (["--vae-interval", "5"], "--vae-interval 5: .* never learn in 4 epochs; lower it"),
+    "ranking": (["--ranking.images", "150"], "cannot hold out 150 of 150 images: choose from 0 to 147"),
+    "batch": (["--batch-size", "121"], "--batch-size 121: only 120 images .* lower --batch-size or --ranking.images"),
+    "recalibration": (
+        ["--ranking.recalibration-images", "121"],
+        "--ranking.recalibration-images 121: there are only 120",
+    ),
+    "interval": (["--update.vae-interval", "5"], "--update.vae-interval 5: .* never learn in 4 epochs; lower it"),
     "size of builtin": (["--data", "builtin", "--image-size", "32"], "image size 32: builtin has 28"),
 }
 
@@ -154,7 +157,7 @@ def test_cifar10_missing_or_damaged(refused: Refused, tmp_path: Path, cache: Pat
     words = ("search", "--output", tmp_path / "run", "--data", "cifar10", "--data-root")
     line = refused(*words, tmp_path / "none")
     assert str(tmp_path / "none") in line
-    assert "--download" in line
+    assert "--data.download" in line
 
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
@@ -189,7 +192,7 @@ def test_a_resumed_run_keeps_its_settings(refused: Refused, copy: Path, tmp_path
     assert re.search("--seed 5: the run in .* has 0", line)
     file = tmp_path / "settings.yaml"
     file.write_text("population: 7")
-    assert "--population 7" in refused("search", "--resume", copy, "--config", file)
+    assert "--evolution.population 7" in refused("search", "--resume", copy, "--config", file)
     assert "--output" in refused("search", "--resume", copy, "--output", tmp_path / "other")
     assert files(copy) == before
 
@@ -366,7 +369,7 @@ def test_a_disk_that_fills_up(
 def test_a_loss_that_is_not_a_number(refused: Refused, pictures: Path, tmp_path: Path) -> None:
     """It stops with the step and the fix; the checkpoint before it stays whole."""
     output = tmp_path / "run"
-    words = ["--learning-rate", "1e6", "--clip-norm", "1e6", "--checkpoint-seconds", "0"]
+    words = ["--learning-rate", "1e6", "--supernet.clip-norm", "1e6", "--checkpoint-seconds", "0"]
     line = refused("search", "--data", pictures, "--output", output, *TINY, *words)
     assert re.search(r"step \d+: the loss is .* the last checkpoint is kept; .* a lower --learning-rate", line)
     checkpoint = RunDirectory(output).load_checkpoint()

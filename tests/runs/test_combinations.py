@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from vaenas.networks.image_spaces import IMAGE_SPACES
 
 from tests.runs.command import TINY, assert_same_end, call, metrics, result
 from vaenas.runs.config import make_config
@@ -70,14 +69,12 @@ def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pic
         assert_same_end(tmp_path / "stopped", tmp_path / "whole")
 
     found = result(tmp_path / "whole")
-    image_space = IMAGE_SPACES[config.space]
-    space = image_space.space(whole.geometry)
     best = torch.tensor([found["best"]["architecture"]])
-    assert bool(space.is_valid(best)[0])
-    network = image_space.network(whole.geometry, [[o] for o in best[0].tolist()])
+    assert bool(whole.image_space.space.is_valid(best)[0])
+    network = whole.image_space.network(best[0])
     assert found["best"]["params"] == sum(p.numel() for p in network.parameters())
     assert found["best"]["params"] <= (config.max_params or 10**9)
-    assert found["geometry"]["layers"] == config.layers
+    assert found["network"]["layers"] == config.layers
 
 
 def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None:
@@ -104,8 +101,14 @@ def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None
         (["--space", "nasnet", "--layers", "2"], "--layers: 2 does not fit: space nasnet has reductions"),
         (["--space", "nasnet", "--width", "2", "--layers", "3", "--max-params", "100"], "--max-params 100: nothing in"),
         (["--train-images", "121"], "--train-images 121: there are only 120 after 30 for ranking"),
-        (["--method", "gradient", "--weights-share", "0.95"], "--batch-size 16: only 6 images are left to train on"),
-        (["--weights-share", "1"], "--weights-share: '1' is not allowed: must be less than 1"),
+        (
+            ["--method", "gradient", "--gradient.arch-data-fraction", "0.95"],
+            "--batch-size 16: only 6 images are left to train on",
+        ),
+        (
+            ["--gradient.arch-data-fraction", "1"],
+            "--gradient.arch-data-fraction: '1' is not allowed: must be less than 1",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(
@@ -113,7 +116,7 @@ def test_what_does_not_fit_is_said_in_one_line(
 ) -> None:
     given = [w for w in TINY if w not in ("--layers", "--width", "5", "0.25")] if "nasnet" in words else TINY
     if "gradient" in words:
-        given = TINY[:4] + TINY[TINY.index("--ranking-size") :]
+        given = TINY[:4] + TINY[TINY.index("--update.ranking-size") :]
     assert call("search", "--data", pictures, "--output", tmp_path / "run", *given, *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line

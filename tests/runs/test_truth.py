@@ -9,7 +9,7 @@ import torch
 
 from tests.runs.command import assert_same_end, call, metrics, result
 from tests.runs.test_combinations import COMMON, settings
-from vaenas.bench.truth import BEST_OF, best_of
+from vaenas.bench.task import BEST_OF, best_of
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.runs.config import make_config

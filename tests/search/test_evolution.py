@@ -5,15 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.shared_fixtures import GEOMETRY
+from tests.shared_fixtures import SHUFFLENET
 from tests.spaces.spaces import SPACES
 from vaenas.constraints import Constraints, readable, uniform_proposals
 from vaenas.errors import UserError
-from vaenas.networks.cost import additive_cost
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks import NetworkConfig
+from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
 from vaenas.search.evolution import Evolution, EvolutionInputs, evolve
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 from vaenas.spaces.space import Population, Scores
 
 SPACE = SPACES["shufflenet-10"]
@@ -144,12 +143,11 @@ def test_pareto_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -
     assert pareto_front(scores, costs).tolist() == [not dominated(p) for p in points]
 
 
-COST = additive_cost(lambda: ShuffleNet(GEOMETRY))
-TINY = shufflenet_space(5)
+COST, TINY = SHUFFLENET.cost, SHUFFLENET.space
 
 
 def test_a_budget_that_nothing_meets_names_the_cheapest_architecture() -> None:
-    architecture, least = COST.cheapest(0)
+    architecture, least = COST.cheapest("multiply_adds")
     constraints = Constraints(COST, max_flops=least - 1)
     with pytest.raises(
         UserError, match=rf"--max-flops .*cheapest architecture, {TINY.encode(architecture[None])[0]}, has {least:,}"
@@ -161,9 +159,9 @@ def test_a_budget_that_nothing_meets_names_the_cheapest_architecture() -> None:
 
 
 def test_two_limits_that_exclude_each_other_are_found_out() -> None:
-    flops, params = COST.cheapest(0)[1], COST.cheapest(1)[1]
-    small = COST(COST.cheapest(0)[0][None]).params
-    assert int(small) > params, "else this geometry cannot show it"
+    flops, params = COST.cheapest("multiply_adds")[1], COST.cheapest("params")[1]
+    small = COST(COST.cheapest("multiply_adds")[0][None]).params
+    assert int(small) > params, "else this network cannot show it"
     with pytest.raises(UserError, match=r"only 0 keep --max-flops .* and --max-params"):
         Constraints(COST, max_flops=flops, max_params=params).check(TINY, uniform_proposals(TINY, 0))
 
@@ -171,8 +169,8 @@ def test_two_limits_that_exclude_each_other_are_found_out() -> None:
 def test_limits_accept_exactly_what_is_within(rng: torch.Generator) -> None:
     population = TINY.uniform(300, rng)
     costs = COST(population)
-    bound = int(costs.flops.median())
-    assert torch.equal(Constraints(COST, max_flops=bound).is_feasible(population), costs.flops <= bound)
+    bound = int(costs.multiply_adds.median())
+    assert torch.equal(Constraints(COST, max_flops=bound).is_feasible(population), costs.multiply_adds <= bound)
     assert Constraints(COST).is_feasible(population).all()
 
 
@@ -182,8 +180,9 @@ def test_counts_are_readable() -> None:
 
 def test_a_budget_that_leaves_too_few_to_finish_the_search_is_found_out_before_it_begins(rng: torch.Generator) -> None:
     """One architecture can be drawn, hundreds cannot: the check asks for as many as the search will need."""
-    cost = additive_cost(lambda: ShuffleNet(ShuffleNetGeometry(28, 1, 10, 0.25, 10)))
-    space, tight = shufflenet_space(10), cost.cheapest(0)[1] + 20_000
+    of_ten = ShuffleNetImageSpace(NetworkConfig(28, 1, 10, 0.25, 10))
+    space, cost = of_ten.space, of_ten.cost
+    tight = cost.cheapest("multiply_adds")[1] + 20_000
     accepted = int(Constraints(cost, max_flops=tight).is_feasible(space.uniform(409_600, rng)).sum())
     assert accepted < 200, "else this limit cannot show it"
     with pytest.raises(UserError, match=r"only \d+ keep --max-flops .*; 200 are needed.* the cheapest"):

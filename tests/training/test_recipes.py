@@ -64,7 +64,7 @@ def test_another_recipe_on_the_command_line_brings_its_own_numbers_over_a_saved_
         (["--code", "33-33", "--recipe", "fast"], "--recipe: 'fast' is not allowed"),
         ([CODE, "--space", "nasnet", "--width", "7"], "--width: 7"),
         (["nn" + CODE[2:], "--space", "nasnet"], "not valid in space nasnet"),
-        (["33-33-3333-33", "--recipe", "cifar10"], "--auxiliary: 0.4 is for space nasnet alone"),
+        (["33-33-3333-33", "--recipe", "cifar10"], "--training.auxiliary: 0.4 is for space nasnet alone"),
         (["33-33-3333-33", "--batch-size", "20000"], "--batch-size 20000: there are only"),
         (["33-33-3333-33", "--train-images", "10000000"], "--train-images 10000000: there are only"),
         (["33-33-3333-33", "--learning-rate", "-1"], "--learning-rate: '-1' is not allowed"),

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from vaenas.bench.finished import Finished
 from vaenas.bench.pool import run_jobs
-from vaenas.bench.truth import BEST_OF, Task, best_of, gap_closed
+from vaenas.bench.task import BEST_OF, Task, best_of, gap_closed
 from vaenas.blackbox.guided import GuidedSampler
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark

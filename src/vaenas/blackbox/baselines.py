@@ -155,11 +155,11 @@ class TPE(_Search):
             self._study.tell(trial, value)
 
     def _suggest(self, trial: Any) -> list[int]:
-        edges = self.space.edge_slots
+        edges, most = self.space.top_slots
         numbers = torch.tensor([trial.suggest_float(f"edge{i}", 0, 1) for i in range(edges)])
         row = torch.zeros(edges, dtype=torch.int64)
         if edges:
-            row[numbers.topk(self.space.edges).indices] = 1
+            row[numbers.topk(most).indices] = 1
         choices = self.space.choices
         rest = [trial.suggest_categorical(f"slot{i}", range(choices[i])) for i in range(edges, self.space.slots)]
         return row.tolist() + rest

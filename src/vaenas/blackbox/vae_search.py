@@ -34,6 +34,8 @@ class AskTell(Protocol):
 
     def tell(self, population: Population, scores: Scores) -> None: ...
 
+    def best(self) -> Population: ...
+
 
 class History:
     """Every label that was told, in order; one architecture may have several."""

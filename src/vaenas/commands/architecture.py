@@ -52,7 +52,8 @@ def choose(
         sizes: fields of `NetworkConfig`, before the run's and the defaults; None = not given.
     """
     if space_file is not None:
-        load_space_file(space_file, given=True)
+        names = load_space_file(space_file, given=True)
+        space = names[0] if space is None and len(names) == 1 else space
     if space is not None:
         space_class(space)  # there is one
     if (genotype is None) == (code_or_run is None):

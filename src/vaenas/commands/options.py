@@ -83,7 +83,7 @@ def _parameter(path: str, field: FieldInfo, panel: str | None) -> inspect.Parame
     )  # fmt: skip
 
 
-def _help_all(ctx: typer.Context, value: bool) -> None:
+def _help_all(ctx: Any, value: bool) -> None:
     if value:
         for parameter in ctx.command.params:
             parameter.hidden = False  # type: ignore[attr-defined]  # of options

@@ -146,7 +146,7 @@ class ImageData:
 
 def transparency(count: int, background: Background) -> str:
     """What is said of transparent images."""
-    return f"{count} transparent images are put on {background} (--background)"
+    return f"{count} transparent images are put on {background} (--data.background)"
 
 
 def smaller(data: ImageData, size: int) -> ImageData:

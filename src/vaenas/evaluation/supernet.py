@@ -117,7 +117,7 @@ class SupernetEvaluator:
         ranking: batches of images and labels held out of training, for the score.
         prepare: uint8 images -> normalised floats on the network's device.
         autocast: the precision that the network runs in.
-        measure: what the score is.
+        ranking_metric: what the score is.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 import vaenas
-from vaenas.documents import read_yaml
+from vaenas.documents import dotted, read_yaml
 from vaenas.errors import UserError, require
 from vaenas.export.formats import ENDINGS
 from vaenas.files import refuse_to_replace, write_atomically
@@ -141,7 +141,7 @@ def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
 def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, kind: str) -> str:
     """A model card in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
     result = _beside(weights, "result.json", partial(read_result_of, TrainingResult))
-    config = _beside(weights, "config.yaml", read_yaml) or {}
+    config = dotted(_beside(weights, "config.yaml", read_yaml) or {})
     costs = info.costs()
     unknown = "not recorded beside the weights"
 
@@ -162,10 +162,10 @@ def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, k
         "Classes": f"{len(info.classes)}: {', '.join(info.classes[:20])}{', ...' if len(info.classes) > 20 else ''}",
         "Parameters": f"{int(costs.params):,}",
         "Multiply-adds": f"{int(costs.multiply_adds):,}",
-        "Data": f"{Path(known(config, 'data')).name}, {result.images.training if result else '?'} images, tested on "
-        f"{result.images.test if result else '?'}",
-        "Recipe": f"{known(config, 'recipe')}, {known(config, 'epochs')} epochs, batch {known(config, 'batch_size')}, "
-        f"learning rate {known(config, 'learning_rate')}",
+        "Data": f"{Path(known(config, 'data.source')).name}, {result.images.training if result else '?'} images, "
+        f"tested on {result.images.test if result else '?'}",
+        "Recipe": f"{known(config, 'recipe')}, {known(config, 'training.epochs')} epochs, "
+        f"batch {known(config, 'training.batch_size')}, learning rate {known(config, 'training.learning_rate')}",
         "Accuracy": accuracy,
         "Seed": known(config, "seed"),
         "Licence": "not stated: the weights are yours to license; mind the licence of the images",

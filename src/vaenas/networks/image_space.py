@@ -1,7 +1,6 @@
 """A search space bound to one network configuration, and the spaces that are known by name."""
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
@@ -17,7 +16,7 @@ from vaenas.networks.supernet import Supernet
 from vaenas.spaces.space import SearchSpace
 
 
-class ImageSpace(ABC):
+class ImageSpace:
     """A search space and the networks of its architectures, for images of one size and one number of classes.
 
     A space of your own says its `name`, `network_class`, `default_width`, `default_layers` and `space`, and the other
@@ -33,6 +32,8 @@ class ImageSpace(ABC):
     default_width: ClassVar[float]
     """Of a search on two CPU cores, as `default_layers`."""
     default_layers: ClassVar[int]
+    space: SearchSpace
+    """What is searched: the class's where it is always the same, else set after `__init__`."""
     widths: ClassVar[Sequence[float]] = ()
     """What `vaenas run` chooses among, the widest first; none = it keeps the default."""
     operation_names: ClassVar[Sequence[str]] = ()
@@ -59,11 +60,6 @@ class ImageSpace(ABC):
     def layers_of(cls, code: str) -> int | None:
         """How many layers an architecture's code tells; None where it doesn't."""
         return None
-
-    @property
-    @abstractmethod
-    def space(self) -> SearchSpace:
-        """What is searched."""
 
     def supernet(self) -> Supernet:
         """A network that holds all operations, its weights as they are initialised."""

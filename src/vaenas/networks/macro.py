@@ -14,7 +14,6 @@ from vaenas.networks.network_config import NetworkConfig, check_width
 from vaenas.networks.ops import Subsample, conv_bn, depthwise_bn
 from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.spaces.macro import LAYERS, OPERATIONS, macro_space
-from vaenas.spaces.space import SearchSpace
 
 # Su et al. 2021: channels of the stem, of each layer and of the last convolution. A layer with more than before halves.
 STEM, CHANNELS, LAST = 32, (64, 64, 128, 128, 128, 256, 256, 256), 1280
@@ -77,6 +76,7 @@ class MacroImageSpace(ImageSpace):
     name, network_class = "macro", Macro
     default_width, default_layers = 0.25, LAYERS
     widths = (1.0, 0.75, 0.5, 0.375, 0.25)
+    space = macro_space()
     operation_names = OPERATIONS
 
     @classmethod
@@ -85,10 +85,6 @@ class MacroImageSpace(ImageSpace):
             raise UserError(f"layers {config.layers}: space macro has {LAYERS}; leave it out")
         check_width(cls.name, config.width, NARROWEST, "1 = the benchmark's")
         return super().checked(config)
-
-    @property
-    def space(self) -> SearchSpace:
-        return macro_space()
 
     def drawing(self, architecture: Int64[Tensor, "8"]) -> Drawing:
         """Stages with the shapes of their outputs."""

@@ -18,7 +18,7 @@ from vaenas.networks.supernet import ChoiceBlock, Step, Supernet
 from vaenas.norm import SlicedBatchNorm2d
 from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, edge, prune
 from vaenas.spaces.nasbench101 import PAIRS, SYMBOLS, nasbench101_space
-from vaenas.spaces.space import Population, SearchSpace
+from vaenas.spaces.space import Population
 
 OUTPUT = VERTICES - 1
 INNER = range(1, OUTPUT)
@@ -129,20 +129,19 @@ class NASBench101(Supernet):
         for cell, (_, outputs) in enumerate(self.cells):
             if cell and cell % self.config.layers == 0:
                 yield Step("pool", self.pool, [])
-            projections, channels = self.projections[cell], the_cell.channels[outputs]
+            projections = self.projections[cell]
             assert isinstance(projections, nn.ModuleDict)
-            for v, width in channels.items():
-                sources = the_cell.sources[v]
+            for v, width in the_cell.channels[outputs].items():
+                sources, module, key = the_cell.sources[v], None, (v, the_cell.sources[v])
                 if not sources:
                     continue
-                vertex = _Vertex(v, sources, width, projections[str(v)] if 0 in sources else None)
-                parts = [] if vertex.projection is None else [vertex.projection]
-                if v == OUTPUT:
-                    yield Step((v, sources), partial(_output, vertex), parts)
-                    continue
-                operation, layer = the_cell.operations[v - 1], choices[len(INNER) * cell + v - 1]
-                run = partial(_vertex, vertex, layer, operation)
-                yield Step((v, sources, operation, width), run, [*parts, *layer.named([operation])])
+                if v != OUTPUT:
+                    operation = the_cell.operations[v - 1]
+                    (module,) = choices[len(INNER) * cell + v - 1].named([operation])
+                    key = (*key, operation, width)
+                projection = projections[str(v)] if 0 in sources else None
+                parts = [part for part in (projection, module) if part is not None]
+                yield Step(key, partial(_vertex, v, sources, width, projection, module), parts)
         yield Step("classifier", self.classifier, [self.classifier])
 
 
@@ -176,36 +175,28 @@ class _Cell(NamedTuple):
         )
 
 
-class _Vertex(NamedTuple):
-    number: int
-    sources: tuple[int, ...]
-    channels: int
-    projection: nn.Module | None  # of the cell's input, where that is a source
-
-
 States = dict[int, Tensor]
 """What the vertices of a cell hold so far."""
 
 
-def _vertex(vertex: _Vertex, layer: nn.Module, operation: int, states: Tensor | States) -> States:
-    """The operation of the sum of what comes in, of each the first channels."""
-    states = {0: states} if isinstance(states, Tensor) else states
-    terms = [states[source][:, : vertex.channels] for source in vertex.sources if source]
-    if vertex.projection is not None:
-        terms.append(vertex.projection(states[0], vertex.channels))
-    return {**states, vertex.number: layer(total(terms), [operation])}
+def _vertex(
+    number: int,
+    sources: tuple[int, ...],
+    channels: int,
+    projection: nn.Module | None,
+    operation: nn.Module | None,
+    states: Tensor | States,
+) -> Tensor | States:
+    """The operation of the sum of what comes in, of each the first channels; the projection is of the cell's input.
 
-
-def _output(vertex: _Vertex, states: Tensor | States) -> Tensor:
-    """What comes from inner vertices, concatenated, and the projected input added."""
+    The output has no operation: what comes from inner vertices is concatenated, and the projected input added.
+    """
     states = {0: states} if isinstance(states, Tensor) else states
-    terms = [states[source] for source in vertex.sources if source]
-    joined = torch.cat(terms, dim=1) if len(terms) > 1 else terms[0] if terms else None
-    if vertex.projection is None:
-        assert joined is not None
-        return joined
-    projected = vertex.projection(states[0], vertex.channels)
-    return projected if joined is None else joined + projected
+    inner = [states[source] for source in sources if source]
+    projected = [] if projection is None else [projection(states[0], channels)]
+    if operation is not None:
+        return {**states, number: operation(total([state[:, :channels] for state in inner] + projected))}
+    return total(([torch.cat(inner, dim=1)] if len(inner) > 1 else inner) + projected)
 
 
 @dataclass(frozen=True)
@@ -261,15 +252,12 @@ class NASBench101ImageSpace(ImageSpace):
     name, network_class = "nasbench101", NASBench101
     default_width, default_layers = 16, 1
     widths = (128, 96, 64, 48, 32, 16)
+    space = nasbench101_space()
     additive = False
 
     @classmethod
     def checked(cls, config: NetworkConfig) -> NetworkConfig:
         return super().checked(with_channels(cls.name, config, "128 = the benchmark's", least=len(INNER)))
-
-    @property
-    def space(self) -> SearchSpace:
-        return nasbench101_space()
 
     @cached_property
     def cost(self) -> NASBench101Cost:

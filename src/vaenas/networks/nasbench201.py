@@ -11,9 +11,8 @@ from vaenas.networks.drawing import Drawing, Graph, legend
 from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.network_config import NetworkConfig, with_channels
 from vaenas.networks.ops import Zero, conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet, node_key, node_parts
+from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet
 from vaenas.spaces.nasbench201 import NONE, OPERATIONS, SOURCES, SYMBOLS, TARGETS, nasbench201_space, prune
-from vaenas.spaces.space import SearchSpace
 
 STAGES = 3
 NODES = (1, 2, 3)  # 0 is the input, 3 the output
@@ -90,7 +89,7 @@ class NASBench201(Supernet):
             of_cell = every[len(SOURCES) * cell : len(SOURCES) * (cell + 1)]
             for node in NODES:
                 into = [edge for edge, target in zip(of_cell, TARGETS, strict=True) if target == node]
-                yield Step(node_key(into), partial(_add_node, into, node), node_parts(into))
+                yield Step.node(into, partial(_add_node, into, node))
         yield Step("head", lambda x: self.classifier(self.head(x)), [self.head])
 
 
@@ -108,15 +107,12 @@ class NASBench201ImageSpace(ImageSpace):
     name, network_class = "nasbench201", NASBench201
     default_width, default_layers = 8, 1
     widths = (64, 48, 32, 24, 16, 8)
+    space = nasbench201_space()
     none = NONE
 
     @classmethod
     def checked(cls, config: NetworkConfig) -> NetworkConfig:
         return super().checked(with_channels(cls.name, config, "16 = the benchmark's"))
-
-    @property
-    def space(self) -> SearchSpace:
-        return nasbench201_space()
 
     def drawing(self, architecture: Int64[Tensor, "6"]) -> Drawing:
         """Four nodes and the operations on their edges, those that count (`prune`)."""

@@ -15,9 +15,8 @@ from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.nasnet_ops import FactorizedReduce, auxiliary_tower, make_operation
 from vaenas.networks.network_config import NetworkConfig, with_channels
 from vaenas.networks.ops import DropPath, conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet, node_key, node_parts
+from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet
 from vaenas.spaces.nasnet import EDGES, INPUTS, KINDS, NODES, NONE, OPERATIONS, SLOTS, SYMBOLS, nasnet_space
-from vaenas.spaces.space import SearchSpace
 
 
 def reductions_of(layers: int) -> tuple[int, int]:
@@ -87,7 +86,7 @@ class NASNet(Supernet):
                 into = edges[first : first + node]
                 if not any(edge.operations for edge in into):
                     raise ValueError(f"node {node} of cell {cell} has no operation other than none")
-                yield Step(node_key(into), partial(_add_node, into), node_parts(into))
+                yield Step.node(into, partial(_add_node, into))
             if self.auxiliary is not None and cell == reductions_of(self.config.layers)[1]:
                 yield Step("keep", _keep, [])
         yield Step("classifier", lambda flow: self.classifier(flow.output), [self.classifier])
@@ -170,6 +169,7 @@ class NASNetImageSpace(ImageSpace):
     name, network_class = "nasnet", NASNet
     default_width, default_layers = 8, 5
     widths = (48, 36, 24, 16, 8)
+    space = nasnet_space()
     none = NONE
     has_auxiliary = True
 
@@ -178,11 +178,6 @@ class NASNetImageSpace(ImageSpace):
         if config.layers < 3:
             raise UserError(f"layers {config.layers}: space nasnet has reductions at 1/3 and 2/3 of its cells, so >= 3")
         return super().checked(with_channels(cls.name, config, "36 and 48 = paper", multiple=2, least=2))
-
-    @property
-    def space(self) -> SearchSpace:
-        """The same at every depth and width."""
-        return nasnet_space()
 
     @cached_property
     def cost(self) -> AdditiveCost:

@@ -13,7 +13,6 @@ from vaenas.networks.network_config import NetworkConfig, check_width
 from vaenas.networks.ops import ShuffleBlock, align, conv_bn
 from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.spaces.shufflenet import OPERATIONS, shufflenet_space, stage_layers
-from vaenas.spaces.space import SearchSpace
 
 # Single Path One-Shot (Guo et al. 2019, Table 1): channels of the stem, the four stages and the last convolution.
 STEM, STAGES, LAST = 16, (64, 160, 320, 640), 1024
@@ -58,6 +57,10 @@ class ShuffleNetImageSpace(ImageSpace):
     operation_names = OPERATIONS
     has_dropout = True
 
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.space = shufflenet_space(config.layers)
+
     @classmethod
     def checked(cls, config: NetworkConfig) -> NetworkConfig:
         stage_layers(config.layers)
@@ -68,11 +71,6 @@ class ShuffleNetImageSpace(ImageSpace):
     def layers_of(cls, code: str) -> int:
         """A layer for each symbol."""
         return sum(map(len, code.split("-")))
-
-    @property
-    def space(self) -> SearchSpace:
-        """As deep as the network."""
-        return shufflenet_space(self.config.layers)
 
     def drawing(self, architecture: Int64[Tensor, "s"]) -> Drawing:
         """As in Fig. 3: stages with the shapes of their outputs."""

@@ -59,22 +59,18 @@ class Edge(NamedTuple):
         return self.layer(states[self.source], self.operations, self.gates)
 
 
-def node_key(into: Sequence[Edge]) -> Hashable:
-    """The operations into a node."""
-    return tuple(tuple(edge.operations) for edge in into)
-
-
-def node_parts(into: Sequence[Edge]) -> list[nn.Module]:
-    """The modules that compute a node."""
-    return [module for edge in into for module in edge.layer.named(edge.operations)]
-
-
 class Step(NamedTuple):
     """A part of a network's pass. What ran before it and `key` decide what it gives: equal steps can be shared."""
 
     key: Hashable
     run: Callable[[Any], Any]  # leaves what it is given as it is
     parts: Sequence[nn.Module]  # whose weights and batch norm it uses
+
+    @classmethod
+    def node(cls, into: Sequence[Edge], run: Callable[[Any], Any]) -> "Step":
+        """A node of a cell, which the operations on the edges into it decide."""
+        parts = [module for edge in into for module in edge.layer.named(edge.operations)]
+        return cls(tuple(tuple(edge.operations) for edge in into), run, parts)
 
 
 class Supernet(nn.Module):

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from vaenas.data.settings import DataSettings
+from vaenas.documents import dotted
 from vaenas.errors import UserError
 from vaenas.evaluation.settings import RankingSettings
 from vaenas.ranges import Count, Images, Milliseconds, NotNegative, Number
-from vaenas.runs.settings import Configuration, Idle, flat, settings_of
+from vaenas.runs.settings import Configuration, Idle, settings_of
 from vaenas.samplers.settings import PAPER, CategoricalSettings, VAESettings
 from vaenas.search.settings import (
     GUO,
@@ -138,7 +139,7 @@ class RunConfig(Configuration):
 
 
 # The paper as printed where it says something, and as its own sources have it (evolution: Guo et al. 2019).
-PAPER_PRESET = flat(
+PAPER_PRESET = dotted(
     {
         "vae": dataclasses.asdict(PAPER),
         "categorical": {"keep_ratio": PAPER.keep_ratio},

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import vaenas
 from vaenas import machine
+from vaenas.documents import dotted
 from vaenas.errors import UserError
 from vaenas.files import FolderLock, new_folder, sync_folder, write_atomically, write_new, writing
 from vaenas.parallel import is_main
 from vaenas.records import Environment, SearchResult, TrainingResult, read_result
-from vaenas.runs.settings import flat
 
 FORMAT = 1  # of run directories: raise it when an older one can't be resumed
 HOW_TO_FIX = "make room or choose another --output"
@@ -262,8 +262,8 @@ class RunDirectory:
         """
         checkpoint = self.load_checkpoint()
         if checkpoint is not None:
-            kept = flat(checkpoint.config)
-            for name, value in flat(config.model_dump()).items():
+            kept = dotted(checkpoint.config)
+            for name, value in dotted(config.model_dump()).items():
                 begun = kept.get(name)
                 if type(value) is not type(begun) or value != begun:
                     raise UserError(

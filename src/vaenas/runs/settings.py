@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from vaenas.documents import read_yaml, short
+from vaenas.documents import dotted, read_yaml, short
 from vaenas.errors import UserError
 
 # The command line's short names of settings; each other one goes by its path, as --vae.keep-ratio.
@@ -17,7 +17,7 @@ SHORT = {
     "network.width": "width", "network.layers": "layers",
     "constraints.max_flops": "max-flops", "constraints.max_params": "max-params",
     "constraints.max_latency": "max-latency",
-    "data.source": "data", "data.root": "data-root", "data.download": "download", "data.image_size": "image-size",
+    "data.source": "data", "data.root": "data-root", "data.image_size": "image-size",
     "data.workers": "workers", "data.skip_bad_images": "skip-bad-images",
     "machine.device": "device", "table.path": "table",
     "supernet.epochs": "epochs", "supernet.batch_size": "batch-size", "supernet.learning_rate": "learning-rate",
@@ -53,9 +53,9 @@ class Configuration(BaseModel):
     def check(self) -> None:
         """Raises `ValueError` "path: why" for settings that contradict each other."""
 
-    def flat(self) -> dict[str, Any]:
+    def dotted(self) -> dict[str, Any]:
         """Every setting by its path."""
-        return flat(self.model_dump())
+        return dotted(self.model_dump())
 
 
 C = TypeVar("C", bound=Configuration)
@@ -76,16 +76,8 @@ def settings_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return found
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"vae": {"latent": 8}} -> {"vae.latent": 8}; names with dots stay."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
-
-
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse."""
+    """{"vae.latent": 8} -> {"vae": {"latent": 8}}"""
     found: dict[str, Any] = {}
     for path, value in values.items():
         part, _, name = path.rpartition(".")
@@ -102,7 +94,7 @@ def make(model: type[C], given: Mapping[str, Any], file: Path | None = None) -> 
     Raises:
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
-    given, from_file = flat(given), flat(read_yaml(file) if file else {})
+    given, from_file = dotted(given), dotted(read_yaml(file) if file else {})
     known, given = settings_of(model), model.completed(given, from_file)
 
     def wrong(path: str, message: str) -> UserError:
@@ -161,7 +153,7 @@ def _refuse_idle(config: Configuration, usual: Mapping[str, Any]) -> None:
 
     `usual`: what settings are that nobody gave.
     """
-    values = config.flat()
+    values = config.dotted()
     for names, idle, why in config.idle:
         for name in names.split() if idle(config) else ():
             for path, value in values.items():
@@ -175,10 +167,10 @@ def resumed(model: type[C], folder: Path, given: Mapping[str, Any], file: Path |
         {path: value for path, value in given.items() if path == "space_file"}, {}
     )  # which makes it trusted
     begun = make(model, {}, folder / "config.yaml")
-    asked = {**flat(read_yaml(file) if file else {}), **given}
+    asked = {**dotted(read_yaml(file) if file else {}), **given}
     if asked:
-        kept = begun.flat()
-        for path, value in make(model, {**kept, **asked}).flat().items():
+        kept = begun.dotted()
+        for path, value in make(model, {**kept, **asked}).dotted().items():
             check_kept(folder, path, kept[path], value)
     return begun
 

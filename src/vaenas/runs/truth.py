@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from vaenas.bench.truth import BEST_OF, Task, best_of
+from vaenas.bench.task import BEST_OF, Task, best_of
 from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark

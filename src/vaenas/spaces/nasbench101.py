@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -47,9 +47,6 @@ class NASBench101Space(SearchSpace):
     groups: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 5)
     only_full: bool = False
 
-    edge_slots: ClassVar[int] = EDGES
-    edges: ClassVar[int] = MAX_EDGES
-
     @property
     def full_cells(self) -> "NASBench101Space":
         """The cells that keep all 7 vertices."""
@@ -93,6 +90,19 @@ class NASBench101Space(SearchSpace):
         if not in_range.any():
             return in_range
         return in_range & (population[:, :EDGES].sum(-1) == MAX_EDGES) & self._keeps(population)
+
+    def is_full(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which rows keep all 7 vertices when they are pruned."""
+        return is_full(population)
+
+    @property
+    def top_slots(self) -> tuple[int, int]:
+        """App. A.5: the nine largest of 21 numbers become edges."""
+        return EDGES, MAX_EDGES
+
+    def check_rules(self, population: Population) -> None:
+        """Raises `UserError` for the first row that is no cell of the benchmark: fewer edges than nine are one, too."""
+        check(population)
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each edge changes places with a random absent one, each operation is drawn anew, with probability `prob`.
@@ -166,10 +176,6 @@ class NASBench101Space(SearchSpace):
         """Also the benchmark's own hash."""
         valid = bool(self.is_valid(architecture[None])[0])
         return {**super().facts(architecture), "hash": module_hash(architecture[None])[0] if valid else None}
-
-    def check_rules(self, population: Population) -> None:
-        """Those of the benchmark: 2 to 7 connected vertices, at most 9 edges."""
-        check(population)
 
     def keys(self, population: Population) -> Int64[Tensor, "n"]:
         """Equal for isomorphic cells."""

@@ -44,9 +44,6 @@ class SearchSpace:
 
     has_genotype: ClassVar[bool] = False
     """Whether DARTS's text form of two cells names architectures of this space: `from_genotype`."""
-    edge_slots: ClassVar[int] = 0
-    """How many slots, the first ones, are edges of which the `edges` with the largest numbers are there (App. A.5)."""
-    edges: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         if sum(self.groups) != len(self.operations) or min(self.groups, default=0) < 1:
@@ -106,6 +103,30 @@ class SearchSpace:
         if population.shape[1] != self.slots:
             return torch.zeros(len(population), dtype=torch.bool)
         return ((population >= 0) & (population < torch.tensor(self.choices))).all(-1)
+
+    def is_full(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which valid rows use all of their slots; in a plain space every one."""
+        return torch.ones(len(population), dtype=torch.bool)
+
+    @property
+    def top_slots(self) -> tuple[int, int]:
+        """(e, m): of the first e slots the m with the largest numbers are 1, the others 0 (App. A.5); else (0, 0)."""
+        return 0, 0
+
+    def check_entries(self, population: Population, what: str) -> None:
+        """Raises `UserError` that begins with `what` for the first entry that the space does not offer."""
+        if population.shape[1] != self.slots:
+            raise UserError(f"{what}: rows of {population.shape[1]} slots; space {self.name} has {self.slots}")
+        outside = (population < 0) | (population >= torch.tensor(self.choices))
+        if outside.any():
+            i, slot = outside.nonzero()[0].tolist()
+            raise UserError(
+                f"{what}: row {i} has {int(population[i, slot])} in slot {slot}; "
+                f"space {self.name} takes 0 to {self.choices[slot] - 1} there"
+            )
+
+    def check_rules(self, population: Population) -> None:
+        """Raises `UserError` for the first row that breaks a rule of the benchmark; a plain space has none."""
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each slot is drawn anew with probability `prob` (Guo et al. 2019, Alg. 1), uniformly over its operations."""
@@ -180,9 +201,6 @@ class SearchSpace:
     def facts(self, architecture: Int64[Tensor, "s"]) -> dict[str, str | None]:
         """What `vaenas show` tells of a valid (s,) besides its costs."""
         return {"genotype": None, "cell": self.own_text(architecture)}
-
-    def check_rules(self, population: Population) -> None:
-        """Raises `UserError` for the first row, its entries in their ranges, that no table of the space may hold."""
 
 
 def gumbel(shape: tuple[int, ...], rng: Generator) -> Float[Tensor, "..."]:
@@ -266,3 +284,10 @@ def until_valid(
 def rows_in(population: Population, others: Int64[Tensor, "m s"]) -> Bool[Tensor, "n"]:
     """Which rows of `population` also stand in `others`."""
     return (population[:, None, :] == others[None, :, :]).all(-1).any(-1)
+
+
+def first_of_equals(keys: Int64[Tensor, "n"]) -> Int64[Tensor, "_"]:
+    """Indices of each key's first appearance, ascending."""
+    values, inverse = keys.unique(return_inverse=True)
+    first = torch.full((len(values),), len(keys)).scatter_reduce(0, inverse, torch.arange(len(keys)), "amin")
+    return first.sort().values

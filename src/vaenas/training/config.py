@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from vaenas.documents import dotted
 from vaenas.ranges import Number
 from vaenas.runs.config import OF_IMAGES, RunConfig
-from vaenas.runs.settings import flat
 from vaenas.training.recipes import QUICK, RECIPES, Recipe
 
 
@@ -29,7 +29,7 @@ class TrainConfig(RunConfig):
     """Settings of `vaenas train`, nested as in the YAML file."""
 
     preset_by: ClassVar = "recipe"
-    presets: ClassVar = {name: flat({"training": asdict(recipe)}) for name, recipe in RECIPES.items()}
+    presets: ClassVar = {name: dotted({"training": asdict(recipe)}) for name, recipe in RECIPES.items()}
     idle: ClassVar = (
         *OF_IMAGES,
         ("training.distillation training.temperature", lambda c: c.teacher.model is None, "without a teacher"),

@@ -3,21 +3,26 @@
 import binascii
 import math
 import re
-import struct
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 from jaxtyping import Float, Int64, UInt8
 from pydantic import Field
 from torch import Tensor
 
-from vaenas.bench.runs import columns
-from vaenas.bench.tfrecord import Record, fields, read_records
+from vaenas.bench.columns import columns
+from vaenas.bench.tfrecord import TFRecord, read_records
 from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import LONGEST_TRAINING, MOST_PARAMS, TabularBenchmark
+from vaenas.evaluation.table_file import LONGEST_TRAINING, MOST_PARAMS
+from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import cells
 from vaenas.spaces.nasbench101 import nasbench101_space
 
@@ -29,7 +34,7 @@ _BATCH = 1 << 15  # rows read at a time
 
 
 _HASH = "^[0-9a-f]{32}$"
-_Record = tuple[
+_Content = tuple[
     Annotated[str, Field(pattern=_HASH)], Literal[BUDGETS], Annotated[str, Field(pattern="^[01]*$")], str, str
 ]  # pyright: ignore[reportInvalidTypeForm]  # Literal of a tuple's values
 
@@ -37,8 +42,9 @@ _Record = tuple[
 class _Observation(NamedTuple):
     """One training run of one cell."""
 
+    record: TFRecord
     hash: bytes
-    epochs: int
+    budget: int  # an index into `BUDGETS`
     adjacency: str
     operations: str
     values: tuple[float, float, float]  # validation and test accuracy, seconds of training
@@ -70,20 +76,20 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
     index: dict[bytes, int] = {}  # of each cell, by its hash
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     populations, params = [], []
-    for records in read_records(path, _MAX_RECORD):
-        observations = [_observation(path, record) for record in records]
-        new: dict[bytes, tuple[Record, _Observation]] = {}
-        for record, seen in zip(records, observations, strict=True):
+    records = read_records(path, _MAX_RECORD)
+    while batch := [_observation(path, record) for record in islice(records, _BATCH)]:
+        new: list[_Observation] = []
+        for seen in batch:
             if seen.hash not in index:
-                new.setdefault(seen.hash, (record, seen))
-        index |= zip(new, range(len(index), len(index) + len(new)), strict=True)
-        populations.append(_population(path, list(new.values())).to(torch.uint8))
-        params += [o.params for _, o in new.values()]
+                index[seen.hash] = len(index)
+                new.append(seen)
+        populations.append(_population(path, new).to(torch.uint8))
+        params += [seen.params for seen in new]
         parts.append(
             (
-                np.array([index[o.hash] for o in observations], dtype=np.int32),
-                np.array([BUDGETS.index(o.epochs) for o in observations], dtype=np.int32),
-                np.array([o.values for o in observations], dtype=np.float32).reshape(-1, 3),
+                np.array([index[seen.hash] for seen in batch], dtype=np.int32),
+                np.array([seen.budget for seen in batch], dtype=np.int32),
+                np.array([seen.values for seen in batch], dtype=np.float32),
             )
         )
     if not index:
@@ -99,54 +105,64 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
     )  # fmt: skip
 
 
-def _observation(path: Path, record: Record) -> _Observation:
+def _model_metrics() -> Any:
+    """The protobuf class ModelMetrics with the fields that are used."""
+    of = FieldDescriptorProto
+    file = FileDescriptorProto(name="model_metrics.proto", package="nasbench")
+    evaluation, metrics = file.message_type.add(name="EvaluationData"), file.message_type.add(name="ModelMetrics")
+    for name, number in (("training_time", 2), ("validation_accuracy", 4), ("test_accuracy", 5)):
+        evaluation.field.add(name=name, number=number, type=of.TYPE_DOUBLE, label=of.LABEL_REQUIRED)
+    metrics.field.add(
+        name="evaluation_data",
+        number=1,
+        type=of.TYPE_MESSAGE,
+        label=of.LABEL_REPEATED,
+        type_name=".nasbench.EvaluationData",
+    )
+    metrics.field.add(name="trainable_parameters", number=2, type=of.TYPE_UINT64, label=of.LABEL_REQUIRED)
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("nasbench.ModelMetrics"))
+
+
+_ModelMetrics = _model_metrics()
+
+
+def _observation(path: Path, record: TFRecord) -> _Observation:
     try:
-        module_hash, epochs, adjacency, operations, metrics = from_json(_Record, record.data)
-        validation, test, seconds, params = _metrics(binascii.a2b_base64(metrics, strict_mode=True))
-        return _Observation(
-            bytes.fromhex(module_hash), epochs, adjacency, operations, (validation, test, seconds), params
-        )
-    except ValueError as error:
+        module_hash, epochs, adjacency, operations, text = from_json(_Content, record.data)
+        metrics = _ModelMetrics.FromString(binascii.a2b_base64(text, strict_mode=True))
+        if not metrics.IsInitialized() or not metrics.evaluation_data:
+            raise ValueError("evaluations, accuracies, seconds or parameters are missing from its metrics")
+        last, params = metrics.evaluation_data[-1], metrics.trainable_parameters
+        values = validation, test, seconds = last.validation_accuracy, last.test_accuracy, last.training_time
+        if not (0 <= validation <= 1 and 0 <= test <= 1 and 0 <= seconds <= LONGEST_TRAINING and params <= MOST_PARAMS):
+            raise ValueError(
+                f"validation accuracy {validation}, test accuracy {test}, {seconds} seconds, {params} parameters"
+            )
+    except (ValueError, DecodeError) as error:
         raise UserError(f"{path}: {record} is none of NAS-Bench-101's ({error}): is this its official file?") from error
+    return _Observation(
+        record, bytes.fromhex(module_hash), BUDGETS.index(epochs), adjacency, operations, values, params
+    )
 
 
-def _metrics(message: bytes) -> tuple[float, float, float, int]:
-    """Validation accuracy, test accuracy and seconds of the last evaluation, and the number of parameters."""
-    metrics = fields(message)
-    last, params = metrics.get(1), metrics.get(2)
-    if not isinstance(last, bytes) or not isinstance(params, int):
-        raise ValueError("evaluations or parameters are missing from its metrics")
-    evaluation = fields(last)
-    validation, test, seconds = (_double(evaluation.get(number)) for number in (4, 5, 2))
-    if not (0 <= validation <= 1 and 0 <= test <= 1 and 0 <= seconds <= LONGEST_TRAINING and params <= MOST_PARAMS):
-        raise ValueError(
-            f"validation accuracy {validation}, test accuracy {test}, {seconds} seconds, {params} parameters"
-        )
-    return validation, test, seconds, params
-
-
-def _double(value: int | bytes | None) -> float:
-    if not isinstance(value, bytes) or len(value) != 8:
-        raise ValueError("accuracies or seconds are missing from its metrics")
-    return struct.unpack("<d", value)[0]
-
-
-def _population(path: Path, found: list[tuple[Record, _Observation]]) -> Int64[Tensor, "n 26"]:
+def _population(path: Path, found: list[_Observation]) -> Int64[Tensor, "n 26"]:
     """The cells of some records."""
     population = torch.empty(len(found), cells.EDGES + 5, dtype=torch.int64)
-    sizes = np.array([math.isqrt(len(o.adjacency)) for _, o in found])
+    sizes = np.array([math.isqrt(len(o.adjacency)) for o in found])
     for v in np.unique(sizes).tolist():
         which = np.flatnonzero(sizes == v)
         try:
-            digits = np.frombuffer("".join([found[i][1].adjacency for i in which]).encode(), dtype=np.uint8)
+            digits = np.frombuffer("".join([found[i].adjacency for i in which]).encode(), dtype=np.uint8)
             matrices = torch.from_numpy(digits.astype(np.int64) - ord("0")).reshape(len(which), v, v)
-            operations = [found[i][1].operations.split(",") for i in which]
+            operations = [found[i].operations.split(",") for i in which]
             population[which] = cells.from_matrices(matrices, operations)
         except (UserError, RuntimeError) as error:
             if len(found) > 1:  # which of them is it?
                 for one in found:
                     _population(path, [one])
-            raise UserError(f"{path}: {found[0][0]} is no cell of NAS-Bench-101: {error}") from error
+            raise UserError(f"{path}: {found[0].record} is no cell of NAS-Bench-101: {error}") from error
     return population
 
 

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from vaenas.bench.runs import columns
+from vaenas.bench.columns import columns
 from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import MOST_PARAMS, TabularBenchmark
+from vaenas.evaluation.table_file import MOST_PARAMS
+from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import nasbench201
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.space import SearchSpace
@@ -35,23 +36,19 @@ def from_nasbench201(path: Path, dataset: str = "cifar10") -> TabularBenchmark:
     """
     if dataset not in DATASETS:
         raise UserError(f"--dataset {dataset}: unknown; NAS-Bench-201 has {', '.join(DATASETS)}")
-    names, lines = _rows(path)
-    _require(path, ["cell", "params"], names)
+    rows = _rows(path, ["cell", "params"])
     epochs = (12, 200)
 
     def accuracies(part: str) -> Float[Tensor, "n 2 1"]:
-        wanted = [f"{DATASETS[dataset]}_{part}_{e}ep" for e in epochs]
-        table = np.full((len(lines), 2), np.nan)
-        for b, name in enumerate(wanted):
-            if name in names:
-                place = names.index(name)
-                table[:, b] = [_number(path, i, name, row[place], 100) if row[place] else math.nan for i, row in lines]
-        return torch.from_numpy(table / 100).float()[..., None]
+        names = [f"{DATASETS[dataset]}_{part}_{e}ep" for e in epochs]
+        table = [
+            [_number(path, line, row, name, 100) if row.get(name) else math.nan for name in names] for line, row in rows
+        ]
+        return (torch.tensor(table, dtype=torch.float64) / 100).float()[..., None]
 
-    place = names.index("params")
-    params = [int(_number(path, line, "params", row[place], MOST_PARAMS)) for line, row in lines]
+    params = [int(_number(path, line, row, "params", MOST_PARAMS)) for line, row in rows]
     try:
-        population = nasbench201.parse([row[names.index("cell")] for _, row in lines])
+        population = nasbench201.parse([row["cell"] for _, row in rows])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return TabularBenchmark.of(
@@ -111,35 +108,32 @@ def from_csv(path: Path, slots: list[str], score: str, test: str | None = None) 
     Raises:
         UserError: names the column, or the line of the value, that is missing or no number.
     """
-    names, rows = _rows(path)
     slots, score, test = [name.strip() for name in slots], score.strip(), test and test.strip()
     scored = [score] if test is None else [score, test]
     if len({*slots, *scored}) < len(slots) + len(scored):
         raise UserError(f"--slots {','.join(slots)} --score {', '.join(scored)}: a column is named twice; name it once")
-    _require(path, [*slots, *scored], names)
-    places = [names.index(name) for name in slots]
-    texts, numbers = [], []
-    for line, row in rows:
-        texts.append(tuple(row[p] for p in places))
-        if "" in texts[-1]:
-            raise UserError(f"{path}: line {line} has no value in column {slots[texts[-1].index('')]!r}: fill it in")
-        numbers.append([_number(path, line, name, row[names.index(name)]) for name in scored])
+    rows = _rows(path, [*slots, *scored])
+    texts = [tuple(row[name] for name in slots) for _, row in rows]
+    for (line, _), text in zip(rows, texts, strict=True):
+        if "" in text:
+            raise UserError(f"{path}: line {line} has no value in column {slots[text.index('')]!r}: fill it in")
     values = {name: sorted(set(column)) for name, column in zip(slots, zip(*texts, strict=True), strict=True)}
     for name, found in values.items():
         if len(found) > len(_SYMBOLS):
             raise UserError(f"{path}: column {name!r} has {len(found)} values; at most {len(_SYMBOLS)}: bin them")
-    index = {name: {value: i for i, value in enumerate(found)} for name, found in values.items()}
-    architectures = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    population = [[index[name][value] for name, value in zip(slots, text, strict=True)] for text in architectures]
-    space = SearchSpace(f"csv:{path.stem}", tuple(_SYMBOLS[: len(values[name])] for name in slots), (len(slots),))
-    observed = np.array(numbers)
+    observed = np.array([[_number(path, line, row, name) for name in scored] for line, row in rows])
     offset, scale = _scale(float(observed.min()), float(observed.max()))
     if not math.isfinite(scale):
         raise UserError(
             f"{path}: scores from {observed.min():g} to {observed.max():g} are too far apart: scale them down"
         )
+    architectures = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    population = [
+        [values[name].index(value) for name, value in zip(slots, text, strict=True)] for text in architectures
+    ]
     rows_of = np.array([architectures[text] for text in texts])
     accuracies = columns(rows_of, np.zeros_like(rows_of), ((observed - offset) / scale).astype(np.float32))
+    space = SearchSpace(f"csv:{path.stem}", tuple(_SYMBOLS[: len(values[name])] for name in slots), (len(slots),))
     return TabularBenchmark.of(
         space, torch.tensor(population), NO_EPOCHS, accuracies[0], test=accuracies[1] if test else None,
         source=path.name, measured=f"column {score!r}", offset=offset, scale=scale, slots=values,
@@ -155,12 +149,11 @@ def _scale(lowest: float, highest: float) -> tuple[float, float]:
     return lowest, highest - lowest or 1.0
 
 
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names in a CSV's first line; the numbers and values of the others, as many as names, at least one of them.
+def _rows(path: Path, wanted: list[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV, at least one, by the names in its first line, and the line of each; `wanted` are there once.
 
     Blanks around names and values do not count.
     """
-    rows = []
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, skipinitialspace=True)
         try:
@@ -173,27 +166,24 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             raise UserError(f"{path}: line {line} has {len(row)} values; the first line names {len(names)} columns")
     if not rows:
         raise UserError(f"{path}: no rows; the first line names the columns, each further line is one evaluation")
-    return names, rows
-
-
-def _require(path: Path, wanted: list[str], names: list[str]) -> None:
     for name in wanted:
         if names.count(name) != 1:
             raise UserError(
                 f"{path}: {names.count(name) or 'no'} columns {name!r}; it has {', '.join(names)[:500]}; "
                 f"of a CSV of your own name the columns with --slots and --score"
             )
+    return [(line, dict(zip(names, row, strict=True))) for line, row in rows]
 
 
-def _number(path: Path, line: int, name: str, text: str, highest: float = math.inf) -> float:
+def _number(path: Path, line: int, row: dict[str, str], name: str, highest: float | None = None) -> float:
     """The number in one place: any, or one in [0, `highest`]."""
     try:
-        number = float(text)
+        number = float(row[name])
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or not (highest == math.inf or 0 <= number <= highest):
-        needed = "a number" if highest == math.inf else f"a number from 0 to {highest}"
+    if not math.isfinite(number) or (highest is not None and not 0 <= number <= highest):
+        needed = "a number" if highest is None else f"a number from 0 to {highest}"
         raise UserError(
-            f"{path}: line {line} has {short(text)} in column {short(name)}; {needed} is needed: put it right"
+            f"{path}: line {line} has {short(row[name])} in column {short(name)}; {needed} is needed: put it right"
         )
     return number

@@ -1,7 +1,12 @@
 """A table as a task: what a search may ask for, what it observes, and what is reported of its choice."""
 
+import math
+from functools import lru_cache
+from pathlib import Path
+
 import torch
 from jaxtyping import Bool, Float
+from scipy import stats
 from torch import Generator, Tensor
 
 from vaenas.errors import UserError
@@ -30,6 +35,16 @@ def gap_closed(best: float, uniform: float, optimum: float) -> float:
     return (best - uniform) / (optimum - uniform)
 
 
+def interval(values: list[float], quantile: float | None = None) -> dict[str, float]:
+    """Mean and half of the 95 % interval, by Student's t unless a quantile is given; 0 for one value."""
+    x = torch.tensor(values, dtype=torch.float64)
+    half = 0.0
+    if len(x) > 1:
+        quantile = quantile or float(stats.t.ppf(0.975, len(x) - 1))
+        half = quantile * float(x.std()) / len(x) ** 0.5
+    return {"mean": float(x.mean()), "ci95": half if math.isfinite(half) else 0.0}
+
+
 class Task:
     """Search a table by its observed scores; the report is by the truth.
 
@@ -45,51 +60,37 @@ class Task:
         population: all architectures that may be asked for.
         optimum: the best truth among them.
         noisy: whether a label is one of several runs.
+        is_feasible: which architectures of `space` have a label; None where all have.
+        seven_vertices: whether only full cells count.
     """
 
     def __init__(self, table: TabularBenchmark) -> None:
-        self.table, labelled = table, table.labelled()
-        self._full = table.space.full_cells if len(labelled) < len(table) else None
-        if self._full is not None:
-            labelled = labelled[self._full.is_valid(labelled)]  # 9 edges, as App. A.5 draws them
+        self.table, self.space, labelled = table, table.space, table.labelled()
+        self.seven_vertices = not table.space.is_free and len(labelled) < len(table)
+        if self.seven_vertices:
+            labelled = labelled[table.space.is_full(labelled) & table.space.is_valid(labelled)]  # 9 edges, as App. A.5
         self.population = labelled
-        if len(self.population) < 2:
-            raise UserError(f"{table.name}: {len(self.population)} labelled architectures; a search needs 2 or more")
+        if len(labelled) < 2:
+            raise UserError(f"{table.name}: {len(labelled)} labelled architectures; a search needs 2 or more")
         self.noisy = table.runs > 1
-        self.optimum = float(self.truth(self.population).max())
-        self.space = table.space
-        self._all_count = table.space.is_free
-        if self._all_count and len(labelled) < table.space.size:
-            space = table.space
-            self.space = ListedSpace(space.name, space.operations, space.groups, labelled)
+        self.optimum = float(self.truth(labelled).max())
+        if table.space.is_free and len(labelled) < table.space.size:
+            self.space = ListedSpace(self.space.name, self.space.operations, self.space.groups, labelled)
+        self.is_feasible: IsFeasible | None = None if table.space.is_free else self._counts
 
-    @property
-    def seven_vertices(self) -> bool:
-        """Whether only cells that keep all 7 vertices count."""
-        return self._full is not None
-
-    @property
-    def is_feasible(self) -> IsFeasible | None:
-        """Which architectures of `space` have a label; None where all have."""
-        return None if self._all_count else self._accept
-
-    def _accept(self, population: Population) -> Bool[Tensor, "n"]:
-        if self._full is None:
+    def _counts(self, population: Population) -> Bool[Tensor, "n"]:
+        if not self.seven_vertices:
             return self.table.known(population)
-        full = self._full.is_valid(population)
-        full[full.clone()] = self.table.known(population[full])
-        return full
+        counts = self.table.space.is_full(population)
+        counts[counts.clone()] = self.table.known(population[counts])
+        return counts
 
     def observe(self, population: Population, rng: Generator) -> Scores:
         """A label for each of (n, s)."""
         if not self.noisy:
             return self.table.validation(population)
-        return self._one_run(population, rng)
-
-    def _one_run(self, population: Population, rng: Generator) -> Scores:
         runs = torch.stack([self.table.validation(population, run=run) for run in range(self.table.runs)], dim=1)
-        known = ~runs.isnan()
-        chosen = torch.where(known, torch.rand(runs.shape, generator=rng), -1.0).argmax(1, keepdim=True)
+        chosen = torch.where(runs.isnan(), -1.0, torch.rand(runs.shape, generator=rng)).argmax(1, keepdim=True)
         return runs.gather(1, chosen)[:, 0]
 
     def truth(self, population: Population) -> Scores:
@@ -103,3 +104,12 @@ class Task:
         if self.noisy and not self.table.has_test:
             what = f"mean of {self.table.runs} runs: {what}"
         return what + (", 7-vertex cells" if self.seven_vertices else "")
+
+
+@lru_cache(maxsize=1)
+def open_task(table: Path, space: str | None = None) -> Task:
+    """The task of a table file, of this space if one is named; the last one is kept, for a process's next job."""
+    opened = TabularBenchmark.open(table)
+    if space is not None:
+        opened.expect(space)
+    return Task(opened)
