@@ -73,8 +73,8 @@ def run_search(
         again: what to call to go on after a stop.
         whole: the folder of `vaenas run`, locked with the search's own as soon as both are there.
     """
+    from vaenas.commands.progress import SearchProgress, print_result
     from vaenas.parallel import is_main
-    from vaenas.progress import SearchProgress, print_result
     from vaenas.report import write_report
     from vaenas.runs.directory import NewRun, RunDirectory
     from vaenas.runs.search_run import SearchRun
@@ -85,7 +85,7 @@ def run_search(
             whole.lock()
         return made
 
-    if isinstance(directory, NewRun) or directory.result() is None:
+    if isinstance(directory, NewRun) or not directory.ended:
         to_its_end(again, begin, SearchProgress)
     if is_main():
         folder = directory.path if isinstance(directory, RunDirectory) else directory.folder / directory.inside

@@ -30,6 +30,7 @@ MD5 = {
 }
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
+REPLACE = "replace it with the official file from"
 
 _FOLDER = "cifar-10-batches-bin"
 _ARCHIVES = ("cifar-10-binary.tar.gz", f"{_FOLDER}.tar.gz", f"{_FOLDER}.tar.xz", f"{_FOLDER}.tar")
@@ -44,15 +45,12 @@ def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
 
     Raises `UserError` where nothing is found, a file is damaged, or the download fails.
     """
-    found = _find(root or cache)
-    if found is None and download:
-        found = _find(cache) or _download(cache)
+    found = _find(root or cache) or (_find(cache) or _download(cache) if download else None)
     if found is None:
-        message = (
+        raise UserError(
             f"no CIFAR-10 in {root or cache}: looked for the folder {_FOLDER} (binary version) and "
             f"{', '.join(_ARCHIVES)}; name the place that has it, or use --data.download to fetch {URL}"
         )
-        raise UserError(message)
     if found.is_file():
         target = cache / "cifar10" / file_digest(found, "sha256") / _FOLDER
         if not target.is_dir():
@@ -112,18 +110,14 @@ def _check(folder: Path, shown: str) -> None:
             _check_size(path.stat().st_size, f"{shown}/{name}")
             found = file_digest(path, "md5")
         except OSError as error:
-            raise UserError(f"{shown}/{name}: cannot read it: {error.strerror}; {_replace_it()}") from error
+            raise UserError(f"{shown}/{name}: cannot read it: {error.strerror}; {REPLACE} {URL}") from error
         if found != md5:
-            raise UserError(f"{shown}/{name}: md5 is {found}, not {md5}: the file is damaged; {_replace_it()}")
+            raise UserError(f"{shown}/{name}: md5 is {found}, not {md5}: the file is damaged; {REPLACE} {URL}")
 
 
 def _check_size(size: int, shown: str) -> None:
     if size != ROWS * ROW_BYTES:
-        raise UserError(f"{shown}: {size} bytes, not {ROWS * ROW_BYTES}: the file is damaged; {_replace_it()}")
-
-
-def _replace_it() -> str:
-    return f"replace it with the official file from {URL}"
+        raise UserError(f"{shown}: {size} bytes, not {ROWS * ROW_BYTES}: the file is damaged; {REPLACE} {URL}")
 
 
 def _download(cache: Path) -> Path:

@@ -48,8 +48,9 @@ def list_folder(root: Path) -> Listing:
         raise UserError(f"{train}: no such folder; put the images into {train}/<class>/")
     left_out: Counter[str] = Counter()
     try:
-        folders = {os.path.basename(entry.path): entry for entry in _entries(_top(root)) if entry.is_folder}
-        test = next((part for part in TEST_PARTS if part in folders and _class_folders(root / part)), None)
+        folders = {os.path.basename(entry.path) for entry in _entries(_top(root)) if entry.is_folder}
+        candidates = [part for part in TEST_PARTS if part in folders]
+        test = next((p for p in candidates if any(entry.is_folder for entry in _entries(_top(root / p)))), None)
         found = {part: _list_part(root / part, left_out) for part in ("train", test) if part is not None}
     except OSError as error:
         raise UserError(f"{error.filename}: cannot read the folder: {error.strerror}") from error
@@ -67,7 +68,7 @@ def list_folder(root: Path) -> Listing:
             f"same, or remove {test}"
         )
     notes = [f"{test}/ is the test part"] if test not in (None, "val") else []
-    if unused := sorted(folders.keys() - {"train", test}):
+    if unused := sorted(folders - {"train", test}):
         notes.append(f"folders beside train/ that are not used: {_some([f'{ascii(name)[1:-1]}/' for name in unused])}")
     if left_out.total():
         notes.append(f"left out: {_some([f'{n} {what}' for what, n in left_out.most_common() if n])}")
@@ -107,17 +108,12 @@ def _entries(folder: _Entry, left_out: Counter[str] | None = None) -> Iterator[_
         )
 
 
-def _class_folders(part: Path) -> list[_Entry]:
-    return [entry for entry in _entries(_top(part)) if entry.is_folder]
-
-
 def _list_part(part: Path, left_out: Counter[str]) -> tuple[tuple[str, ...], Labelled]:
     """The classes, sorted, and each image with its label, class by class; `left_out` counts the rest."""
-    for entry in _entries(_top(part), left_out):
-        if not entry.is_folder:
-            left_out[f"{_ending(entry.path)} outside the class folders"] += 1
+    entries = [*_entries(_top(part), left_out)]
+    left_out.update(f"{_ending(entry.path)} outside the class folders" for entry in entries if not entry.is_folder)
     classes, images = [], []
-    for label, folder in enumerate(_class_folders(part)):
+    for label, folder in enumerate(entry for entry in entries if entry.is_folder):
         name = os.path.basename(folder.path)
         if not name.isprintable():
             raise UserError(f"{part}: the class {name!r} has characters that cannot be printed; rename its folder")

@@ -30,7 +30,8 @@ from vaenas.parallel import rank, world_size
 BUFFER, BUFFER_BYTES = 500, 2**28  # images among which the next is drawn, beside the order of the shards
 MOST_IMAGES = 10**9  # of all shards: an epoch's order of them is in memory
 SECONDS = 60.0  # that a server may be silent
-Sample = tuple[UInt8[Tensor, "c h w"], int, str]  # pixels, label, name where the background shows through
+Sample = tuple[UInt8[Tensor, "c h w"], int, str]
+"""Pixels, label, and the name where the background shows through."""
 
 
 class _Files(NamedTuple):
@@ -224,12 +225,9 @@ def open_shards(index: Path, classes: tuple[str, ...], image_size: int, workers:
     except (OSError, ValueError) as error:
         raise UserError(f"--shards {index}: not an index of webdataset shards: {error}") from None
     check_shared_memory(workers)
-    urls, facts = [], []
-    for shard in listed:
-        url, size = _checked(index, shard.url)
-        urls.append(url)
-        facts.append([shard.url, shard.nsamples, size])
-    return ShardSet(tuple(urls), images, classes, image_size, max(1, workers), str(facts), findings)
+    urls, sizes = zip(*(_checked(index, shard.url) for shard in listed), strict=True)
+    facts = [[shard.url, shard.nsamples, size] for shard, size in zip(listed, sizes, strict=True)]
+    return ShardSet(urls, images, classes, image_size, max(1, workers), str(facts), findings)
 
 
 def _checked(index: Path, url: str) -> tuple[str, int]:

@@ -10,7 +10,6 @@ import torch
 from vaenas import parallel
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.files import writing
-from vaenas.runs.directory import HOW_TO_FIX
 from vaenas.search.evaluated_set import EvaluatedSet
 from vaenas.search.supernet_training import SupernetTrainer
 from vaenas.spaces.space import Population, Scores
@@ -73,7 +72,7 @@ class SavedScores:
     def _append(self, body: str) -> None:
         if self.file is None or not parallel.is_main():
             return
-        with writing(self.file, HOW_TO_FIX), self.file.open(self._mode, encoding="utf-8") as file:
+        with writing(self.file), self.file.open(self._mode, encoding="utf-8") as file:
             file.write(f"\n{self._signature(body)} {body}")  # the line break first: the last line may be torn
         self._mode = "a"
 

@@ -19,8 +19,9 @@ from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.latency import LatencyTable, latency_table
+from vaenas.records import Record
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.directory import HOW_TO_FIX, NewRun, RunDirectory
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.saved_scores import SavedScores
 from vaenas.runs.search_parts import make_search, split_images
 from vaenas.runs.search_result import architectures
@@ -30,7 +31,6 @@ from vaenas.runs.truth import Truth, read_updates
 from vaenas.search import gradient, one_shot
 from vaenas.search.evaluated_set import score
 from vaenas.search.gradient import GradientSearch
-from vaenas.search.record import Record
 from vaenas.search.search import BOUNDARIES, Found
 from vaenas.search.supernet_training import SupernetTrainer
 
@@ -62,7 +62,7 @@ class SearchRun:
         self.directory = session.directory
         self.saved_scores.open(self.directory.path / "scores")
         if parallel.is_main():
-            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.search.step, HOW_TO_FIX)
+            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.search.step)
 
     def _bind_space(self, directory: NewRun | RunDirectory) -> dict[str, bytes]:
         """Space, cost, constraints and truth for these images; gives the files that a new run begins with."""
@@ -180,6 +180,7 @@ class SearchRun:
             updates = read_updates(self.directory.metrics_file)
             truth = self.truth.report(self.search.sampler, self.ranked, (found.population, found.predicted), updates)
         return {
+            "kind": "search",
             "space": config.space,
             "method": config.method,
             "sampler": config.sampler_name,

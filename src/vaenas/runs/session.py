@@ -10,9 +10,9 @@ from torch import Generator
 from vaenas import machine, parallel
 from vaenas.data.load import load
 from vaenas.networks.space_file import digest_of
+from vaenas.records import Record
 from vaenas.runs.config import RunConfig
-from vaenas.runs.directory import Checkpoint, Kind, NewRun, RunDirectory, Stateful
-from vaenas.search.record import Record
+from vaenas.runs.directory import Kind, NewRun, RunDirectory, Stateful
 
 
 class Session:
@@ -53,11 +53,7 @@ class Session:
             self.directory = RunDirectory.create(self._place, kind, self.config, self.environment, files)
         else:
             self.directory = self._place
-            self.directory.warn_of_changes(self.environment)
-            checkpoint = self.directory.resume(self.config, self.inputs)
-            if checkpoint is not None:
-                self.directory.restore(checkpoint, state)
-                self._seconds_before = checkpoint.seconds
+            self._seconds_before = self.directory.resume(self.config, self.inputs, self.environment, state)
         self.fabric.barrier()  # before the first writes a checkpoint again
 
     @property
@@ -67,16 +63,8 @@ class Session:
 
     def save(self) -> None:
         """Writes the checkpoint if the last record left a whole state; of several processes the first does."""
-        if not (parallel.is_main() and self._whole):
-            return
-        self.directory.save_checkpoint(
-            Checkpoint(
-                config=self.config.model_dump(),
-                inputs=self.inputs,
-                seconds=self.seconds,
-                state=self._state.state_dict(),
-            )
-        )
+        if self._whole:
+            self.directory.save_checkpoint(self.config, self.inputs, self.seconds, self._state)
 
     def kept(
         self,

@@ -19,9 +19,9 @@ class TensorBoard:
     a kill would lose, and a full disk ends it with a traceback.
     """
 
-    def __init__(self, folder: Path, step: int, fix: str) -> None:
-        self.path, self.fix = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}", fix
-        with writing(folder, fix):
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
+        with writing(folder):
             folder.mkdir(exist_ok=True)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._write(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
@@ -36,5 +36,5 @@ class TensorBoard:
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=entries)))
 
     def _write(self, event: Event) -> None:
-        with writing(self.path, self.fix), self.path.open("ab") as file:
+        with writing(self.path), self.path.open("ab") as file:
             RecordWriter(file).write(event.SerializeToString())

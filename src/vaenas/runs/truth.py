@@ -1,8 +1,7 @@
 """What a table of separately trained architectures says of a search that never saw it."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from vaenas.bench.task import BEST_OF, Task, best_of
 from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.records import UpdateWithDraws, read_metrics
 from vaenas.samplers.sampler import Sampler
 from vaenas.search.surrogate import predicted_scores
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, draw_valid
@@ -62,7 +62,7 @@ class Truth:
         sampler: Sampler,
         ranked: tuple[Population, Scores],
         found: tuple[Population, Scores],
-        updates: Sequence[Mapping[str, Any]],
+        updates: Sequence[UpdateWithDraws],
     ) -> dict[str, Any]:
         """`truth` of `result.json`.
 
@@ -70,7 +70,7 @@ class Truth:
             sampler: as it is at the end.
             ranked: the sample and its scores on the final supernet.
             found: all that the search has evaluated on the final supernet, and their predicted scores.
-            updates: "step" and "draws" (codes) after each update.
+            updates: with the codes drawn after each.
         """
         every, true = self.task.truth(self.task.population), self.task.truth(ranked[0])
         best = self._best(*found)
@@ -97,12 +97,12 @@ class Truth:
         favourite = population[known][scores[known].argmax()][None]
         return {"code": self.space.encode(favourite)[0], "accuracy": float(self.task.truth(favourite)[0])}
 
-    def mean(self, update: Mapping[str, Any]) -> dict[str, Any]:
+    def mean(self, update: UpdateWithDraws) -> dict[str, Any]:
         """The true mean of the draws after one update, and of how many it is."""
-        drawn = self.space.decode(update["draws"])
+        drawn = self.space.decode(update.draws)
         known = drawn[self._known(drawn)]
         mean = float(self.task.truth(known).mean()) if len(known) else None
-        return {"step": update["step"], "epoch": update["epoch"], "mean": mean, "n": len(known)}
+        return {"step": update.step, "epoch": update.epoch, "mean": mean, "n": len(known)}
 
     def best_of(self, sampler: Sampler) -> dict[str, float] | None:
         """For each of `BEST_OF` the expected highest truth of so many draws; None where hardly any is known."""
@@ -134,10 +134,10 @@ def _agreement(scores: Scores, true: Scores) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def read_updates(metrics: Path) -> list[dict[str, Any]]:
-    """The update records of a run's metrics."""
-    records = map(json.loads, metrics.read_text(encoding="utf-8").splitlines()) if metrics.exists() else ()
-    return [record for record in records if record["kind"] == "update" and "draws" in record]
+def read_updates(metrics: Path) -> list[UpdateWithDraws]:
+    """The update records of a run's metrics; raises `UserError` where they are damaged."""
+    records = read_metrics(metrics, {"update": UpdateWithDraws}) if metrics.exists() else ()
+    return [update for _, update in records if update.draws]
 
 
 def best_of_each(truth: Scores) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaenas import parallel
 from vaenas.evaluation.supernet import Evaluate
-from vaenas.search.record import Record
+from vaenas.records import Record
 from vaenas.spaces.space import Population, Scores, rows_in
 
 TOGETHER = 16  # architectures between two points where a run can stop; more share more of their computation

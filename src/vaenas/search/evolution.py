@@ -9,8 +9,8 @@ from jaxtyping import Int64
 from torch import Generator, Tensor
 
 from vaenas.evaluation.supernet import Evaluate
+from vaenas.records import Record
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.record import Record
 from vaenas.search.settings import EvolutionSettings
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, rows_in
 

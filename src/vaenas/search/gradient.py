@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from vaenas.records import Record
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.prefetched import Prefetched
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.architecture_weights import ArchitectureWeights
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.record import Record
 from vaenas.search.search import Found, Search
 
 

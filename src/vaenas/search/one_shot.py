@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
+from vaenas.records import Record
 from vaenas.samplers.mixture import Mixture, linear_epsilon
 from vaenas.samplers.prefetched import Prefetched
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import score
 from vaenas.search.evolution import Evolution
-from vaenas.search.record import Record
 from vaenas.search.search import Found, Search
 from vaenas.search.settings import EvolutionSettings
 from vaenas.search.surrogate_search import SurrogateSearch

@@ -9,11 +9,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from vaenas.evaluation.supernet import Evaluate
+from vaenas.records import Record
 from vaenas.samplers.prefetched import Prefetched
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.record import Record
 from vaenas.search.settings import SamplerTraining, SurrogateSettings
 from vaenas.search.supernet_training import SupernetTrainer
 from vaenas.search.surrogate import learn_from_surrogate

@@ -13,7 +13,7 @@ from vaenas import parallel
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Batch
 from vaenas.optimizers import load_optimizer
-from vaenas.search.record import Record
+from vaenas.records import Record
 from vaenas.search.settings import SupernetTraining
 
 Augment = Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]

@@ -13,9 +13,9 @@ from jaxtyping import Int64
 from torch import Generator, Tensor
 
 from vaenas.evaluation.supernet import Evaluate
+from vaenas.records import Record
 from vaenas.search.evaluated_set import score
 from vaenas.search.evolution import Evolution
-from vaenas.search.record import Record
 from vaenas.search.settings import EvolutionSettings
 from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -15,21 +15,14 @@ from torchvision.transforms import v2
 
 from vaenas import parallel
 from vaenas.data.images import Batch, Transform
+from vaenas.data.shards import ShardSet
 from vaenas.data.subsets import EVALUATION_BATCH, Subset
 from vaenas.errors import UserError
 from vaenas.networks.ops import DropPath
 from vaenas.networks.supernet import Supernet
 from vaenas.optimizers import load_optimizer
-from vaenas.search.record import Record
+from vaenas.records import Record
 from vaenas.training.recipes import Recipe
-
-
-@runtime_checkable
-class Streamed(Protocol):
-    """Images that come in batches, one for each chunk of rows."""
-
-    def __len__(self) -> int: ...
-    def stream(self, chunks: Sequence[Tensor], transform: Transform | None, seed: int) -> Iterator[Batch]: ...
 
 
 class Trained(nn.Module):
@@ -120,7 +113,7 @@ class Training:
 
     recipe: Recipe
     fabric: Fabric
-    images: Streamed
+    images: Subset | ShardSet
     augment: Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
     evaluate: Callable[[nn.Module], tuple[float, float]]
     classes: int
