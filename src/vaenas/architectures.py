@@ -119,7 +119,7 @@ def unknown_space(folder: Path, name: object) -> UserError:
     """A run of a space that this process doesn't know; what can be done then."""
     return UserError(
         f"{folder}: space {name} is not one of vaenas's own ({', '.join(SPACES)}): see its report.html, or enter it in "
-        f"IMAGE_SPACES and call the functions of vaenas (docs/own-space.md)"
+        f"IMAGE_SPACES and call the functions of vaenas (docs/howto/own-space.md)"
     )
 
 

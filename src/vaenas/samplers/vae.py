@@ -17,7 +17,7 @@ CHUNK = 1000  # rows decoded at once: what an LSTM step touches stays in the cac
 
 @dataclass(frozen=True)
 class VAESettings:
-    """Sizes and training of the VAE; the paper gives none of them (docs/decisions.md, "The VAE").
+    """Sizes and training of the VAE; the paper gives none of them (docs/explanation/samplers.md).
 
     The defaults are the recommended setting, `PAPER` is eq. 2 and Algorithm 1 to the letter.
     """

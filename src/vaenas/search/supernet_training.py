@@ -225,7 +225,7 @@ def learn_from_fit(
 
     Algorithm 1 is called `rounds` times, each on the population and `PREDICTED` fresh draws of Γ, for which nothing is
     evaluated. With an ε larger than K a sampler whose draws are the best would keep ever fewer of them
-    (docs/decisions.md, "Ranking by a supernet").
+    (docs/explanation/surrogate.md).
     """
     fit, gamma = RidgeSurrogate(sampler.space, population, scores), Mixture(UniformSampler(sampler.space), sampler)
 

@@ -14,7 +14,7 @@ class RidgeSurrogate:
 
     A supernet's scores have noise (a few thousand images) and interactions of its own (a layer's weights are trained
     behind the layers drawn below it, unevenly); both go with the fit, and what is left ranks stand-alone networks
-    better than the scores that it was fitted to (docs/decisions.md, "Ranking by a supernet").
+    better than the scores that it was fitted to (docs/explanation/surrogate.md).
 
     The penalty on the weights minimises the generalised cross-validation error (Golub, Heath & Wahba 1979).
     """
