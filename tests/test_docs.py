@@ -39,12 +39,19 @@ def run(words: list[str], cache: Path) -> str:
 
 
 def test_a_space_of_ones_own(tmp_path: Path) -> None:
+    """The page's file, by the commands of the page, with fewer images."""
     (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "howto" / "own-space.md").read_text("utf-8"), re.DOTALL)
-    assert len(code.splitlines()) <= 80
-    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
-    shown = run([sys.executable, str(tmp_path / "mine.py"), str(tmp_path / "run")], tmp_path / "cache")
-    assert shown.count("update") == 4  # after each epoch
-    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    assert len(code.splitlines()) <= 60
+    (tmp_path / "my_space.py").write_text(code, encoding="utf-8")
+    vaenas = [sys.executable, "-m", "vaenas"]
+    few = ["--epochs", "2", "--train-images", "1000"]
+    search = ["search", "--space-file", f"{tmp_path}/my_space.py", "--max-params", "10K", *few]
+    shown = run([*vaenas, *search, "--output", f"{tmp_path}/mine"], tmp_path / "cache")
+    assert shown.count("] update ") == 2  # after each epoch
+    assert (tmp_path / "mine" / "report.html").stat().st_size > 10_000
+    run([*vaenas, "draw", f"{tmp_path}/mine", "-o", f"{tmp_path}/mine.svg"], tmp_path / "cache")
+    run([*vaenas, "train", f"{tmp_path}/mine", *few, "--output", f"{tmp_path}/trained"], tmp_path / "cache")
+    run([*vaenas, "export", f"{tmp_path}/trained", "-f", "onnx"], tmp_path / "cache")
 
 
 def test_the_example_of_the_method_runs(tmp_path: Path) -> None:
