@@ -7,12 +7,15 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+import typer
 from optuna.samplers._base import _process_constraints_after_trial
 
 from tests.runs.command import environment
+from vaenas import cli
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -116,6 +119,26 @@ def test_links_to_files_lead_somewhere() -> None:
     for file in [*(ROOT / "src").rglob("*.py"), *(ROOT / "experiments").glob("*.py"), ROOT / "CONTRIBUTING.md"]:
         for name in re.findall(r"docs/[\w/-]+\.md|experiments/notes/[\w-]+\.md", file.read_text("utf-8")):
             assert (ROOT / name).is_file(), f"{file}: {name}"
+
+
+def options_of(command: Any, name: str = "vaenas") -> dict[str, set[str]]:
+    """The options of each command, hidden ones too."""
+    found = {name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}}
+    for below, of_below in getattr(command, "commands", {}).items():
+        found |= options_of(of_below, f"{name} {below}")
+    return found
+
+
+def test_options_in_the_pages_are_there() -> None:
+    known = options_of(typer.main.get_command(cli.app))
+    somewhere = set().union(*known.values(), {"--help"})
+    for page in (README, *DOCS.rglob("*.md")):
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        for command, given in re.findall(r"(vaenas (?:bench )?[a-z0-9]+)\b([^\n`#]*)", text):
+            if command in known:
+                assert set(re.findall(r"--[a-z][\w.-]*", given)) <= known[command] | {"--help"}, f"{page}: {command}"
+        if page.name != "robustness.md":  # where options of the harness stand alone
+            assert set(re.findall(r"`(--[a-z][\w.-]*)", text)) <= somewhere, page
 
 
 def test_no_link_of_the_readme_leads_nowhere_on_a_package_index() -> None:

@@ -1,6 +1,6 @@
 """Prints docs/reference/result.md from the models of `vaenas.records`:
 
-    python tools/result_reference.py > docs/reference/result.md
+python tools/result_reference.py > docs/reference/result.md
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from vaenas import records
+from vaenas import drawings, records
 
 HEAD = """# `result.json`, `metrics.jsonl`, `drawing.json`
 
@@ -16,13 +16,13 @@ HEAD = """# `result.json`, `metrics.jsonl`, `drawing.json`
 
 What runs write and what the report reads is one schema. Scores and accuracies are shares in [0, 1], `flops` are
 multiply-adds, entropies and KL are in nats, seconds are those of the run so far. An architecture is its operations'
-indices. From Python: `vaenas.records.read_result(path)`.
+indices. From Python: `documents.read_json(records.SearchResult, path)`, `records.read_metrics(path)`.
 """
 PARTS = (
     ("`result.json` of a search", (records.SearchResult,)),
     ("`result.json` of a training", (records.TrainingResult,)),
     ("A line of `metrics.jsonl`, by its `kind`", tuple(records.METRICS.values())),
-    ("`drawing.json`", (records.SequenceDrawing, records.CellDrawing)),
+    ("`drawing.json`", (drawings.Drawing,)),
 )
 
 
