@@ -43,7 +43,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "width": 0.25,
         "full": {"width": 1.0, "image-size": 32}, "source": "nas-bench-macro/nas-bench-macro_cifar10.json",
     },
-    # three times as long: after 8 epochs tau is half of what it is after 24, docs/decisions.md
+    # three times as long: after 8 epochs tau is half of what it is after 24, experiments/notes/ranking.md
     "nasbench201": {
         "width": 8, "layers": 1, "epochs": 24, "vae-interval": 3,
         "full": {"width": 16, "layers": 5, "image-size": 32}, "source": "nas-bench-201/cells.csv",
@@ -155,7 +155,7 @@ def summarise(results: Path) -> None:
 
 
 def as_table(rows: dict[str, dict[str, Any]]) -> str:
-    """As docs/results.md has it."""
+    """As docs/reference/results/weight-sharing.md has it."""
     lines = [
         "| sampler | seeds | tau: scores, fit | true top tenth | found, % (rank) | best of draws, % | gap closed, % |",
         "| --- | --- | --- | --- | --- | --- | --- |",

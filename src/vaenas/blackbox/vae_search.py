@@ -68,7 +68,7 @@ class History:
 
 @dataclass(frozen=True)
 class BlackBoxSettings:
-    """How `VAESearch` spends labels; docs/decisions.md, "Query-efficient search", has the ablation."""
+    """How `VAESearch` spends labels; docs/explanation/few-labels.md has the ablation."""
 
     initial: int = 5  # uniform architectures before the first update
     epsilon: float = 0.5  # share of the VAE in the proposals (eq. 5), in [0, 1]

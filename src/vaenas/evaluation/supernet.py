@@ -101,7 +101,7 @@ class SupernetEvaluator:
     The likelihood is exp(-cross entropy), the geometric mean of the probabilities that the network gives the right
     classes; the quadratic score is 1 - half the Brier score, Σ_c (p_c - [c is right])² (Brier 1950), averaged over the
     images. Unlike the accuracy both count how sure the network is of every image, so that fewer images tell
-    architectures apart (docs/decisions.md, "Ranking by a supernet").
+    architectures apart (docs/explanation/ranking.md).
 
     The statistics that training gathers mix all architectures and suit none, so they are taken anew: the mean over
     batches of training images (Guo et al. 2019, Sec. 3.4). Only batch norm trains for it: dropout is off.

@@ -1,4 +1,4 @@
-"""Spaces with their networks. `register_space` makes one of your own known (docs/own-space.md)."""
+"""Spaces with their networks. `register_space` makes one of your own known (docs/howto/own-space.md)."""
 
 from vaenas.networks.image_space import ImageSpace, register_space, space_class, space_names
 from vaenas.networks.macro import MacroImageSpace

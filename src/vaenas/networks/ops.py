@@ -147,7 +147,7 @@ def align(blocks: list[ShuffleBlock]) -> None:
 
     The pointwise weights at both ends of each branch are made equal, and a 5x5 or 7x7 kernel starts as the 3x3
     kernel with zeros around it. Otherwise the features that a layer sees change their meaning with every path drawn
-    below it, and a supernet spends its first epochs on that (measured in docs/decisions.md, "Aligned start").
+    below it, and a supernet spends its first epochs on that (measured in docs/explanation/spaces.md, "Aligned start").
     """
     first, *others = blocks
     for part in ("branch", "projection"):

@@ -18,7 +18,7 @@ class RidgeSurrogate:
 
     A supernet's scores have noise (a few thousand images) and interactions of its own (a layer's weights are trained
     behind the layers drawn below it, unevenly); both go with the fit, and what is left ranks stand-alone networks
-    better than the scores that it was fitted to (docs/decisions.md, "Ranking by a supernet").
+    better than the scores that it was fitted to (docs/explanation/surrogate.md).
 
     The penalty on the weights minimises the generalised cross-validation error (Golub, Heath & Wahba 1979).
     """
@@ -62,7 +62,7 @@ def learn_from_surrogate(
 
     Algorithm 1 is called `rounds` times, each on the population and `PREDICTED` fresh draws of Γ, for which nothing is
     evaluated. Their ε is K: with a larger one a sampler whose draws are the best would keep ever fewer of them
-    (docs/decisions.md, "Ranking by a supernet").
+    (docs/explanation/surrogate.md).
     """
     surrogate, gamma = (
         RidgeSurrogate(sampler.space, population, scores),
