@@ -44,11 +44,12 @@ def search(output: Output = None, config: Config = None, resume: Resume = None, 
     if resume is not None:
         keep_folder(resume, output)
         directory = RunDirectory.open(resume, "search")
-        run_search(resumed(SearchConfig, resume, given(options), config), directory, resume_command("search", resume))
+        settings, folder = resumed(SearchConfig, resume, given(options), config), resume
     else:
         settings = make(SearchConfig, given(options), config)
         folder = output or free_folder(name_of(settings))
-        run_search(settings, NewRun(folder), resume_command("search", folder))
+        directory = NewRun(folder)
+    search_to_its_end(settings, directory, resume_command("search", folder))
 
 
 with_settings(search, SearchConfig, PANELS)
@@ -61,7 +62,7 @@ def name_of(settings: SearchConfig) -> str:
     return f"{settings.space}{method}-{settings.sampler_name}-{source}-seed{settings.seed}"
 
 
-def run_search(
+def search_to_its_end(
     settings: SearchConfig,
     directory: "NewRun | RunDirectory",
     again: str,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,19 @@ from vaenas.constraints import Constraints, uniform_proposals
 from vaenas.data.augment import Augment
 from vaenas.data.cache import cache_dir
 from vaenas.data.subsets import train_and_test
+from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.latency import LatencyTable, latency_table
-from vaenas.records import Record
+from vaenas.records import Record, SearchResult
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.saved_scores import SavedScores
 from vaenas.runs.search_parts import make_search, split_images
 from vaenas.runs.search_result import architectures
 from vaenas.runs.session import Session
+from vaenas.runs.settings import make
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.runs.truth import Truth, read_updates
 from vaenas.search import gradient, one_shot
@@ -201,3 +203,19 @@ class SearchRun:
             "version": vaenas.__version__,
             "environment": self.session.environment,
         }
+
+
+def run_search(settings: Mapping[str, Any], output: str | Path) -> SearchResult:
+    """A whole search, from Python as by `vaenas search`.
+
+    Args:
+        settings: nested as in the YAML file, or by their paths: {"space": "nasnet", "supernet.epochs": 20}.
+        output: the run directory, which must not be there yet.
+
+    Raises:
+        UserError: whatever of the settings, data or directory cannot work.
+    """
+    run = SearchRun(make(SearchConfig, settings), NewRun(Path(output)))
+    for _ in run.records():
+        pass
+    return read_json(SearchResult, run.directory.result_file)

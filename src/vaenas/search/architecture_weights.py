@@ -106,7 +106,7 @@ class ArchitectureWeights:
         def allowed(population: Population) -> Bool[Tensor, "n"]:
             return space.is_valid(population) & is_feasible(population)
 
-        def likeliest(population: Population) -> Population:
+        def likeliest(population: Population) -> Int64[Tensor, "1 s"]:
             return population[log_p[torch.arange(space.slots), population].sum(-1).argmax()][None]
 
         plain = self.values.detach().cpu().argmax(-1)[None]

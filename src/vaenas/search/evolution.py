@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int64
@@ -17,6 +17,9 @@ from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, row
 ATTEMPTS = 20  # rounds of proposals for children that are new and feasible, before fresh draws fill up
 
 
+E = TypeVar("E", bound="Evolution")
+
+
 @dataclass
 class Evolution:
     """All that changes while evolution runs; a resumed run goes on from it."""
@@ -26,7 +29,7 @@ class Evolution:
     generation: int = 0  # generations finished
 
     @classmethod
-    def start(cls, initial: Population) -> Self:
+    def start(cls: type[E], initial: Population) -> E:
         return cls(initial, EvaluatedSet(initial.shape[1]))
 
     def run(
@@ -60,7 +63,7 @@ class Evolution:
         return {**vars(self), "evaluated": self.evaluated.state_dict()}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> Self:
+    def from_state_dict(cls: type[E], state: dict[str, Any]) -> E:
         return cls(**{**state, "evaluated": EvaluatedSet.from_state_dict(state["evaluated"])})
 
 
