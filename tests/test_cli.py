@@ -18,12 +18,12 @@ from vaenas.networks.shufflenet import ShuffleNet
 from vaenas.runs import search_run
 from vaenas.runs.config import SearchConfig, make_config, option
 from vaenas.runs.directory import NewRun
-from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
 from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
 
 GEOMETRY = ShuffleNetGeometry(16, 3, 3, width=0.25, layers=5)  # of TINY on the pictures
 FILES = {"environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "result.json", "drawing.json", "report.html"}
+FILES |= {"scores"}
 
 OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where another has an effect
     "space": "shufflenet", "method": "one-shot", "sampler": "vae", "data": "cifar10", "data_root": "/place",
@@ -126,7 +126,7 @@ def test_a_run_leaves_these_files(run: Path, pictures: Path) -> None:
     assert read_yaml(run / "config.yaml").keys() == SearchConfig.model_fields.keys()
     assert make_config({}, run / "config.yaml").data == str(pictures)
     assert [line["kind"] for line in metrics(run)] == (
-        2 * [*14 * ["train"], "update"] + 3 * ["generation"] + ["comparison"]
+        2 * [*13 * ["train"], "update", "train"] + 3 * ["surrogate"] + ["comparison"]
     )
 
 
@@ -192,17 +192,16 @@ def test_training_and_ranking_images_are_disjoint(tmp_path: Path, pictures: Path
     """The rows that do not train are those that rank; recalibration takes training images."""
     config = make_config({"data": str(pictures), "image_size": 16, "ranking_images": 30, "recalibration_images": 32})
     made = SearchRun(config, NewRun(tmp_path / "run"))
-    training, everything = made.search.images, made.data.train
-    assert isinstance(training, Subset)
+    training, everything = made.images.training, made.data.train
     left = torch.ones(len(everything), dtype=torch.bool)
     left[training.rows] = False
     assert len(training) == len(training.rows.unique()) == 120
     images, labels = everything.batch(left.nonzero().flatten())
-    [(ranking, ranking_labels)] = made.search.evaluate.ranking
+    [(ranking, ranking_labels)] = made.saved_scores.evaluate.ranking
     assert torch.equal(ranking, images)
     assert torch.equal(ranking_labels, labels)
     assert labels.bincount().tolist() == [10, 10, 10]
-    [(recalibration, _)] = made.search.evaluate.recalibration
+    [(recalibration, _)] = made.saved_scores.evaluate.recalibration
     assert torch.equal(recalibration, everything.batch(training.rows[:32])[0])
 
 

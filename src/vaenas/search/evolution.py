@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, TypeVar
 
 import torch
 from jaxtyping import Int64
@@ -27,6 +27,9 @@ class EvolutionSettings:
     mutation_prob: Annotated[float, Field(ge=0, le=1, description="for each slot of a mutated architecture")] = 0.1
 
 
+E = TypeVar("E", bound="Evolution")
+
+
 @dataclass
 class Evolution:
     """All that changes while evolution runs; a resumed run goes on from it."""
@@ -36,7 +39,7 @@ class Evolution:
     generation: int = 0  # generations finished
 
     @classmethod
-    def start(cls, initial: Population) -> Self:
+    def start(cls: type[E], initial: Population) -> E:
         return cls(initial, EvaluatedSet(initial.shape[1]))
 
     def run(
@@ -70,7 +73,7 @@ class Evolution:
         return {**vars(self), "evaluated": self.evaluated.state_dict()}
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> Self:
+    def from_state_dict(cls: type[E], state: dict[str, Any]) -> E:
         return cls(**{**state, "evaluated": EvaluatedSet.from_state_dict(state["evaluated"])})
 
 
