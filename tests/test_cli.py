@@ -14,7 +14,6 @@ import yaml
 import vaenas
 from tests.runs.command import TINY, assert_same_end, call, environment, files, make_pictures, metrics, result
 from vaenas.data.images import ImageData
-from vaenas.data.subsets import Subset
 from vaenas.documents import dotted, read_yaml
 from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count
@@ -30,6 +29,7 @@ from vaenas.training.config import TrainConfig
 
 NETWORKS = space_class("shufflenet")(NetworkConfig(16, 3, 3, width=0.25, layers=5))  # of TINY on the pictures
 FILES = {"environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "result.json", "drawing.json", "report.html"}
+FILES |= {"scores"}
 
 OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where another has an effect
     "space": "shufflenet", "space_file": None, "method": "one-shot", "sampler": "vae", "preset": "paper", "seed": 3,
@@ -209,7 +209,7 @@ def test_a_run_leaves_these_files(run: Path, pictures: Path) -> None:
     assert read_yaml(run / "config.yaml").keys() == SearchConfig.model_fields.keys()
     assert make(SearchConfig, {}, run / "config.yaml").data.source == str(pictures)
     assert [line["kind"] for line in metrics(run)] == (
-        2 * [*14 * ["train"], "update"] + 3 * ["generation"] + ["comparison"]
+        2 * [*13 * ["train"], "update", "train"] + 3 * ["surrogate"] + ["comparison"]
     )
 
 
@@ -280,17 +280,16 @@ def test_training_and_ranking_images_are_disjoint(tmp_path: Path, pictures: Path
         },
     )  # fmt: skip
     made = SearchRun(config, NewRun(tmp_path / "run"))
-    training, everything = made.search.images, made.data.train
-    assert isinstance(training, Subset)
+    training, everything = made.images.training, made.data.train
     left = torch.ones(len(everything), dtype=torch.bool)
     left[training.rows] = False
     assert len(training) == len(training.rows.unique()) == 120
     images, labels = everything.batch(left.nonzero().flatten())
-    [(ranking, ranking_labels)] = made.search.evaluate.ranking
+    [(ranking, ranking_labels)] = made.saved_scores.evaluate.ranking
     assert torch.equal(ranking, images)
     assert torch.equal(ranking_labels, labels)
     assert labels.bincount().tolist() == [10, 10, 10]
-    [(recalibration, _)] = made.search.evaluate.recalibration
+    [(recalibration, _)] = made.saved_scores.evaluate.recalibration
     assert torch.equal(recalibration, everything.batch(training.rows[:32])[0])
 
 

@@ -11,6 +11,7 @@ from tests.runs.command import TINY, assert_same_end, call, metrics, result
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
+from vaenas.search.search import BOUNDARIES
 
 COMMON = {
     "image_size": 16, "epochs": 2, "batch_size": 12, "ranking_images": 30, "recalibration_images": 24,
@@ -55,13 +56,16 @@ def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pic
     records = list(whole.records())
     kinds = [record.kind for record in records]
 
-    # Stopped at the first record of each kind, where kinds meet.
-    folder = tmp_path / "stopped"
-    at, stops = -1, sorted({kinds.index(kind) for kind in kinds}) if case in STOPPED else []
-    for stop in [*stops, len(kinds)] if stops else []:
-        run = SearchRun(config, RunDirectory.open(folder, "search") if at >= 0 else NewRun(folder))
-        assert [record.kind for record in islice(run.records(), stop - at)] == kinds[at + 1 : stop + 1]
-        at = stop
+    # Stopped at the first record of each kind, where kinds meet; it goes on from the last boundary.
+    folder, boundary = tmp_path / "stopped", 0
+    stops = [*sorted({kinds.index(kind) + 1 for kind in kinds}), len(kinds)] if case in STOPPED else []
+    for i, stop in enumerate(stops):
+        run = SearchRun(config, RunDirectory.open(folder, "search") if i else NewRun(folder))
+        told = [
+            record.kind for record in (run.records() if stop == len(kinds) else islice(run.records(), stop - boundary))
+        ]
+        assert told == kinds[boundary:stop]
+        boundary = max((at for at in range(stop + 1) if at == 0 or kinds[at - 1] in BOUNDARIES), default=0)
         if stop < len(kinds):
             run.save()
         del run  # and the lock with it

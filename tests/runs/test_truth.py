@@ -15,7 +15,6 @@ from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.runs.config import make_config
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
-from vaenas.search.one_shot import OneShotState
 from vaenas.spaces.cells import embed, is_full
 from vaenas.spaces.nasbench101 import nasbench101_space
 
@@ -83,7 +82,7 @@ def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pic
         if record.values.get("of") == "truth":
             run.save()
             break
-    assert 0 < len(run.ranked) < 24
+    assert 0 < record.values["done"] < 24
     del run
     list(SearchRun(config, RunDirectory.open(tmp_path / "stopped", "search")).records())
     assert_same_end(tmp_path / "stopped", tmp_path / "whole")
@@ -97,14 +96,11 @@ def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: P
     for record in run.records():
         if record.kind == "update":
             updates.append(record.values["population"])
-        assert isinstance(run.state, OneShotState)
-        if run.state.upcoming is not None:
-            trained.append(run.state.upcoming)
+        trained.append(run.search.ahead.rows)
     assert updates
     assert is_full(torch.tensor(updates).flatten(0, 1)).all()  # what is ranked
     assert is_full(torch.cat(trained)).all()
-    assert run.state.evaluated is not None
-    assert is_full(run.state.evaluated.population).all()  # what may be returned
+    assert is_full(run.found.population).all()  # what may be returned
     truth = result(tmp_path / "run")["truth"]
     assert "7-vertex" in truth["measured"]
     assert 18_000 < truth["architectures"] < 22_000
