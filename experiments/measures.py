@@ -53,7 +53,7 @@ def measures(logits: Float[Tensor, "n b classes"], labels: Int64[Tensor, "b"]) -
 def study(run: Path) -> dict[str, dict[str, float]]:
     """Of one finished run."""
     search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
-    evaluate = search.search.evaluate
+    evaluate = search.saved_scores.evaluate
     assert isinstance(evaluate, SupernetEvaluator)
     assert search.truth is not None
     evaluate.recalibration = []

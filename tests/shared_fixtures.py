@@ -17,8 +17,8 @@ from vaenas.networks.cost import Cost
 from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.sampler import Sampler
-from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
+from vaenas.search.settings import EvolutionSettings
 from vaenas.spaces.space import IsFeasible, SearchSpace
 
 SHUFFLENET = ShuffleNetImageSpace(NetworkConfig(28, 1, 10, width=0.125, layers=5))

@@ -80,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[SearchConfig]:
     """The settings that the command line would run, in place of running them."""
     configs: list[SearchConfig] = []
-    monkeypatch.setattr("vaenas.commands.search.run_search", lambda settings, *_, **__: configs.append(settings))
+    monkeypatch.setattr("vaenas.commands.search.search_to_its_end", lambda settings, *_, **__: configs.append(settings))
     return configs
 
 
@@ -103,6 +103,26 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(tmp_path))
     assert done.stdout.endswith("\n[]\n"), done.stderr
+
+
+def test_the_public_names_are_imported_when_they_are_asked_for() -> None:
+    script = """
+import sys, vaenas
+assert "torch" not in sys.modules
+assert [getattr(vaenas, name).__name__ for name in vaenas.__all__] == vaenas.__all__
+assert not hasattr(vaenas, "nothing")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_whole_search_from_python(tmp_path: Path, pictures: Path) -> None:
+    settings = {
+        "data": {"source": str(pictures), "image_size": 16}, "network": {"layers": 5, "width": 0.125},
+        "supernet.epochs": 1, "evolution.population": 4, "evolution.generations": 2, "evolution.top_k": 2,
+    }  # fmt: skip
+    found = vaenas.run_search(settings, tmp_path / "run")
+    best = result(tmp_path / "run")["best"]["code"]
+    assert (found.space, found.network.layers, found.best.code) == ("shufflenet", 5, best)
 
 
 def options_in(help_text: str) -> set[str]:

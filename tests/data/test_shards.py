@@ -159,7 +159,7 @@ def test_the_sum_of_samples(tmp_path: Path) -> None:
         (os.mkfifo, "not a regular file"),
         (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
         (Path.mkdir, "not a regular file"),
-        (lambda path: path.write_bytes(bytes(2**22 + 1)), "more than 4194304 bytes of JSON"),
+        (lambda path: path.write_bytes(bytes(2**23 + 1)), "more than 8 MiB of JSON"),
     ],
 )
 def test_an_index_is_a_file_and_bounded(tmp_path: Path, make: Callable[[Path], object], why: str) -> None:

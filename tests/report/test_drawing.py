@@ -7,9 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
+from vaenas.drawings import Cell
 from vaenas.errors import UserError
 from vaenas.networks import NetworkConfig, space_class
-from vaenas.records import Cell
 from vaenas.report import draw_architecture
 from vaenas.report.cells import layout
 from vaenas.report.svg import operation_colour
@@ -51,8 +51,9 @@ def test_long_rows_wrap_inside_the_page(slots: int):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"title": 3}, "'title' is 3, must be a valid string"),
-        ({"groups": [{"name": "a", "output": "b"}]}, "'groups.0.slots' is missing"),
+        ({"cells": []}, "must have either groups or cells"),
+        ({"title": 3}, "title: must be a valid string .3."),
+        ({"groups": [{"name": "a", "output": "b"}]}, r"groups\.0\.slots: Field required"),
         ({"groups": [{"name": "a", "output": "b", "slots": [{"slot": 7, "operation": 4}]}]}, "slot 7 has operation 4"),
     ],
 )
@@ -112,7 +113,7 @@ def test_lines_of_a_cell_pass_no_box():
         ({"nodes": [{"text": "a"}], "edges": [[0, 1]]}, "edge from node 0 to 1"),
         ({"nodes": [{"text": "a"}, {"text": "b"}], "edges": [[1, 0]]}, "edge from node 1 to 0"),
         ({"nodes": [{"slot": 3, "operation": 9}], "edges": []}, "slot 3 has operation 9, must be at most 7"),
-        ({"nodes": [{"operation": 9}], "edges": []}, "'cells.0.nodes.0.Slot.slot' is missing"),
+        ({"nodes": [{"operation": 9}], "edges": []}, r"cells\.0\.nodes\.0\.Slot\.slot: Field required"),
     ],
 )
 def test_a_bad_cell_is_named(cell: dict[str, Any], words: str):

@@ -95,9 +95,9 @@ def preload() -> None:
     import vaenas.bench.figures
     import vaenas.bench.import_table
     import vaenas.cli
+    import vaenas.commands.progress
     import vaenas.evaluation.final
     import vaenas.export.export
-    import vaenas.progress
     import vaenas.report
     import vaenas.runs.search_run
     import vaenas.training.train_run  # noqa: F401

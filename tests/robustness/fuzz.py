@@ -54,17 +54,18 @@ from vaenas.data.folder import load_folder
 from vaenas.data.images import Findings
 from vaenas.data.settings import DataSettings
 from vaenas.data.shards import ShardSet, _samples, _Stream, open_shards
+from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.latency import LatencyTable
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
-from vaenas.records import read_result
+from vaenas.records import TrainingResult
 from vaenas.report import write_report
 from vaenas.report.run_data import read_run
 from vaenas.runs.config import make_config
-from vaenas.runs.directory import FORMAT, Checkpoint, RunDirectory
+from vaenas.runs.directory import FORMAT, RunDirectory
 from vaenas.samplers.vae import VAESampler, VAESettings
 from vaenas.search.evolution import EvolutionInputs
 from vaenas.search.one_shot import OneShot, OneShotState
@@ -357,10 +358,22 @@ def _checkpoints() -> dict[str, bytes]:
         directory = RunDirectory(Path(folder))
         for record in search.run(state):
             if record.kind == "evaluation":
-                saved = Checkpoint(config={}, inputs={}, seconds=1.0, state=state.state_dict())
-                directory.save_checkpoint(saved)
+                directory.save_checkpoint(Plan(), {}, 1.0, state)
                 found[record.values["of"]] = directory.checkpoint_file.read_bytes()
     return found
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state that is what it is."""
+
+    state: dict[str, Any]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise NotImplementedError
 
 
 def _state(of: str) -> Callable[[Path], Path]:
@@ -410,7 +423,7 @@ def _checkpoint(folder: Path) -> Path:
     directory.append_metrics({"kind": "train"})
     rng = torch.Generator().get_state()
     state = {"step": 3, "rng": rng, "weights": {"a": torch.ones(4)}}
-    directory.save_checkpoint(Checkpoint(config={"seed": 0}, inputs={"x": "y"}, seconds=1.0, state=state))
+    directory.save_checkpoint(Plan(), {"x": "y"}, 1.0, Saved(state))
     return directory.checkpoint_file
 
 
@@ -461,7 +474,9 @@ def _run(name: str) -> Callable[[Path], Path]:
         sizes = {"image_size": 8, "image_channels": 1, "classes": 2, "width": 0.25, "layers": 5}
         result = {
             "space": "shufflenet", "ranking_metric": "accuracy", "network": sizes, "truth": None, "best": best,
-            "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0",
+            "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0", "kind": "search",
+            "method": "one-shot", "sampler": "vae", "seed": 0, "latency": None, "environment": {"threads": 1},
+            "images": {"training": 9, "ranking": 3, "test_split": None, "skipped": [], "notes": []},
             "evaluations": [{"score": s, "predicted_score": s, "flops": f} for s, f in ((0.5, 9), (0.25, 8))],
         }  # fmt: skip
         update = {"kind": "update", "step": 2, "epoch": 0.5, "scores": [0.5, 0.25], "learned": [True, False], "kl": 1.0}
@@ -592,8 +607,11 @@ def _formats() -> dict[str, Format]:
     own = "depth, kernel, act, score\n3, 5, relu, 0.5\n3, 3, relu, 0.75\n4, 5, gelu, 0.25\n"
     environment = {"format": FORMAT, "kind": "search", "environment": machine.environment(torch.device("cpu"))}
     latency = {"table": [[7] * 5] * 6, "constant": 9, "error": 0.5, "device": "x"}
-    trained = {"accuracy": 0.5, "top5": 1, "params": 7, "flops": 9, "images": {"training": 9, "test": 2}}
-    trained |= {"environment": {"python": "3.12", "threads": 1}}
+    sizes = {"image_size": 8, "image_channels": 1, "classes": 2, "width": 0.25, "layers": 5}
+    trained = {"kind": "training", "accuracy": 0.5, "top5": 1, "params": 7, "flops": 9, "space": "shufflenet"}
+    trained |= {"code": "3-5", "recipe": "quick", "epochs": 2, "search": None, "seed": 0, "network": sizes}
+    trained |= {"images": {"training": 9, "test": 2, "test_split": {"seed": 7}, "skipped": ["x"], "notes": []}}
+    trained |= {"environment": {"python": "3.12", "threads": 1}, "seconds": 1.5, "version": "0.1.0"}
     pairs = [("sep_conv_3x3", 0), ("sep_conv_5x5", 1)] * 4
     genotype = f"Genotype(normal={pairs}, normal_concat=range(2, 6), reduce={pairs}, reduce_concat=range(2, 6))"
     matrix = '{"matrix": [[0, 1, 1], [0, 0, 1], [0, 0, 0]], "ops": ["input", "maxpool3x3", "output"]}'
@@ -618,14 +636,16 @@ def _formats() -> dict[str, Format]:
         **states,
         "environment": Format(
             _text("environment.json", json.dumps(environment)),
-            lambda p: RunDirectory(p.parent).warn_of_changes(environment["environment"]),
+            lambda p: RunDirectory(p.parent).begun,
             (json_text, flipped),
         ),
         "plan": Format(_text("run.yaml", Plan().to_yaml().decode()), _plan, (yaml_text, yaml_text, flipped)),
         "latencies": Format(_text("latency.json", json.dumps(latency)), _latencies, (json_text, flipped)),
         "bench runs": Format(_runs_seed, _runs, (json_lines, flipped)),
         "settings of a run": Format(_run("config.yaml"), _settings, (yaml_text, yaml_text, flipped)),
-        "training result": Format(_text("result.json", json.dumps(trained)), read_result, (json_text, flipped)),
+        "training result": Format(
+            _text("result.json", json.dumps(trained)), lambda p: read_json(TrainingResult, p), (json_text, flipped)
+        ),
         "parquet": Format(_parquet, import_table, (table_of_parquet, flipped)),
         "tfrecord": Format(_tfrecord, import_table, (record, record, flipped)),
         "nasbench201 csv": Format(_text("a.csv", _nasbench201()), import_table, (cells_of_csv, flipped)),

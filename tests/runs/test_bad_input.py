@@ -307,7 +307,7 @@ def test_output_that_cannot_be_made(place: str, refused: Refused, pictures: Path
     if not Path(place).parent.is_dir():
         pytest.skip(f"no {Path(place).parent}")
     line = refused("search", "--data", pictures, *TINY, "--output", place)
-    assert re.search(f"cannot write {place}: .*; make room or choose another --output", line)
+    assert re.search(f"cannot write {place}: .*; make room or choose another folder", line)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

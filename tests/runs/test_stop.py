@@ -19,7 +19,7 @@ from vaenas.runs.search_run import SearchRun
 KILLED_WHILE_WRITING = """
 import json, os, signal, sys
 from vaenas import cli
-import vaenas.progress, vaenas.report, vaenas.runs.search_run
+import vaenas.commands.progress, vaenas.report, vaenas.runs.search_run
 
 kills, first, rest = json.loads(sys.argv[1])
 folder = rest[-1]

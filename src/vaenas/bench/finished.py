@@ -31,9 +31,9 @@ class Finished(Generic[E]):
     def __init__(self, file: Path, belongs_to: dict[str, Any], kind: type[E]) -> None:
         self.file, folder = file, file.parent
         head = json.dumps(belongs_to).encode() + b"\n"
-        with writing(file, "choose another folder"):
+        with writing(file):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(folder, "choose another folder")
+            self._lock = FolderLock(folder)
             lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
         if not lines or (len(lines) == 1 and not lines[0].endswith(b"\n")):
             write_atomically(file, head)

@@ -76,9 +76,10 @@ class Task:
         self.optimum = float(self.truth(labelled).max())
         if table.space.is_free and len(labelled) < table.space.size:
             self.space = ListedSpace(self.space.name, self.space.operations, self.space.groups, labelled)
-        self.is_feasible: IsFeasible | None = None if table.space.is_free else self._counts
+        self.is_feasible: IsFeasible | None = None if table.space.is_free else self.counts
 
-    def _counts(self, population: Population) -> Bool[Tensor, "n"]:
+    def counts(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which of (n, s) have a label that counts."""
         if not self.seven_vertices:
             return self.table.known(population)
         counts = self.table.space.is_full(population)

@@ -9,10 +9,11 @@ from typing import Any
 from jaxtyping import Int64
 from torch import Tensor
 
+from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.networks import ImageSpace, NetworkConfig, space_class, space_names
 from vaenas.networks.space_file import load_space_file, load_space_of
-from vaenas.records import SearchResult, read_result_of
+from vaenas.records import SearchResult
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def search_result(folder: Path) -> SearchResult:
         raise UserError(
             f"{folder}: no result.json: the search has not ended, so there is no architecture yet; resume it"
         )
-    result = read_result_of(SearchResult, file)
+    result = read_json(SearchResult, file)
     if result.space not in space_names():
         raise UserError(
             f"{folder}: space {result.space} is not one of vaenas's own ({', '.join(space_names())}): give the file "

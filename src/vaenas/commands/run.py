@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaenas.commands.evaluate import evaluation_of, print_evaluation
 from vaenas.commands.options import Config, Resume, free_folder, given, keep_folder, resume_command, with_settings
-from vaenas.commands.search import PANELS, name_of, run_search
+from vaenas.commands.search import PANELS, name_of, search_to_its_end
 from vaenas.commands.train import found_by, train_to_its_end
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
@@ -112,7 +112,7 @@ def run(
         whole, directory = RunDirectory(folder), NewRun(folder, "search", {PLAN: plan.to_yaml()})
     # All that can be wrong is said before anything is begun.
     plan.check(settings)
-    run_search(settings, directory, resume_command("run", folder), whole)
+    search_to_its_end(settings, directory, resume_command("run", folder), whole)
     finish(plan, settings, folder, resume_command("run", folder))
 
 

@@ -44,11 +44,12 @@ def search(output: Output = None, config: Config = None, resume: Resume = None, 
     if resume is not None:
         keep_folder(resume, output)
         directory = RunDirectory.open(resume, "search")
-        run_search(resumed(SearchConfig, resume, given(options), config), directory, resume_command("search", resume))
+        settings, folder = resumed(SearchConfig, resume, given(options), config), resume
     else:
         settings = make(SearchConfig, given(options), config)
         folder = output or free_folder(name_of(settings))
-        run_search(settings, NewRun(folder), resume_command("search", folder))
+        directory = NewRun(folder)
+    search_to_its_end(settings, directory, resume_command("search", folder))
 
 
 with_settings(search, SearchConfig, PANELS)
@@ -61,7 +62,7 @@ def name_of(settings: SearchConfig) -> str:
     return f"{settings.space}{method}-{settings.sampler_name}-{source}-seed{settings.seed}"
 
 
-def run_search(
+def search_to_its_end(
     settings: SearchConfig,
     directory: "NewRun | RunDirectory",
     again: str,
@@ -73,8 +74,8 @@ def run_search(
         again: what to call to go on after a stop.
         whole: the folder of `vaenas run`, locked with the search's own as soon as both are there.
     """
+    from vaenas.commands.progress import SearchProgress, print_result
     from vaenas.parallel import is_main
-    from vaenas.progress import SearchProgress, print_result
     from vaenas.report import write_report
     from vaenas.runs.directory import NewRun, RunDirectory
     from vaenas.runs.search_run import SearchRun
@@ -85,7 +86,7 @@ def run_search(
             whole.lock()
         return made
 
-    if isinstance(directory, NewRun) or directory.result() is None:
+    if isinstance(directory, NewRun) or not directory.ended:
         to_its_end(again, begin, SearchProgress)
     if is_main():
         folder = directory.path if isinstance(directory, RunDirectory) else directory.folder / directory.inside

@@ -50,8 +50,8 @@ def train(
 
     Every setting may stand in the YAML file, too: --help-all shows them.
     """
+    from vaenas.commands.progress import print_trained
     from vaenas.parallel import is_main
-    from vaenas.progress import print_trained
     from vaenas.runs.directory import NewRun, RunDirectory
 
     settings = given(options)
@@ -117,9 +117,9 @@ def found_by(code_or_run: str, space_file: str | None = None) -> dict[str, Any]:
 
 def train_to_its_end(settings: TrainConfig, directory: "NewRun | RunDirectory", again: str) -> None:
     """Trains; `again` is what to call to go on after a stop."""
-    from vaenas.progress import TrainProgress
+    from vaenas.commands.progress import TrainProgress
     from vaenas.runs.directory import NewRun
     from vaenas.training.train_run import TrainRun
 
-    if isinstance(directory, NewRun) or directory.result() is None:
+    if isinstance(directory, NewRun) or not directory.ended:
         to_its_end(again, lambda: TrainRun(settings, directory), TrainProgress)

@@ -103,7 +103,7 @@ class SupernetEvaluator:
     images. Unlike the accuracy both count how sure the network is of every image, so that fewer images tell
     architectures apart (docs/decisions.md, "Ranking by a supernet").
 
-    The statistics that training gathers mix all architectures and fit none, so they are taken anew: the mean over
+    The statistics that training gathers mix all architectures and suit none, so they are taken anew: the mean over
     batches of training images (Guo et al. 2019, Sec. 3.4). Only batch norm trains for it: dropout is off.
 
     What architectures have in common from the input on is computed once, recalibration included: the population is

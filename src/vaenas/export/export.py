@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import torch
 
 import vaenas
-from vaenas.documents import dotted, read_yaml
+from vaenas.documents import dotted, read_json, read_yaml
 from vaenas.errors import UserError, require
 from vaenas.export.formats import ENDINGS
 from vaenas.files import refuse_to_replace, write_atomically
 from vaenas.networks.supernet import Supernet
 from vaenas.networks.weights import NetworkInfo, load_weights
-from vaenas.records import TrainingResult, read_result_of
+from vaenas.records import TrainingResult
 
 T = TypeVar("T")
 TOLERANCE = 1e-4  # largest difference of a logit between ONNX Runtime and PyTorch
@@ -140,7 +140,7 @@ def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
 
 def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, kind: str) -> str:
     """A model card in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
-    result = _beside(weights, "result.json", partial(read_result_of, TrainingResult))
+    result = _beside(weights, "result.json", partial(read_json, TrainingResult))
     config = dotted(_beside(weights, "config.yaml", read_yaml) or {})
     costs = info.costs()
     unknown = "not recorded beside the weights"

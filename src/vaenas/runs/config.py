@@ -226,11 +226,6 @@ class SearchConfig(RunConfig):
         """Whether Algorithm 1 trains the sampler."""
         return self.sampler in ("vae", "categorical") and not self.mixes
 
-    @property
-    def keep_ratio(self) -> float:
-        """K, of the sampler that learns."""
-        return (self.categorical if self.sampler == "categorical" else self.vae).keep_ratio
-
     def search_space(self, image_space: "ImageSpace") -> "SearchSpace":
         """What is searched: with `full_cells` the part of the space in which nothing is pruned."""
         return (image_space.space.full_cells if self.full_cells else None) or image_space.space

@@ -1,25 +1,26 @@
-"""What a search is made of, from its settings: images in parts, optimizer, steps, inputs of the algorithms, sampler."""
+"""What a search is made of, from its settings: images in parts, sampler, algorithm."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Generator
 
+from vaenas.constraints import Constraints
 from vaenas.data.images import ImageData
 from vaenas.data.subsets import Subset, split, train_and_test
 from vaenas.errors import UserError
+from vaenas.evaluation.supernet import Evaluate
 from vaenas.runs.config import SearchConfig
 from vaenas.samplers.categorical import CategoricalSampler
-from vaenas.samplers.mixture import linear_epsilon
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
 from vaenas.samplers.vae import VAESampler
-from vaenas.search.evolution import EvolutionInputs
-from vaenas.search.gradient import GradientInputs
-from vaenas.search.one_shot import OneShotSettings
-from vaenas.search.settings import SupernetTraining
-from vaenas.search.supernet_training import LearnFromFit
+from vaenas.search.architecture_weights import ArchitectureWeights
+from vaenas.search.gradient import GradientSearch
+from vaenas.search.one_shot import OneShot
+from vaenas.search.supernet_training import SupernetTrainer
 from vaenas.spaces.space import SearchSpace
 
 
@@ -72,69 +73,8 @@ def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> Searc
     return SearchImages(training, ranking, validation, recalibration)
 
 
-def make_optimizer(settings: SupernetTraining, network: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        network.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
-    )
-
-
-def count_steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
-    """Epochs to iterations: of the search, and between updates of the sampler."""
-    steps = config.supernet.epochs * steps_per_epoch
-    interval = max(1, round(config.update.vae_interval * steps_per_epoch))
-    if config.learns and interval > steps:
-        raise UserError(
-            f"--update.vae-interval {config.update.vae_interval:g}: the sampler would never learn in "
-            f"{config.supernet.epochs} epochs; lower it, or raise --epochs"
-        )
-    return steps, interval
-
-
-def surrogate(config: SearchConfig) -> LearnFromFit | None:
-    return LearnFromFit(config.keep_ratio, config.surrogate.rounds) if config.surrogate.kind == "ridge" else None
-
-
-def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
-    limit, increment = config.update.epsilon_limit, config.update.epsilon_inc
-    limit = config.keep_ratio if limit is None else limit
-    training, evolution = config.supernet, config.evolution
-    return OneShotSettings(
-        *steps,
-        ranking_size=config.update.ranking_size,
-        epsilon=linear_epsilon(limit / steps[0] if increment is None else increment, limit),
-        batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        label_smoothing=training.label_smoothing,
-        clip_norm=training.clip_norm,
-        evolution=EvolutionInputs(
-            evolution.population, evolution.generations, evolution.top_k, evolution.mutation_prob,
-            config.surrogate.kind == "ridge",
-        ),
-        surrogate=surrogate(config),
-    )  # fmt: skip
-
-
-def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientInputs:
-    training = config.supernet
-    return GradientInputs(
-        *steps,
-        ranking_size=config.update.ranking_size,
-        batch_size=training.batch_size,
-        learning_rate=training.learning_rate,
-        label_smoothing=training.label_smoothing,
-        clip_norm=training.clip_norm,
-        draws=config.evolution.population,
-        update=config.gradient.arch_update,
-        surrogate=surrogate(config),
-    )
-
-
-def make_sampler(
-    config: SearchConfig, space: SearchSpace, rng: Generator, weights: torch.Tensor | None = None
-) -> Sampler:
-    """The sampler that the settings name; `weights` (s, k) are those of Algorithm 3."""
-    if config.mixes and weights is not None:
-        return MultinomialSampler(space, weights)
+def make_sampler(config: SearchConfig, space: SearchSpace, rng: Generator) -> Sampler:
+    """The sampler that the settings name, unless it draws from architecture weights."""
     match config.sampler:
         case "uniform":
             return UniformSampler(space)
@@ -144,3 +84,37 @@ def make_sampler(
             return CategoricalSampler(space, config.categorical)
         case "vae":
             return VAESampler(space, rng, config.vae)
+
+
+def make_search(
+    config: SearchConfig,
+    space: SearchSpace,
+    constraints: Constraints,
+    trainer: SupernetTrainer,
+    evaluate: Evaluate,
+    validation: Subset | None,
+    rng: Generator,
+) -> OneShot | GradientSearch:
+    """Algorithm 2, or 3 where there are images for the architecture weights.
+
+    Raises:
+        UserError: the sampler would never learn.
+    """
+    parts: dict[str, Any] = {
+        "space": space, "trainer": trainer, "evaluate": evaluate, "rng": rng,
+        "is_feasible": constraints.is_feasible, "constraints": str(constraints),
+        "training": config.update, "surrogate": config.surrogate,
+    }  # fmt: skip
+    if validation is None:
+        search = OneShot(**parts, sampler=make_sampler(config, space, rng), evolution=config.evolution)
+    else:
+        settings = config.gradient
+        w = ArchitectureWeights(space, settings.arch_learning_rate, settings.arch_update, validation, trainer)
+        sampler = MultinomialSampler(space, w.values) if config.mixes else make_sampler(config, space, rng)
+        search = GradientSearch(**parts, sampler=sampler, weights=w, draws=config.evolution.population)
+    if search.learned and search.n_vae > trainer.steps:
+        raise UserError(
+            f"--update.vae-interval {config.update.vae_interval:g}: the sampler would never learn in "
+            f"{config.supernet.epochs} epochs; lower it, or raise --epochs"
+        )
+    return search

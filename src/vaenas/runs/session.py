@@ -1,7 +1,7 @@
 """One sitting at a run: what a search and a training do alike, from the settings to the last checkpoint."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,9 +10,9 @@ from torch import Generator
 from vaenas import machine, parallel
 from vaenas.data.load import load
 from vaenas.networks.space_file import digest_of
+from vaenas.records import Record
 from vaenas.runs.config import RunConfig
-from vaenas.runs.directory import Checkpoint, Kind, NewRun, RunDirectory, Stateful
-from vaenas.search.record import Record
+from vaenas.runs.directory import Kind, NewRun, RunDirectory, Stateful
 
 
 class Session:
@@ -34,7 +34,7 @@ class Session:
         if isinstance(place, NewRun):
             place.check()  # early; `create` makes sure
         self.config, self._place = config, place
-        self._began, self._seconds_before = time.monotonic(), 0.0
+        self._began, self._seconds_before, self._whole = time.monotonic(), 0.0, True
         self.fabric = parallel.make_fabric(config.machine.device, config.machine.precision, place.threads)
         parallel.check_batch_size(batch_size)
         torch.manual_seed(config.seed)
@@ -53,11 +53,7 @@ class Session:
             self.directory = RunDirectory.create(self._place, kind, self.config, self.environment, files)
         else:
             self.directory = self._place
-            self.directory.warn_of_changes(self.environment)
-            checkpoint = self.directory.resume(self.config, self.inputs)
-            if checkpoint is not None:
-                self.directory.restore(checkpoint, state)
-                self._seconds_before = checkpoint.seconds
+            self._seconds_before = self.directory.resume(self.config, self.inputs, self.environment, state)
         self.fabric.barrier()  # before the first writes a checkpoint again
 
     @property
@@ -66,34 +62,32 @@ class Session:
         return self._seconds_before + time.monotonic() - self._began
 
     def save(self) -> None:
-        """Writes the checkpoint; of several processes the first does."""
-        if not parallel.is_main():
-            return
-        self.directory.save_checkpoint(
-            Checkpoint(
-                config=self.config.model_dump(),
-                inputs=self.inputs,
-                seconds=self.seconds,
-                state=self._state.state_dict(),
-            )
-        )
+        """Writes the checkpoint if the last record left a whole state; of several processes the first does."""
+        if self._whole:
+            self.directory.save_checkpoint(self.config, self.inputs, self.seconds, self._state)
 
     def kept(
-        self, records: Iterator[Record], log: Callable[[Record], None], at_once: Collection[str] = ()
+        self,
+        records: Iterator[Record],
+        log: Callable[[Record], None],
+        whole: Callable[[Record], bool] = lambda record: True,
+        at_once: Callable[[Record], bool] = lambda record: False,
     ) -> Iterator[Record]:
         """The records, each logged first; with a checkpoint before them, after them, and every so many seconds.
 
         Args:
-            at_once: kinds of records after which a checkpoint is written, whatever the time.
+            whole: whether the state after a record can be saved; where not, the checkpoint before stays.
+            at_once: whether it is saved after a record, whatever the time.
         """
         self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()
         for record in records:
+            self._whole = whole(record)
             if parallel.is_main():
                 log(record)
-                if record.kind in at_once or time.monotonic() - last_save >= self.config.checkpoint_seconds:
-                    self.save()
-                    last_save = time.monotonic()
+            if self._whole and (at_once(record) or time.monotonic() - last_save >= self.config.checkpoint_seconds):
+                self.save()
+                last_save = time.monotonic()
             yield record
         self.save()
 

@@ -18,6 +18,7 @@ class CategoricalSampler:
     def __init__(self, space: SearchSpace, settings: CategoricalSettings | None = None) -> None:
         self.space = space
         self.settings = settings or CategoricalSettings()
+        self.keep_ratio = self.settings.keep_ratio
         self._uniform = space.on_offer.float() / space.on_offer.sum(-1, keepdim=True)
         self.probabilities = self._uniform.clone()  # (s, k)
 

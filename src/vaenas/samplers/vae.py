@@ -60,7 +60,7 @@ class VAESampler:
     """Draws z ~ N(0, I), decodes it, draws α ~ p_θ(α|z); `update` is Algorithm 1."""
 
     def __init__(self, space: SearchSpace, rng: Generator, settings: VAESettings = RECOMMENDED) -> None:
-        self.space, self.settings = space, settings
+        self.space, self.settings, self.keep_ratio = space, settings, settings.keep_ratio
         self.vae = SequenceVAE(space, settings, rng)
         self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=settings.learning_rate)
 

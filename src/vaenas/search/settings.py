@@ -63,22 +63,23 @@ class SurrogateSettings:
     rounds: Annotated[Number, Field(description="times that the sampler learns from what each surrogate predicts")] = 2
 
 
+ArchUpdate = Literal["path", "two-path", "mixture"]
+"""How a step of w sees the network.
+
+path: the sampled architecture alone, gate 1 + p - sg(p) on each operation (straight-through, p = softmax(w)).
+two-path: ProxylessNAS (Cai et al. 2018, Sec. 3.2): two operations a slot from softmax(w), one of them open.
+mixture: DARTS (Liu et al. 2018b): every operation, weighed by softmax(w); W is trained so, too.
+"""
+
+
 @dataclass(frozen=True)
 class GradientSettings:
-    """Of the architecture weights w.
+    """Of the architecture weights w."""
 
-    `arch_update` says how a step of w sees the network:
-
-    path: the sampled architecture alone, gate 1 + p - sg(p) on each operation (straight-through, p = softmax(w)).
-    two-path: ProxylessNAS (Cai et al. 2018, Sec. 3.2): two operations a slot from softmax(w), one of them open.
-    mixture: DARTS (Liu et al. 2018b): every operation, weighed by softmax(w); W is trained so, too.
-    """
-
-    arch_learning_rate: Annotated[Positive, Field(description="of Adam")] = 0.02
+    arch_learning_rate: Annotated[Positive, Field(description="of Adam on the architecture weights")] = 0.02
     arch_data_fraction: Annotated[
         float, Field(gt=0, lt=1, description="share of the training images that the architecture weights learn from")
     ] = 0.5
     arch_update: Annotated[
-        Literal["path", "two-path", "mixture"],
-        Field(description="by the sampled path, two sampled ones (ProxylessNAS) or all operations (DARTS)"),
+        ArchUpdate, Field(description="by the sampled path, two sampled ones (ProxylessNAS) or all operations (DARTS)")
     ] = "path"

@@ -21,7 +21,7 @@ from vaenas.errors import UserError
 from vaenas.networks.ops import DropPath
 from vaenas.networks.supernet import Supernet
 from vaenas.optimizers import load_optimizer
-from vaenas.search.record import Record
+from vaenas.records import Record
 from vaenas.training.recipes import Recipe
 
 

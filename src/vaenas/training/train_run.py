@@ -15,9 +15,9 @@ from vaenas.data.shards import ShardSet, open_shards
 from vaenas.data.subsets import Subset, train_and_test
 from vaenas.errors import UserError
 from vaenas.networks.weights import NetworkInfo, save_weights
+from vaenas.records import Record
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.session import Session
-from vaenas.search.record import Record
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import Teacher, load_teacher
 from vaenas.training.train import (

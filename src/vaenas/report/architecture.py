@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
-from vaenas.records import CellDrawing, Operation, SequenceDrawing, Slot, checked_drawing
+from vaenas.documents import checked
+from vaenas.drawings import Drawing, Operation, Slot
 from vaenas.report.cells import Layout, layout
 from vaenas.report.svg import GRID, INK, MUTED, STYLE, WIDTH, operation_colour
 
@@ -37,14 +38,15 @@ class Box:
     note: str = ""
     height: float = HEIGHT
     corner: float = 5
+    bold: bool = False
 
 
 @rc_context(STYLE)
-def draw_architecture(drawing: dict[str, Any] | SequenceDrawing | CellDrawing) -> Figure:
-    """Draws what `drawing.json` describes, a sequence of blocks or cells.
+def draw_architecture(drawing: Drawing | dict[str, Any]) -> Figure:
+    """Draws what `drawing.json` describes, blocks in stages or cells.
 
     Args:
-        drawing: read from a file, or a dict with the keys of a `SequenceDrawing` or `CellDrawing`.
+        drawing: or a dict with its keys.
 
     Returns:
         A figure of `WIDTH` inches, as high as the architecture needs.
@@ -53,12 +55,12 @@ def draw_architecture(drawing: dict[str, Any] | SequenceDrawing | CellDrawing) -
         UserError: a key is missing or has the wrong type, or an operation is not in the list.
     """
     if isinstance(drawing, dict):
-        drawing = checked_drawing(drawing, "drawing")
+        drawing = checked(Drawing, drawing, "drawing")
     operations = drawing.operations
     keys = [_operation(operations, i, o.name, SWATCH + 8 + _text_width(o.name, 8.5)) for i, o in enumerate(operations)]
     key_lines = _wrap(keys)
-    cells = [layout(cell) for cell in drawing.cells] if isinstance(drawing, CellDrawing) else []
-    lines = _sequence(drawing) if isinstance(drawing, SequenceDrawing) else []
+    cells = [layout(cell) for cell in drawing.cells]
+    lines = [] if cells else _sequence(drawing)
     content = PITCH * len(lines) + sum(HEAD + cell.height for cell in cells) + (GAP if cells else 0)
 
     height = TOP + content + KEY_PITCH * len(key_lines)
@@ -75,11 +77,11 @@ def draw_architecture(drawing: dict[str, Any] | SequenceDrawing | CellDrawing) -
         _draw_cell(axes, cell, operations, top)
         top += HEAD + cell.height
     for i, line in enumerate(key_lines):
-        _draw_key(axes, line, TOP + content + KEY_PITCH * i - 4)
+        _draw_key(axes, line, TOP + content + KEY_PITCH * i - 4 + SWATCH / 2)
     return figure
 
 
-def _sequence(drawing: SequenceDrawing) -> list[tuple[str, list[Box]]]:
+def _sequence(drawing: Drawing) -> list[tuple[str, list[Box]]]:
     """Lines of boxes and their names; a row too long for the page goes on in the next line, without a name."""
     rows = [("input", [_shape(drawing.input), *map(_layer, drawing.before)])]
     for group in drawing.groups:
@@ -118,17 +120,14 @@ def _draw_cell(axes: Axes, cell: Layout, operations: list[Operation], top: float
             box = _operation(operations, node.operation, str(node.slot), NODE)
         else:
             box = Box(node.text, NODE, LAYER_FACE, DARK)
-        box = replace(box, height=NODE_HEIGHT)
-        _box(axes, left, middle, box)
-        _box_text(axes, left, middle - (4 if box.note else 0), box, 10 if box.note else 8)
-        axes.text(left + NODE / 2, middle + 7, box.note, ha="center", va="center", color=box.ink, fontsize=6)
+        _draw_box(axes, left, middle, replace(box, height=NODE_HEIGHT))
 
 
 def _operation(operations: list[Operation], index: int, note: str, width: float) -> Box:
     face = operation_colour(index)
     red, green, blue = to_rgb(face)
     light = 0.299 * red + 0.587 * green + 0.114 * blue  # luma, ITU-R BT.601
-    return Box(operations[index].symbol, width, face, DARK if light > 0.5 else LIGHT, note)
+    return Box(operations[index].symbol, width, face, DARK if light > 0.5 else LIGHT, note, bold=True)
 
 
 def _shape(text: str) -> Box:
@@ -171,37 +170,30 @@ def _draw_line(
     for i, box in enumerate(boxes):
         if i:
             _arrow(axes, (x - GAP, middle), (x, middle))
-        _box(axes, x, middle, box)
-        raised = 5 if box.note else 0
-        _box_text(axes, x, middle - raised, box, 11 if box.note else 8.5)
-        axes.text(x + box.width / 2, middle + 10, box.note, ha="center", va="center", color=box.ink, fontsize=6.5)
+        _draw_box(axes, x, middle, box)
         x += box.width + GAP
     return x - GAP - min(boxes[-1].width, 2 * BLOCK) / 2, middle + boxes[-1].height / 2
 
 
-def _draw_key(axes: Axes, boxes: list[Box], top: float) -> None:
+def _draw_key(axes: Axes, boxes: list[Box], middle: float) -> None:
     x = LEFT
     for box in boxes:
-        swatch = Box(box.text, SWATCH, box.face, box.ink, height=SWATCH, corner=4)
-        _box(axes, x, top + SWATCH / 2, swatch)
-        _box_text(axes, x, top + SWATCH / 2, swatch, 8)
-        axes.text(x + SWATCH + 6, top + SWATCH / 2, box.note, va="center", color=INK)
+        _draw_box(axes, x, middle, replace(box, width=SWATCH, height=SWATCH, corner=4, note=""))
+        axes.text(x + SWATCH + 6, middle, box.note, va="center", color=INK)
         x += box.width + GAP
 
 
-def _box(axes: Axes, x: float, middle: float, box: Box) -> None:
+def _draw_box(axes: Axes, x: float, middle: float, box: Box) -> None:
+    """With its text, smaller where the box is too narrow, and its note below that."""
     shape = f"round,pad=0,rounding_size={box.corner}"
     corner = (x, middle - box.height / 2)
     axes.add_patch(FancyBboxPatch(corner, box.width, box.height, boxstyle=shape, fc=box.face, ec=GRID, lw=0.6))
-
-
-def _box_text(axes: Axes, x: float, y: float, box: Box, size: float) -> None:
-    """Text in the middle of a box, smaller if the box is too narrow for it."""
-    fits = (box.width - 4) / max(_text_width(box.text, 1), 1e-9)
-    weight = "bold" if box.note or box.width == SWATCH else "normal"
-    axes.text(
-        x + box.width / 2, y, box.text, ha="center", va="center", color=box.ink, fontsize=min(size, fits), weight=weight
-    )
+    size = min(10.5 if box.note else 8.5, (box.width - 4) / max(_text_width(box.text, 1), 1e-9))
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": box.ink}
+    above, below = (0.13 * box.height, 0.26 * box.height) if box.note else (0, 0)
+    weight = "bold" if box.bold else "normal"
+    axes.text(x + box.width / 2, middle - above, box.text, fontsize=size, weight=weight, **style)
+    axes.text(x + box.width / 2, middle + below, box.note, fontsize=6.5, **style)
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
