@@ -120,7 +120,7 @@ def test_what_export_made_by_default_is_made_again_and_force_replaces(tmp_path: 
     result = {"accuracy": 0.5, "top5": 1, "params": 1, "flops": 1, "images": {"training": 1, "test": 1}}
     result["environment"] = {"torch": "2.6", "threads": 2}
     (tmp_path / "result.json").write_text(json.dumps(result))
-    (tmp_path / "config.yaml").write_text(f"data: {tmp_path}/secret/pictures\n")
+    (tmp_path / "config.yaml").write_text(f"data:\n  source: {tmp_path}/secret/pictures\n")
     for _ in range(2):
         assert call("export", tmp_path, "-f", "torch") == 0
     card = (tmp_path / "weights.md").read_text()
