@@ -64,23 +64,22 @@ from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
 from vaenas.records import TrainingResult
 from vaenas.report import write_report
 from vaenas.report.run_data import read_run
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import FORMAT, RunDirectory
 from vaenas.runs.saved_scores import SavedScores
+from vaenas.runs.settings import make
 from vaenas.samplers.vae import VAESampler, VAESettings
 from vaenas.search import one_shot
-from vaenas.search.evolution import EvolutionSettings
 from vaenas.search.one_shot import OneShot
 from vaenas.search.search import BOUNDARIES
-from vaenas.search.supernet_training import SamplerTraining, SupernetTraining
-from vaenas.search.surrogate import SurrogateSettings
+from vaenas.search.settings import EvolutionSettings, SamplerTraining, SupernetTraining, SurrogateSettings
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.spaces.nasbench201 import cell_strings, nasbench201_space
 from vaenas.spaces.nasnet import nasnet_space
 from vaenas.spaces.space import SearchSpace
-from vaenas.training.config import make_train_config
+from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
 
 SECONDS, BYTES, CHARACTERS = 5, 2**30, 2000
@@ -522,12 +521,12 @@ def _report(path: Path) -> None:
 def _settings(path: Path) -> None:
     """As the report and as `vaenas train RUN` read them."""
     _report(path)
-    make_train_config(found_by(str(path.parent)))
+    make(TrainConfig, found_by(str(path.parent)))
 
 
 def _plan(path: Path) -> None:
     _, plan = open_run(path.parent)  # whose lock ends with this function
-    plan.check(make_config({}))
+    plan.check(make(SearchConfig, {}))
 
 
 def _latencies(path: Path) -> LatencyTable:
@@ -614,7 +613,7 @@ def _chosen(path: Path, genotype: bool = False) -> object:
 
 
 def _formats() -> dict[str, Format]:
-    config = "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nmax_flops: 300M\nweight_decay: 3.0e-05\ntable: null\n"
+    config = "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nconstraints:\n  max_flops: 300M\nsupernet: {weight_decay: 3.0e-05}\n"
     own = "depth, kernel, act, score\n3, 5, relu, 0.5\n3, 3, relu, 0.75\n4, 5, gelu, 0.25\n"
     environment = {"format": FORMAT, "kind": "search", "environment": machine.environment(torch.device("cpu"))}
     latency = {"table": [[7] * 5] * 6, "constant": 9, "error": 0.5, "device": "x"}
@@ -664,10 +663,12 @@ def _formats() -> dict[str, Format]:
             (cells_of_csv, flipped),
         ),
         "macro json": Format(_text("a.json", _macro()), import_table, (json_text, flipped)),
-        "search config": Format(_text("a.yaml", config), lambda p: make_config({}, p), (yaml_text, yaml_text, flipped)),
+        "search config": Format(
+            _text("a.yaml", config), lambda p: make(SearchConfig, {}, p), (yaml_text, yaml_text, flipped)
+        ),
         "train config": Format(
-            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nlayers: 5\nseed: 3\nema: 0.5\n"),
-            lambda p: make_train_config({}, p),
+            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nnetwork: {layers: 5}\nseed: 3\ntraining:\n  ema: 0.5\n"),
+            lambda p: make(TrainConfig, {}, p),
             (yaml_text, yaml_text, flipped),
         ),
         **reports,

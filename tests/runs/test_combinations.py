@@ -8,50 +8,56 @@ import pytest
 import torch
 
 from tests.runs.command import TINY, assert_same_end, call, metrics, result
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
+from vaenas.runs.settings import make
 from vaenas.search.search import BOUNDARIES
 
 COMMON = {
-    "image_size": 16, "epochs": 2, "batch_size": 12, "ranking_images": 30, "recalibration_images": 24,
-    "vae_interval": 1, "population": 4, "generations": 2, "top_k": 2, "mutation_prob": 0.5, "ranking_size": 5,
-    "log_interval": 1, "vae_iterations": 5,
+    "data.image_size": 16, "supernet.epochs": 2, "supernet.batch_size": 12, "ranking.images": 30,
+    "ranking.recalibration_images": 24, "update.vae_interval": 1, "update.ranking_size": 5, "evolution.population": 4,
+    "evolution.generations": 2, "evolution.top_k": 2, "evolution.mutation_prob": 0.5, "vae.iterations": 5,
+    "log_interval": 1,
 }  # fmt: skip
-NASNET = {"space": "nasnet", "layers": 3, "width": 2, **COMMON}
-SHUFFLENET = {"space": "shufflenet", "layers": 5, "width": 0.125, **COMMON}
+NASNET = {"space": "nasnet", "network.layers": 3, "network.width": 2, **COMMON}
+SHUFFLENET = {"space": "shufflenet", "network.layers": 5, "network.width": 0.125, **COMMON}
 STOPPED = [  # tests/search stop each method and update at many records
-    {**NASNET, "method": "one-shot", "sampler": "vae", "max_params": 6000},
-    {**SHUFFLENET, "method": "gradient", "sampler": "multinomial"},
+    {**NASNET, "method": "one-shot", "sampler": "vae", "constraints.max_params": 6000},
+    {**SHUFFLENET, "method": "gradient", "sampler": "two-path"},
 ]
 CASES = [
     *STOPPED,
-    {**NASNET, "method": "gradient", "sampler": "vae", "max_params": 6000},
-    {**NASNET, "method": "gradient", "sampler": "multinomial"},
-    {**NASNET, "method": "one-shot", "sampler": "uniform", "max_params": 6000},
-    {**NASNET, "method": "gradient", "sampler": "full"},
-    *({**SHUFFLENET, "method": "gradient", "sampler": s} for s in ("categorical", "full")),
+    {**NASNET, "method": "gradient", "sampler": "vae", "constraints.max_params": 6000},
+    {**NASNET, "method": "gradient", "sampler": "two-path"},
+    {**NASNET, "method": "one-shot", "sampler": "uniform", "constraints.max_params": 6000},
+    {**NASNET, "method": "gradient", "sampler": "mixture"},
+    *({**SHUFFLENET, "method": "gradient", "sampler": s} for s in ("categorical", "mixture")),
 ]
 
 
 def settings(case: dict) -> dict:
     """Without what the method or the sampler would have no use for, which is refused."""
     case = {"method": "one-shot", "sampler": "vae", **case}
-    idle = {"generations", "top_k", "mutation_prob"} if case["method"] == "gradient" else set()
-    idle |= {"vae_iterations"} if case["sampler"] != "vae" else set()
-    idle |= {"ranking_size"} if case["sampler"] not in ("vae", "categorical") else set()
-    idle |= {"vae_interval"} if (case["method"], case["sampler"]) == ("one-shot", "uniform") else set()
-    idle |= set() if "table" in case else {"table_sample"}
-    return {name: value for name, value in case.items() if name not in idle}
+    if case["sampler"] in ("two-path", "mixture"):
+        case["gradient.arch_update"] = case["sampler"]
+    idle = {"sampler"} if "gradient.arch_update" in case else set()
+    if case["method"] == "gradient":
+        idle |= {"evolution.generations", "evolution.top_k", "evolution.mutation_prob"}
+    idle |= {"vae.iterations"} if case["sampler"] != "vae" else set()
+    idle |= {"update.ranking_size"} if case["sampler"] not in ("vae", "categorical") else set()
+    idle |= {"update.vae_interval"} if (case["method"], case["sampler"]) == ("one-shot", "uniform") else set()
+    idle |= set() if "table.path" in case else {"table.sample"}
+    return {path: value for path, value in case.items() if path not in idle}
 
 
 def title(case: dict) -> str:
-    return "-".join(str(case.get(name, "")) for name in ("space", "method", "sampler", "max_params"))
+    return "-".join(str(case.get(name, "")) for name in ("space", "method", "sampler", "constraints.max_params"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=title)
 def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pictures: Path, tmp_path: Path) -> None:
-    config = make_config({"data": str(pictures), **settings(case)})
+    config = make(SearchConfig, {"data.source": str(pictures), **settings(case)})
     whole = SearchRun(config, NewRun(tmp_path / "whole"))
     records = list(whole.records())
     kinds = [record.kind for record in records]
@@ -82,8 +88,8 @@ def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pic
 
 
 def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None:
-    case = {**NASNET, "method": "gradient", "sampler": "multinomial", "data": str(pictures)}
-    list(SearchRun(make_config(settings(case)), NewRun(tmp_path / "run")).records())
+    case = {**NASNET, "method": "gradient", "sampler": "two-path", "data.source": str(pictures)}
+    list(SearchRun(make(SearchConfig, settings(case)), NewRun(tmp_path / "run")).records())
     lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "weights"]
     assert [line["epoch"] for line in lines] == [1, 2]
     for line in lines:

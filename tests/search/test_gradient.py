@@ -25,7 +25,8 @@ from vaenas.search import gradient
 from vaenas.search.architecture_weights import ArchitectureWeights, ArchUpdate, initial_weights
 from vaenas.search.gradient import GradientSearch
 from vaenas.search.search import Found
-from vaenas.search.supernet_training import SupernetTrainer, SupernetTraining
+from vaenas.search.settings import SupernetTraining
+from vaenas.search.supernet_training import SupernetTrainer
 from vaenas.spaces.space import IsFeasible, SearchSpace
 
 UPDATES: tuple[ArchUpdate, ...] = ("path", "two-path", "mixture")

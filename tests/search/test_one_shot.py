@@ -19,7 +19,8 @@ from vaenas.samplers.sampler import LearnedSampler
 from vaenas.search import one_shot
 from vaenas.search.one_shot import OneShot
 from vaenas.search.search import Found
-from vaenas.search.surrogate import RidgeSurrogate, SurrogateSettings, learn_from_surrogate
+from vaenas.search.settings import SurrogateSettings
+from vaenas.search.surrogate import RidgeSurrogate, learn_from_surrogate
 
 samplers = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS.keys())
 
