@@ -117,7 +117,10 @@ def make(
     try:
         config = model.model_validate(nested({**values, **_absolute(values, model.paths)}))
         config.check()
-        _refuse_idle(config, {**{path: field.default for path, field in known.items()}, **preset})
+        usual, made = {**{path: field.default for path, field in known.items()}, **preset}, config.dotted()
+        for path, why in without_effect(config).items():
+            if made[path] != usual[path]:
+                raise ValueError(f"{path}: has no effect {why}; leave it out")
         return config
     except ValidationError as error:
         found = error.errors()[0]
@@ -151,17 +154,14 @@ def _absolute(values: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]
     return found
 
 
-def _refuse_idle(config: Configuration, usual: Mapping[str, Any]) -> None:
-    """Raises `ValueError` "path: why" for the first setting that is not as usual and has no effect.
-
-    `usual`: what settings are that nobody gave.
-    """
-    values = config.dotted()
+def without_effect(config: Configuration) -> dict[str, str]:
+    """The settings that have no effect beside the others, each with why."""
+    found: dict[str, str] = {}
     for names, idle, why in config.idle:
         for name in names.split() if idle(config) else ():
-            for path, value in values.items():
-                if (path == name or path.startswith(f"{name}.")) and value != usual[path]:
-                    raise ValueError(f"{path}: has no effect {why}; leave it out")
+            same = (path for path in config.dotted() if path == name or path.startswith(f"{name}."))
+            found = {**dict.fromkeys(same, why), **found}
+    return found
 
 
 def resumed(model: type[C], folder: Path, given: Mapping[str, Any], file: Path | None) -> C:

@@ -81,6 +81,10 @@ class Search:
         """Line 5: whether the iteration that begins after `step` others ranks a population."""
         return self.learned is not None and (step + 1) % self.n_vae == 0
 
+    def ends_interval(self, step: int) -> bool:
+        """Whether that iteration is the last of n_vae or of all: it tells more, so the boundary before is saved."""
+        return (step + 1) % self.n_vae == 0 or step + 1 == self.trainer.steps
+
     def draw(self, sampler: Sampler, n: int) -> Population:
         """n feasible architectures."""
         return draw_valid(lambda m: sampler.sample(m, self.rng), self.is_feasible, n, constraints=self.constraints)
