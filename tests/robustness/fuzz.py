@@ -367,6 +367,19 @@ def _checkpoint_of(of: str) -> bytes:
         return directory.checkpoint_file.read_bytes()
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A state that is what it is."""
+
+    state: dict[str, Any]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
 def _state(of: str) -> Format:
     """A checkpoint from which a search goes on up to its next record."""
 
@@ -501,7 +514,7 @@ def _run(name: str) -> Callable[[Path], Path]:
             "groups": [{"name": "g", "output": "o", "slots": [{"slot": i, "operation": i} for i in (0, 1)]}],
         }  # fmt: skip
         (folder / "config.yaml").write_text(
-            "# vaenas 0.1.0\nspace: shufflenet\nsampler: vae\nmax_flops: null\nseed: 0\n"
+            "# vaenas 0.1.0\nspace: shufflenet\nsampler: vae\nconstraints:\n  max_flops: null\nseed: 0\n"
         )
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
         (folder / "result.json").write_text(json.dumps(result))
@@ -613,7 +626,10 @@ def _chosen(path: Path, genotype: bool = False) -> object:
 
 
 def _formats() -> dict[str, Format]:
-    config = "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nconstraints:\n  max_flops: 300M\nsupernet: {weight_decay: 3.0e-05}\n"
+    config = (
+        "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nconstraints:\n  max_flops: 300M\nsupernet:\n"
+        "  weight_decay: 3.0e-05\ntable:\n  path: null\n"
+    )
     own = "depth, kernel, act, score\n3, 5, relu, 0.5\n3, 3, relu, 0.75\n4, 5, gelu, 0.25\n"
     environment = {"format": FORMAT, "kind": "search", "environment": machine.environment(torch.device("cpu"))}
     latency = {"table": [[7] * 5] * 6, "constant": 9, "error": 0.5, "device": "x"}
@@ -667,7 +683,7 @@ def _formats() -> dict[str, Format]:
             _text("a.yaml", config), lambda p: make(SearchConfig, {}, p), (yaml_text, yaml_text, flipped)
         ),
         "train config": Format(
-            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nnetwork: {layers: 5}\nseed: 3\ntraining:\n  ema: 0.5\n"),
+            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nnetwork:\n  layers: 5\nseed: 3\ntraining:\n  ema: 0.5\n"),
             lambda p: make(TrainConfig, {}, p),
             (yaml_text, yaml_text, flipped),
         ),

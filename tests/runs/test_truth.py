@@ -8,14 +8,12 @@ import pytest
 import torch
 
 from tests.runs.command import assert_same_end, call, metrics, result
-from tests.runs.test_combinations import COMMON, settings
+from tests.runs.test_combinations import COMMON, configuration
 from vaenas.bench.task import BEST_OF, best_of
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
-from vaenas.runs.settings import make
 from vaenas.spaces.cells import embed, is_full
 from vaenas.spaces.nasbench101 import nasbench101_space
 
@@ -42,9 +40,7 @@ def sparse_table(cells_parquet: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
     """With and without a table: the same losses, populations, scores, answer."""
     for name, more in (("with", {"table.path": str(macro_table)}), ("without", {})):
-        run = SearchRun(
-            make(SearchConfig, settings({**MACRO, "data.source": str(pictures), **more})), NewRun(tmp_path / name)
-        )
+        run = SearchRun(configuration({**MACRO, "data.source": str(pictures), **more}), NewRun(tmp_path / name))
         kinds = [record.values.get("of") for record in run.records()]
         assert ("truth" in kinds) == bool(more)
     lines = {name: metrics(tmp_path / name) for name in ("with", "without")}
@@ -78,9 +74,8 @@ def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, 
 
 
 def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
-    config = make(
-        SearchConfig,
-        settings({**MACRO, "data.source": str(pictures), "table.path": str(macro_table), "sampler": "uniform"}),
+    config = configuration(
+        {**MACRO, "data.source": str(pictures), "table.path": str(macro_table), "sampler": "uniform"}
     )
     list(SearchRun(config, NewRun(tmp_path / "whole")).records())
     run = SearchRun(config, NewRun(tmp_path / "stopped"))
@@ -97,7 +92,7 @@ def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pic
 
 def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: Path, tmp_path: Path) -> None:
     more = {"data.source": str(pictures), "table.path": str(sparse_table), "sampler": "categorical", "full_cells": True}
-    run = SearchRun(make(SearchConfig, settings({**OF101, **more})), NewRun(tmp_path / "run"))
+    run = SearchRun(configuration({**OF101, **more}), NewRun(tmp_path / "run"))
     updates, trained = [], []
     for record in run.records():
         if record.kind == "update":
@@ -129,7 +124,7 @@ def test_of_a_table_without_every_architecture_what_is_missing_does_not_count(
             "table.path": str(tmp_path / f"half-{first}.table"),
             "sampler": "categorical",
         }
-        list(SearchRun(make(SearchConfig, settings({**MACRO, **more})), NewRun(run)).records())
+        list(SearchRun(configuration({**MACRO, **more}), NewRun(run)).records())
         found = result(run)
         truth = found["truth"]
         assert truth["architectures"] == len(part)
@@ -185,9 +180,8 @@ def test_bad_input(
 
 
 def test_a_damaged_truth_is_named(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
-    config = make(
-        SearchConfig,
-        settings({**MACRO, "data.source": str(pictures), "table.path": str(macro_table), "sampler": "uniform"}),
+    config = configuration(
+        {**MACRO, "data.source": str(pictures), "table.path": str(macro_table), "sampler": "uniform"}
     )
     list(SearchRun(config, NewRun(tmp_path / "run")).records())
     content = result(tmp_path / "run")

@@ -22,10 +22,10 @@ from tests.shared_fixtures import (
 from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.search import gradient
-from vaenas.search.architecture_weights import ArchitectureWeights, ArchUpdate, initial_weights
+from vaenas.search.architecture_weights import ArchitectureWeights, initial_weights
 from vaenas.search.gradient import GradientSearch
 from vaenas.search.search import Found
-from vaenas.search.settings import SupernetTraining
+from vaenas.search.settings import ArchUpdate, SupernetTraining
 from vaenas.search.supernet_training import SupernetTrainer
 from vaenas.spaces.space import IsFeasible, SearchSpace
 
