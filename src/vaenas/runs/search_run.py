@@ -233,7 +233,7 @@ class SearchRun:
         config, found, truth = self.config, self.found, None
         if self.truth is not None:
             updates = read_updates(self.directory.metrics_file)
-            truth = self.truth.report(self.search.sampler, self.ranked, (found.population, found.predicted), updates)
+            truth = self.truth.report(self.search.sampler, self.ranked, found, updates)
         sizes = ("image_size", "image_channels", "classes", "width", "layers")
         return {
             "space": config.space,
