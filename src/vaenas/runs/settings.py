@@ -85,11 +85,14 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def make(model: type[C], given: Mapping[str, Any], file: Path | None = None) -> C:
+def make(
+    model: type[C], given: Mapping[str, Any], file: Path | None = None, begun: Mapping[str, Any] | None = None
+) -> C:
     """The settings given, before those of a YAML file, before the preset's, before the defaults.
 
     Args:
         given: by their paths, or nested as in the file.
+        begun: all of them by their paths, in place of the preset's and the defaults.
 
     Raises:
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
@@ -110,7 +113,7 @@ def make(model: type[C], given: Mapping[str, Any], file: Path | None = None) -> 
     preset = model.presets.get(str(name), {})
     # A file may have the numbers of another preset written out.
     first = preset if by in given and name != from_file.get(by) else {}
-    values = {**preset, **from_file, **first, **given}
+    values = {**preset, **(begun or {}), **from_file, **first, **given}
     try:
         config = model.model_validate(nested({**values, **_absolute(values, model.paths)}))
         config.check()
@@ -167,10 +170,9 @@ def resumed(model: type[C], folder: Path, given: Mapping[str, Any], file: Path |
         {path: value for path, value in given.items() if path == "space_file"}, {}
     )  # which makes it trusted
     begun = make(model, {}, folder / "config.yaml")
-    asked = {**dotted(read_yaml(file) if file else {}), **given}
-    if asked:
+    if given or file:
         kept = begun.dotted()
-        for path, value in make(model, {**kept, **asked}).dotted().items():
+        for path, value in make(model, given, file, kept).dotted().items():
             check_kept(folder, path, kept[path], value)
     return begun
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vaenas.evaluation.supernet import Evaluate
@@ -40,7 +40,7 @@ class Found:
     scores: Scores
     predicted: Scores
     best: int
-    draws: dict[str, Scores] | None
+    draws: dict[str, Float[Tensor, "_"]] | None
 
 
 @dataclass(kw_only=True)
