@@ -21,9 +21,10 @@ from torch import Generator
 
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
+from vaenas.runs.settings import make
 from vaenas.search.evolution import Evolution
 from vaenas.search.one_shot import OneShot
 from vaenas.search.surrogate import predicted_scores
@@ -36,7 +37,7 @@ SEEDS = 3  # of the last stage
 
 def study(run: Path, generations: int | None) -> dict[str, Any]:
     """Of one finished run."""
-    search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
+    search = SearchRun(make(SearchConfig, {}, run / "config.yaml"), RunDirectory.open(run, "search"))
     evaluate, training = search.saved_scores.evaluate, search.images.training
     assert isinstance(evaluate, SupernetEvaluator)
     assert search.truth is not None

@@ -22,9 +22,10 @@ from torch import Generator
 
 from vaenas.bench.task import BEST_OF
 from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
+from vaenas.runs.settings import make
 from vaenas.runs.truth import Truth
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import Mixture
@@ -65,7 +66,7 @@ class Simulation:
     """One run's final supernet, and the scores that it has given so far."""
 
     def __init__(self, run: Path, ranking_metric: RankingMetric) -> None:
-        search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
+        search = SearchRun(make(SearchConfig, {}, run / "config.yaml"), RunDirectory.open(run, "search"))
         evaluate = search.saved_scores.evaluate
         assert isinstance(evaluate, SupernetEvaluator)
         assert search.truth is not None

@@ -18,7 +18,7 @@ from vaenas.data.subsets import Subset
 from vaenas.documents import dotted, read_yaml
 from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count
-from vaenas.runs import search_run
+from vaenas.runs import session
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun
 from vaenas.runs.search_run import SearchRun
@@ -29,7 +29,10 @@ from vaenas.spaces.shufflenet import shufflenet_space
 from vaenas.training.config import TrainConfig
 
 NETWORKS = space_class("shufflenet")(NetworkConfig(16, 3, 3, width=0.25, layers=5))  # of TINY on the pictures
-FILES = {"environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "result.json", "drawing.json", "report.html"}
+FILES = {
+    "environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "scores", "result.json", "drawing.json",
+    "report.html",
+}  # fmt: skip
 
 OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where another has an effect
     "space": "shufflenet", "space_file": None, "method": "one-shot", "sampler": "vae", "preset": "paper", "seed": 3,
@@ -209,7 +212,7 @@ def test_a_run_leaves_these_files(run: Path, pictures: Path) -> None:
     assert read_yaml(run / "config.yaml").keys() == SearchConfig.model_fields.keys()
     assert make(SearchConfig, {}, run / "config.yaml").data.source == str(pictures)
     assert [line["kind"] for line in metrics(run)] == (
-        2 * [*14 * ["train"], "update"] + 3 * ["generation"] + ["comparison"]
+        2 * [*13 * ["train"], "update", "train"] + 3 * ["surrogate"] + ["comparison"]
     )
 
 
@@ -280,17 +283,17 @@ def test_training_and_ranking_images_are_disjoint(tmp_path: Path, pictures: Path
         },
     )  # fmt: skip
     made = SearchRun(config, NewRun(tmp_path / "run"))
-    training, everything = made.search.images, made.data.train
+    training, everything = made.images.training, made.data.train
     assert isinstance(training, Subset)
     left = torch.ones(len(everything), dtype=torch.bool)
     left[training.rows] = False
     assert len(training) == len(training.rows.unique()) == 120
     images, labels = everything.batch(left.nonzero().flatten())
-    [(ranking, ranking_labels)] = made.search.evaluate.ranking
+    [(ranking, ranking_labels)] = made.saved_scores.evaluate.ranking
     assert torch.equal(ranking, images)
     assert torch.equal(ranking_labels, labels)
     assert labels.bincount().tolist() == [10, 10, 10]
-    [(recalibration, _)] = made.search.evaluate.recalibration
+    [(recalibration, _)] = made.saved_scores.evaluate.recalibration
     assert torch.equal(recalibration, everything.batch(training.rows[:32])[0])
 
 
@@ -304,13 +307,13 @@ def test_the_test_set_stays_untouched(
     run: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same bits come out whatever it is."""
-    load = search_run.load
+    load = session.load
 
     def without_test(*args: Any) -> ImageData:
         data = load(*args)
         assert data.test is not None
         return dataclasses.replace(data, test=dataclasses.replace(data.train, labels=data.train.labels.flip(0)))  # type: ignore[type-var]
 
-    monkeypatch.setattr(search_run, "load", without_test)
+    monkeypatch.setattr(session, "load", without_test)
     assert call("search", "--data", pictures, "--output", tmp_path / "run", *TINY) == 0
     assert_same_end(run, tmp_path / "run")

@@ -36,7 +36,7 @@ HOSTILE = {
     "no text": ('data: "a\\0b"', "line 1: not YAML: a character"),
     "surrogate": ('data: "a\\ud800b"', "line 1: not YAML: a character"),
     "raw null": ("data: a\0b", "not YAML"),
-    "user": ("data: {source: ~nosuchuser/x}", "data.source: '~nosuchuser/x' is no path that can be followed"),
+    "user": ("data: ~nosuchuser/x", "data: '~nosuchuser/x' is no path that can be followed"),
     "tag": ("seed: !!int", "line 1: not YAML: tags"),
     "yes": ("seed: yes", "seed: 'yes' is not allowed"),
     "true": ("seed: true", "seed: true is not allowed"),
@@ -61,8 +61,9 @@ def test_hostile_yaml_is_refused_in_one_line(text: str, said: str, tmp_path: Pat
 @pytest.mark.parametrize("text", ["3e8", "300e6", "300M", "0.3G", "300000000", "3.E+8"])
 def test_whole_counts_however_they_are_written(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"constraints: {{max_flops: {text}}}")
-    for found in (make(SearchConfig, {"constraints.max_flops": text}), make(SearchConfig, {}, tmp_path / "a.yaml")):
-        assert found.constraints.max_flops == 300_000_000
+    given = make(SearchConfig, {"constraints.max_flops": text})
+    assert given == make(SearchConfig, {}, tmp_path / "a.yaml")
+    assert given.constraints.max_flops == 300_000_000
     for wrong in ("0.5", "1.0000000001G", "3e-8", "e8", "3e8e8", "-3e8"):
-        with pytest.raises(UserError, match=r"max.flops: '"):
+        with pytest.raises(UserError, match="--max-flops: '"):
             make(SearchConfig, {"constraints.max_flops": wrong})

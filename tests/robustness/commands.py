@@ -117,7 +117,7 @@ def make_shared(shared: Path) -> None:
 # Times and places: they differ between any two runs.
 _CHANGING = {"seconds", "latency_ms", "images_per_second", "loader_share", "environment"}
 _RANDOM = re.compile(r"[0-9a-f]{16}(?=\.tmp)|(?<=tfevents\.).*")  # parts of names
-_UNCOMPARED = re.compile(r"(^|/)(checkpoint|report\.html|tensorboard/.*|digest\.json|digests/.*)$")
+_UNCOMPARED = re.compile(r"(^|/)(checkpoint|scores|report\.html|tensorboard/.*|digest\.json|digests/.*)$")
 
 
 def ends(folder: Path) -> dict[str, Any]:

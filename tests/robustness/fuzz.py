@@ -41,7 +41,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.bench import official
-from tests.shared_fixtures import Problem, tiny_problem, tiny_search
+from tests.shared_fixtures import Images, Problem, tiny_problem, tiny_search
 from vaenas import machine
 from vaenas.bench.curves import Run
 from vaenas.bench.finished import Finished
@@ -64,18 +64,22 @@ from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
 from vaenas.records import TrainingResult
 from vaenas.report import write_report
 from vaenas.report.run_data import read_run
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import FORMAT, RunDirectory
+from vaenas.runs.saved_scores import SavedScores
+from vaenas.runs.settings import make
 from vaenas.samplers.vae import VAESampler, VAESettings
-from vaenas.search.evolution import EvolutionInputs
-from vaenas.search.one_shot import OneShot, OneShotState
+from vaenas.search import one_shot
+from vaenas.search.one_shot import OneShot
+from vaenas.search.search import BOUNDARIES
+from vaenas.search.settings import EvolutionSettings, SamplerTraining, SupernetTraining, SurrogateSettings
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.spaces.nasbench201 import cell_strings, nasbench201_space
 from vaenas.spaces.nasnet import nasnet_space
 from vaenas.spaces.space import SearchSpace
-from vaenas.training.config import make_train_config
+from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
 
 SECONDS, BYTES, CHARACTERS = 5, 2**30, 2000
@@ -336,31 +340,31 @@ class Format:
 
 @cache
 def _problem() -> Problem:
-    """The tiny one, with fewer images still to evaluate on."""
+    """The tiny one, with fewer images still."""
     problem = tiny_problem()
     few = [problem.training.batch(torch.arange(4))]
-    return replace(problem, evaluate=SupernetEvaluator(problem.network, few, few, problem.prepare))
+    evaluate = SupernetEvaluator(problem.network, few, few, problem.prepare)
+    return replace(problem, training=Images(torch.arange(16)), evaluate=evaluate)
 
 
-def _search() -> tuple[OneShot, OneShotState]:
+def _search(of: str) -> OneShot:
+    """Four steps; the last stage by generations, or else by rounds of the surrogate's."""
     return tiny_search(
-        _problem(), lambda space, rng: VAESampler(space, rng, VAESettings(2, 8, 4, iterations=2)), steps=4,
-        vae_interval=2, batch_size=4, ranking_size=4, evolution=EvolutionInputs(3, 2, 2),
+        _problem(), lambda space, rng: VAESampler(space, rng, VAESettings(2, 8, 4, iterations=2)),
+        supernet=SupernetTraining(epochs=1, batch_size=4), training=SamplerTraining(0.5, ranking_size=4),
+        surrogate=SurrogateSettings("none" if of == "generation" else "ridge"), evolution=EvolutionSettings(3, 2, 2),
     )  # fmt: skip
 
 
 @cache
-def _checkpoints() -> dict[str, bytes]:
-    """Of one search, in the middle of evaluating what is ranked, of the evolution and of the comparison."""
-    search, state = _search()
-    found = {}
+def _checkpoint_of(of: str) -> bytes:
+    """The first of a search at a boundary of that kind."""
+    search = _search(of)
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory(Path(folder))
-        for record in search.run(state):
-            if record.kind == "evaluation":
-                directory.save_checkpoint(Plan(), {}, 1.0, state)
-                found[record.values["of"]] = directory.checkpoint_file.read_bytes()
-    return found
+        next(record for record in one_shot.run(search) if record.kind == of)
+        directory.save_checkpoint(Plan(), {}, 1.0, search)
+        return directory.checkpoint_file.read_bytes()
 
 
 @dataclass(frozen=True)
@@ -376,21 +380,40 @@ class Saved:
         raise NotImplementedError
 
 
-def _state(of: str) -> Callable[[Path], Path]:
+def _state(of: str) -> Format:
+    """A checkpoint from which a search goes on up to its next record."""
+
     def write(folder: Path) -> Path:
-        (folder / "checkpoint").write_bytes(_checkpoints()[of])
+        (folder / "checkpoint").write_bytes(_checkpoint_of(of))
         return folder / "checkpoint"
 
-    return write
+    def go_on(path: Path) -> None:
+        directory, search = RunDirectory(path.parent), _search(of)
+        checkpoint = directory.load_checkpoint()
+        assert checkpoint is not None
+        directory.restore(checkpoint, search)
+        next(one_shot.run(search), None)
+
+    return Format(write, go_on, (torch_file,))
 
 
-def _go_on(path: Path) -> None:
-    """A search goes on from what is in a checkpoint, up to its next record."""
-    directory, (search, state) = RunDirectory(path.parent), _search()
-    checkpoint = directory.load_checkpoint()
-    assert checkpoint is not None
-    directory.restore(checkpoint, state)
-    next(search.run(state), None)
+def _scorer(path: Path) -> SavedScores:
+    saved = SavedScores(lambda population: population.sum(-1) / 7, _search("surrogate").trainer)
+    saved.open(path)
+    return saved
+
+
+def _saved_scores(folder: Path) -> Path:
+    saved = _scorer(folder / "scores")
+    for population in _problem().space.uniform(6, torch.Generator().manual_seed(0)).split(2):
+        saved(population)
+    return folder / "scores"
+
+
+def _scored_again(path: Path) -> None:
+    """Whatever the file holds, scores are what they were."""
+    population = _problem().space.uniform(6, torch.Generator().manual_seed(0))
+    assert torch.equal(_scorer(path)(population), population.sum(-1) / 7)
 
 
 def _table(folder: Path) -> Path:
@@ -491,7 +514,7 @@ def _run(name: str) -> Callable[[Path], Path]:
             "groups": [{"name": "g", "output": "o", "slots": [{"slot": i, "operation": i} for i in (0, 1)]}],
         }  # fmt: skip
         (folder / "config.yaml").write_text(
-            "# vaenas 0.1.0\nspace: shufflenet\nsampler: vae\nmax_flops: null\nseed: 0\n"
+            "# vaenas 0.1.0\nspace: shufflenet\nsampler: vae\nconstraints:\n  max_flops: null\nseed: 0\n"
         )
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
         (folder / "result.json").write_text(json.dumps(result))
@@ -511,12 +534,12 @@ def _report(path: Path) -> None:
 def _settings(path: Path) -> None:
     """As the report and as `vaenas train RUN` read them."""
     _report(path)
-    make_train_config(found_by(str(path.parent)))
+    make(TrainConfig, found_by(str(path.parent)))
 
 
 def _plan(path: Path) -> None:
     _, plan = open_run(path.parent)  # whose lock ends with this function
-    plan.check(make_config({}))
+    plan.check(make(SearchConfig, {}))
 
 
 def _latencies(path: Path) -> LatencyTable:
@@ -603,7 +626,10 @@ def _chosen(path: Path, genotype: bool = False) -> object:
 
 
 def _formats() -> dict[str, Format]:
-    config = "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nmax_flops: 300M\nweight_decay: 3.0e-05\ntable: null\n"
+    config = (
+        "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nconstraints:\n  max_flops: 300M\nsupernet:\n"
+        "  weight_decay: 3.0e-05\ntable:\n  path: null\n"
+    )
     own = "depth, kernel, act, score\n3, 5, relu, 0.5\n3, 3, relu, 0.75\n4, 5, gelu, 0.25\n"
     environment = {"format": FORMAT, "kind": "search", "environment": machine.environment(torch.device("cpu"))}
     latency = {"table": [[7] * 5] * 6, "constant": 9, "error": 0.5, "device": "x"}
@@ -621,10 +647,7 @@ def _formats() -> dict[str, Format]:
         f"report of {name}": Format(_run(name), _report, (kind, flipped))
         for name, kind in (("result.json", json_text), ("metrics.jsonl", json_lines), ("drawing.json", json_text))
     }
-    states = {
-        f"checkpoint of {of}": Format(_state(of), _go_on, (torch_file,))
-        for of in ("ranking", "evolution", "comparison")
-    }
+    states = {f"checkpoint of {of}": _state(of) for of in BOUNDARIES}
     teachers = {
         f"teacher {ending}": Format(_teacher(ending), lambda p: load_teacher("test_resnet", p, 10, (0.3,), (0.4,)), how)
         for ending, how in (("safetensors", (flipped,)), ("pth", (torch_file, torch_file, flipped)))
@@ -634,6 +657,7 @@ def _formats() -> dict[str, Format]:
         "weights": Format(_weights, load_weights, (tensor_file, tensor_file, flipped)),
         "checkpoint": Format(_checkpoint, lambda p: RunDirectory(p.parent).load_checkpoint(), (torch_file, flipped)),
         **states,
+        "saved scores": Format(_saved_scores, _scored_again, (flipped, json_lines)),
         "environment": Format(
             _text("environment.json", json.dumps(environment)),
             lambda p: RunDirectory(p.parent).begun,
@@ -655,10 +679,12 @@ def _formats() -> dict[str, Format]:
             (cells_of_csv, flipped),
         ),
         "macro json": Format(_text("a.json", _macro()), import_table, (json_text, flipped)),
-        "search config": Format(_text("a.yaml", config), lambda p: make_config({}, p), (yaml_text, yaml_text, flipped)),
+        "search config": Format(
+            _text("a.yaml", config), lambda p: make(SearchConfig, {}, p), (yaml_text, yaml_text, flipped)
+        ),
         "train config": Format(
-            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nlayers: 5\nseed: 3\nema: 0.5\n"),
-            lambda p: make_train_config({}, p),
+            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nnetwork:\n  layers: 5\nseed: 3\ntraining:\n  ema: 0.5\n"),
+            lambda p: make(TrainConfig, {}, p),
             (yaml_text, yaml_text, flipped),
         ),
         **reports,

@@ -14,7 +14,18 @@ from vaenas.networks import ImageSpace, NetworkConfig, latency, space_class
 from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.latency import LatencyTable
 
-NASNET = ["--space", "nasnet", "--method", "gradient", "--sampler", "multinomial", "--width", "4", "--layers", "3"]
+NASNET = [
+    "--space",
+    "nasnet",
+    "--method",
+    "gradient",
+    "--gradient.arch-update",
+    "two-path",
+    "--width",
+    "4",
+    "--layers",
+    "3",
+]
 NASNET += ["--evolution.population", "4", "--batch-size", "16", "--epochs", "1", "--image-size", "16"]
 NASNET += ["--ranking.images", "30", "--ranking.recalibration-images", "16", "--update.vae-interval", "0.5"]
 BOTH = {"one-shot": TINY, "gradient": NASNET}

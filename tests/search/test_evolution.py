@@ -5,21 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.shared_fixtures import SHUFFLENET
+from tests.shared_fixtures import SHUFFLENET, anything
 from tests.spaces.spaces import SPACES
 from vaenas.constraints import Constraints, readable, uniform_proposals
 from vaenas.errors import UserError
 from vaenas.networks import NetworkConfig
 from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
-from vaenas.search.evolution import Evolution, EvolutionInputs, evolve
+from vaenas.search.evolution import Evolution
+from vaenas.search.settings import EvolutionSettings
+from vaenas.search.surrogate_search import SurrogateSearch
 from vaenas.spaces.space import Population, Scores
 
 SPACE = SPACES["shufflenet-10"]
-
-
-def everything(population: Population) -> torch.Tensor:
-    return torch.ones(len(population), dtype=torch.bool)
 
 
 def weighted(population: Population) -> Scores:
@@ -28,23 +26,23 @@ def weighted(population: Population) -> Scores:
     return (population.float() / 3 @ weights) / weights.sum()
 
 
-def run(rng: torch.Generator, settings: EvolutionInputs, is_feasible=everything) -> Evolution:
-    seeds = SPACE.uniform(10_000, rng)
-    state = Evolution.start(seeds[is_feasible(seeds)][: settings.population])
-    for _ in evolve(state, SPACE, settings, weighted, is_feasible, rng):
+def run(rng: torch.Generator, settings: EvolutionSettings, is_feasible=anything) -> Evolution:
+    initial = SPACE.uniform(10_000, rng)
+    state = Evolution.start(initial[is_feasible(initial)][: settings.population])
+    for _ in state.run(SPACE, settings, weighted, is_feasible, rng):
         pass
     return state
 
 
 def test_evolution_beats_as_many_uniform_draws(rng: torch.Generator) -> None:
     """The optimum's score is 1; 1000 uniform draws reach it with probability 1e-3."""
-    state = run(rng, EvolutionInputs(population=50, generations=20, top_k=10, mutation_prob=0.1))
+    state = run(rng, EvolutionSettings(population=50, generations=20, top_k=10, mutation_prob=0.1))
     assert float(state.evaluated.scores.max()) > float(weighted(SPACE.uniform(1000, rng)).max())
     assert float(state.evaluated.scores.max()) > 0.97
     assert len(state.evaluated) <= 1000
 
 
-def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -> None:
+def test_choosing_by_the_ridge_surrogate_sees_through_noise(rng: torch.Generator) -> None:
     """Noise of 0.2 on scores that spread by 0.1: the truth of the best eight is higher, as with 38 of 40 seeds."""
     noise = torch.Generator().manual_seed(1)
 
@@ -53,39 +51,41 @@ def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -
 
     means = {}
     for surrogate in (False, True):
-        settings = EvolutionInputs(population=40, generations=6, top_k=8, surrogate=surrogate)
-        state = Evolution.start(SPACE.uniform(40, rng))
-        for _ in evolve(state, SPACE, settings, noisy, everything, rng):
+        settings = EvolutionSettings(population=40, generations=6, top_k=8)
+        state = (SurrogateSearch if surrogate else Evolution).start(SPACE.uniform(40, rng))
+        for _ in state.run(SPACE, settings, noisy, anything, rng):
             pass
-        fit, found = state.fit(SPACE), state.evaluated.population
-        assert (fit is not None) == surrogate
-        assert len(state.design) == (160 if surrogate else 0)
-        predicted = fit(found) if fit else state.evaluated.scores
+        if isinstance(state, SurrogateSearch):
+            assert len(state.uniform) == 160
+            assert state.surrogate(SPACE) is not None
+        predicted, found = state.predicted(SPACE), state.evaluated.population
         means[surrogate] = float(weighted(found[predicted.topk(8).indices]).mean())
     assert means[True] > means[False]
 
 
-def test_what_evolves_on_the_fit_keeps_the_limit_and_is_the_best_of_it(rng: torch.Generator) -> None:
+def test_what_evolves_on_predicted_scores_keeps_the_limit_and_is_the_best_of_it(rng: torch.Generator) -> None:
     def few(population: Population) -> torch.Tensor:
         return (population == 3).sum(-1) <= 4
 
-    settings = EvolutionInputs(population=30, generations=4, top_k=8, surrogate=True)
-    seeds = SPACE.uniform(200, rng)
-    state = Evolution.start(seeds[few(seeds)][:30])
-    for _ in evolve(state, SPACE, settings, weighted, few, rng):
-        pass
+    settings = EvolutionSettings(population=30, generations=4, top_k=8)
+    initial = SPACE.uniform(200, rng)
+    state = SurrogateSearch.start(initial[few(initial)][:30])
+    records = [r for r in state.run(SPACE, settings, weighted, few, rng) if r.kind == "surrogate"]
+    assert [r.values["drawn"] for r in records] == ["initial", "uniform", "uniform", "predicted"]
     assert few(state.evaluated.population).all()
     assert len(state.evaluated) <= 120
-    assert state.population[0].tolist() == 6 * [2] + 4 * [3]  # the optimum under the limit
+    # The last round has the optimum under the limit.
+    assert max(records[-1].values["scores"]) == pytest.approx(float(weighted(torch.tensor([6 * [2] + 4 * [3]]))))
 
 
 @pytest.mark.parametrize("generations", [1, 2])
-def test_too_few_generations_for_a_design(generations: int, rng: torch.Generator) -> None:
-    state = Evolution.start(SPACE.uniform(12, rng))
-    settings = EvolutionInputs(population=12, generations=generations, top_k=3, surrogate=True)
-    for _ in evolve(state, SPACE, settings, weighted, everything, rng):
+def test_too_few_generations_for_a_surrogate(generations: int, rng: torch.Generator) -> None:
+    state = SurrogateSearch.start(SPACE.uniform(12, rng))
+    settings = EvolutionSettings(population=12, generations=generations, top_k=3)
+    for _ in state.run(SPACE, settings, weighted, anything, rng):
         pass
-    assert state.fit(SPACE) is None
+    assert state.surrogate(SPACE) is None
+    assert torch.equal(state.predicted(SPACE), state.evaluated.scores)
     assert len(state.evaluated) <= 12 * generations
 
 
@@ -99,9 +99,9 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
     def even(population: Population) -> torch.Tensor:
         return population.sum(-1) % 2 == 0
 
-    seeds = SPACE.uniform(200, rng)
-    state = Evolution.start(seeds[even(seeds)][:20])
-    for _ in evolve(state, SPACE, EvolutionInputs(20, 6, 5), evaluate, even, rng):
+    initial = SPACE.uniform(200, rng)
+    state = Evolution.start(initial[even(initial)][:20])
+    for _ in state.run(SPACE, EvolutionSettings(20, 6, 5), evaluate, even, rng):
         pass
     seen = torch.cat(calls)
     assert even(seen).all()
@@ -111,7 +111,7 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
 def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Generator) -> None:
     space = SPACES["uneven"]  # 30 architectures
     state = Evolution.start(space.uniform(40, rng))
-    for _ in evolve(state, space, EvolutionInputs(40, 5, 5), lambda p: p.float().mean(-1) / 5, everything, rng):
+    for _ in state.run(space, EvolutionSettings(40, 5, 5), lambda p: p.float().mean(-1) / 5, anything, rng):
         pass
     assert len(state.evaluated) == 30
     assert state.generation == 5
@@ -120,8 +120,8 @@ def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Gene
 def test_archive_scores_each_architecture_once_and_finds_it_again(rng: torch.Generator) -> None:
     evaluated = EvaluatedSet(10)
     population = SPACE.uniform(20, rng).repeat(2, 1)
-    for _ in score(population, evaluated, weighted):
-        pass
+    records = score(population, weighted, "ranking", evaluated)
+    assert [record.values["done"] for record in records] == [16, len(evaluated)]
     assert len(evaluated) == len(population.unique(dim=0))
     assert torch.allclose(evaluated.lookup(population), weighted(population))
     assert len(evaluated.missing(population)) == 0

@@ -40,8 +40,8 @@ from vaenas.search.supernet_training import SupernetTrainer
 class SearchRun:
     """One run. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits.
 
-    The checkpoint is of a boundary (`BOUNDARIES`), at the latest of the one before what takes long: a ranking, or the
-    end of training. What a ranking had scored when it was stopped comes back from the file of `SavedScores`.
+    The checkpoint is of a boundary (`BOUNDARIES`), and of the last one at each record that is not one itself: so
+    a stop repeats at most one ranking or generation, whose scores come back from the file of `SavedScores`.
     """
 
     def __init__(self, config: SearchConfig, directory: NewRun | RunDirectory) -> None:
@@ -130,7 +130,7 @@ class SearchRun:
     def records(self) -> Iterator[Record]:
         """Runs the search to its end: metrics, checkpoints and at last the result are written as it goes."""
         yield from self.session.kept(
-            self._all_records(), self._log, lambda record: record.kind in BOUNDARIES, self._takes_long_beside
+            self._all_records(), self._log, lambda record: record.kind in BOUNDARIES, self._is_saved_at_once
         )
         if not parallel.is_main():
             return
@@ -148,10 +148,10 @@ class SearchRun:
             sample = self.truth.sample(self.config.table.sample)
             self.ranked = sample, (yield from score(sample, search.evaluate, "truth"))
 
-    def _takes_long_beside(self, record: Record) -> bool:
-        """Whether a ranking, a generation or the end of training is on either side of this boundary."""
-        search, step = self.search, self.search.step
-        return record.kind != "train" or step == self.trainer.steps or search.ranks(step) or search.ranks(step - 1)
+    def _is_saved_at_once(self, boundary: Record) -> bool:
+        """Whether something that takes long, or tells more than a step, comes before or after it."""
+        step = self.search.step
+        return boundary.kind != "train" or any(map(self.search.ends_interval, (step - 1, step)))
 
     def _log(self, record: Record) -> None:
         step, values = self.trainer.step_count, dict(record.values)

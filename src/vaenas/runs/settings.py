@@ -85,11 +85,14 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def make(model: type[C], given: Mapping[str, Any], file: Path | None = None) -> C:
+def make(
+    model: type[C], given: Mapping[str, Any], file: Path | None = None, begun: Mapping[str, Any] | None = None
+) -> C:
     """The settings given, before those of a YAML file, before the preset's, before the defaults.
 
     Args:
         given: by their paths, or nested as in the file.
+        begun: all of them by their paths, in place of the preset's and the defaults.
 
     Raises:
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
@@ -110,11 +113,14 @@ def make(model: type[C], given: Mapping[str, Any], file: Path | None = None) -> 
     preset = model.presets.get(str(name), {})
     # A file may have the numbers of another preset written out.
     first = preset if by in given and name != from_file.get(by) else {}
-    values = {**preset, **from_file, **first, **given}
+    values = {**preset, **(begun or {}), **from_file, **first, **given}
     try:
         config = model.model_validate(nested({**values, **_absolute(values, model.paths)}))
         config.check()
-        _refuse_idle(config, {**{path: field.default for path, field in known.items()}, **preset})
+        usual, made = {**{path: field.default for path, field in known.items()}, **preset}, config.dotted()
+        for path, why in without_effect(config).items():
+            if made[path] != usual[path]:
+                raise ValueError(f"{path}: has no effect {why}; leave it out")
         return config
     except ValidationError as error:
         found = error.errors()[0]
@@ -148,17 +154,14 @@ def _absolute(values: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]
     return found
 
 
-def _refuse_idle(config: Configuration, usual: Mapping[str, Any]) -> None:
-    """Raises `ValueError` "path: why" for the first setting that is not as usual and has no effect.
-
-    `usual`: what settings are that nobody gave.
-    """
-    values = config.dotted()
+def without_effect(config: Configuration) -> dict[str, str]:
+    """The settings that have no effect beside the others, each with why."""
+    found: dict[str, str] = {}
     for names, idle, why in config.idle:
         for name in names.split() if idle(config) else ():
-            for path, value in values.items():
-                if (path == name or path.startswith(f"{name}.")) and value != usual[path]:
-                    raise ValueError(f"{path}: has no effect {why}; leave it out")
+            same = (path for path in config.dotted() if path == name or path.startswith(f"{name}."))
+            found = {**dict.fromkeys(same, why), **found}
+    return found
 
 
 def resumed(model: type[C], folder: Path, given: Mapping[str, Any], file: Path | None) -> C:
@@ -167,10 +170,9 @@ def resumed(model: type[C], folder: Path, given: Mapping[str, Any], file: Path |
         {path: value for path, value in given.items() if path == "space_file"}, {}
     )  # which makes it trusted
     begun = make(model, {}, folder / "config.yaml")
-    asked = {**dotted(read_yaml(file) if file else {}), **given}
-    if asked:
+    if given or file:
         kept = begun.dotted()
-        for path, value in make(model, {**kept, **asked}).dotted().items():
+        for path, value in make(model, given, file, kept).dotted().items():
             check_kept(folder, path, kept[path], value)
     return begun
 

@@ -16,8 +16,13 @@ from vaenas.spaces.space import IsFeasible, Population, SearchSpace, draw_valid,
 STARTS = 1000  # draws, of which line 12 climbs from the likeliest where the plain answer is not allowed
 
 
+def initial_weights(space: SearchSpace) -> Float[Tensor, "s k"]:
+    """0: every operation of a slot equally likely; -inf where it is not on offer."""
+    return torch.zeros(space.slots, space.max_choices).masked_fill(~space.on_offer, -torch.inf)
+
+
 class ArchitectureWeights:
-    """w (s, k), 0 at first: every operation of a slot equally likely; -inf where a slot does not offer it.
+    """w, (s, k), and Adam on it.
 
     Args:
         images: what w learns from (eq. 4), disjoint from what W does.
@@ -33,8 +38,7 @@ class ArchitectureWeights:
         trainer: SupernetTrainer,
     ) -> None:
         self.space, self.update, self.trainer = space, update, trainer
-        zeros = torch.zeros(space.slots, space.max_choices).masked_fill(~space.on_offer, -torch.inf)
-        self.values = nn.Parameter(zeros.to(trainer.fabric.device))
+        self.values = nn.Parameter(initial_weights(space).to(trainer.fabric.device))
         self.optimizer = torch.optim.Adam([self.values], learning_rate, betas=(0.5, 0.999))  # betas as in DARTS
         same = trainer.batches
         self.batches = ShuffledBatches(images, same.size, same.augment, trainer.fabric, same.rng)

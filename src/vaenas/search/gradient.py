@@ -68,7 +68,7 @@ def run(search: GradientSearch) -> Generator[Record, None, Found]:
             population = search.draw(UniformSampler(space), n_s)  # line 6: from U, where Algorithm 2 draws from Γ
             scores = yield from score(population, search.evaluate, "ranking")  # lines 7, 8: S
             yield search.learn(population, torch.zeros(n_s, dtype=torch.bool), scores)  # line 9
-        if (step + 1) % search.n_vae == 0 or step + 1 == n_iters:
+        if search.ends_interval(step):
             yield search.describe()
         search.step = step + 1  # lines 10, 11
         yield trained

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vaenas.evaluation.supernet import Evaluate
@@ -40,7 +40,7 @@ class Found:
     scores: Scores
     predicted: Scores
     best: int
-    draws: dict[str, Scores] | None
+    draws: dict[str, Float[Tensor, "_"]] | None
 
 
 @dataclass(kw_only=True)
@@ -80,6 +80,10 @@ class Search:
     def ranks(self, step: int) -> bool:
         """Line 5: whether the iteration that begins after `step` others ranks a population."""
         return self.learned is not None and (step + 1) % self.n_vae == 0
+
+    def ends_interval(self, step: int) -> bool:
+        """Whether that iteration is the last of n_vae or of all: it tells more, so the boundary before is saved."""
+        return (step + 1) % self.n_vae == 0 or step + 1 == self.trainer.steps
 
     def draw(self, sampler: Sampler, n: int) -> Population:
         """n feasible architectures."""
