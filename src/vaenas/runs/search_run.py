@@ -135,7 +135,7 @@ class SearchRun:
         if not parallel.is_main():
             return
         result = self._result()
-        best = torch.tensor(result["best"]["architecture"])
+        best = torch.tensor(result.best.architecture)
         self.directory.write_json("drawing.json", self.image_space.drawing(best))
         self.directory.write_json("result.json", result)
 
@@ -175,34 +175,35 @@ class SearchRun:
         share = float(free[edges].float().mean())
         return {"flops": int(costs.multiply_adds), "params": int(costs.params), "parameter_free": share}
 
-    def _result(self) -> dict[str, Any]:
+    def _result(self) -> SearchResult:
         """`result.json`: of the architectures that were evaluated on the final weights."""
         config, found, truth = self.config, self.found, None
         if self.truth is not None:
             updates = read_updates(self.directory.metrics_file)
             truth = self.truth.report(self.search.sampler, self.ranked, found, updates)
-        return {
-            "kind": "search",
-            "space": config.space,
-            "method": config.method,
-            "sampler": config.sampler_name,
-            "seed": config.seed,
-            "ranking_metric": config.ranking.metric,
-            "network": asdict(self.image_space.config),
-            **architectures(found, self.space, self.cost),
-            "truth": truth,
-            "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
-            "images": {
-                "training": len(self.images.training),
-                "ranking": len(self.images.ranking),
-                "test_split": train_and_test(self.data)[2],
-                "skipped": self.data.skipped,
-                "notes": self.data.notes,
-            },
-            "seconds": round(self.session.seconds, 3),
-            "version": vaenas.__version__,
-            "environment": self.session.environment,
-        }
+        return SearchResult.model_validate(
+            {
+                "space": config.space,
+                "method": config.method,
+                "sampler": config.sampler_name,
+                "seed": config.seed,
+                "ranking_metric": config.ranking.metric,
+                "network": asdict(self.image_space.config),
+                **architectures(found, self.space, self.cost),
+                "truth": truth,
+                "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
+                "images": {
+                    "training": len(self.images.training),
+                    "ranking": len(self.images.ranking),
+                    "test_split": train_and_test(self.data)[2],
+                    "skipped": [*self.data.skipped],
+                    "notes": [*self.data.notes],
+                },
+                "seconds": round(self.session.seconds, 3),
+                "version": vaenas.__version__,
+                "environment": self.session.environment,
+            }
+        )
 
 
 def run_search(settings: Mapping[str, Any], output: str | Path) -> SearchResult:

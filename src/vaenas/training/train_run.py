@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from vaenas.data.shards import ShardSet, open_shards
 from vaenas.data.subsets import Subset, train_and_test
 from vaenas.errors import UserError
 from vaenas.networks.weights import NetworkInfo, save_weights
-from vaenas.records import Record
+from vaenas.records import Record, TrainingResult
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.session import Session
 from vaenas.training.config import TrainConfig
@@ -130,29 +129,31 @@ class TrainRun:
         epoch = self.state.step / self.training.steps_per_epoch
         self.session.append_metrics(record.kind, self.state.step, epoch, record.values)
 
-    def _result(self) -> dict[str, Any]:
+    def _result(self) -> TrainingResult:
         """`result.json`."""
         config, last = self.config, self.state.history[-1]
-        return {
-            "space": config.space,
-            "code": config.code,
-            "recipe": config.recipe,
-            "network": asdict(self.info.image_space.config),
-            "accuracy": last["accuracy"],
-            "top5": last["top5"],
-            "params": int(self.costs.params),
-            "flops": int(self.costs.multiply_adds),
-            "epochs": config.training.epochs,
-            "seed": config.seed,
-            "search": config.search,
-            "images": {
-                "training": len(self.training.images),
-                "test": len(self.test),
-                "test_split": self.test_split,
-                "skipped": self.data.skipped,
-                "notes": self.data.notes,
-            },
-            "seconds": round(self.session.seconds, 3),
-            "version": vaenas.__version__,
-            "environment": self.session.environment,
-        }
+        return TrainingResult.model_validate(
+            {
+                "space": config.space,
+                "code": config.code,
+                "recipe": config.recipe,
+                "network": asdict(self.info.image_space.config),
+                "accuracy": last["accuracy"],
+                "top5": last["top5"],
+                "params": int(self.costs.params),
+                "flops": int(self.costs.multiply_adds),
+                "epochs": config.training.epochs,
+                "seed": config.seed,
+                "search": config.search,
+                "images": {
+                    "training": len(self.training.images),
+                    "test": len(self.test),
+                    "test_split": self.test_split,
+                    "skipped": [*self.data.skipped],
+                    "notes": [*self.data.notes],
+                },
+                "seconds": round(self.session.seconds, 3),
+                "version": vaenas.__version__,
+                "environment": self.session.environment,
+            }
+        )
