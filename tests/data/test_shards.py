@@ -17,8 +17,7 @@ import torch
 from PIL import Image
 
 from tests.runs.command import call
-from vaenas.data.decode import ENDINGS
-from vaenas.data.images import Findings
+from vaenas.data.decode import ENDINGS, Findings
 from vaenas.data.shards import ShardSet, open_shards
 from vaenas.errors import UserError
 

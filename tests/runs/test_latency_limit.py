@@ -77,7 +77,7 @@ def test_a_resumed_run_keeps_its_latencies(
     run, again = tmp_path / "run", tmp_path / "again"
     words = [*TINY, "--epochs", "2"]
     assert call("search", "--data", pictures, "--output", run, *words, "--max-latency", "1s") == 0
-    assert yaml.safe_load((run / "config.yaml").read_text())["max_latency"] == 1000
+    assert yaml.safe_load((run / "config.yaml").read_text())["constraints"]["max_latency"] == 1000
     shutil.copytree(run, again)
     (again / "result.json").unlink()
     monkeypatch.setenv("VAENAS_CACHE", str(tmp_path / "empty"))

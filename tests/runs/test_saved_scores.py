@@ -5,8 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.runs.command import assert_same_end
 from tests.shared_fixtures import tiny_problem, tiny_trainer
+from vaenas.evaluation.supernet import SupernetEvaluator
+from vaenas.runs.config import make_config
+from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.saved_scores import SavedScores
+from vaenas.runs.search_run import SearchRun
+from vaenas.search import evaluated_set
 from vaenas.spaces.space import Population, Scores
 
 SPACE = tiny_problem().space
@@ -80,3 +86,26 @@ def test_a_torn_or_altered_line_is_scored_again_and_the_others_stay(
     again, other = saved_scores(tmp_path / "scores")
     again(population[:32])
     assert other.asked == 0  # what follows a torn line is found again
+
+
+def test_a_ranking_that_is_stopped_asks_for_the_rest_alone(
+    pictures: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at the second of three records of a ranking, which is no boundary; then on to the same end."""
+    monkeypatch.setattr(evaluated_set, "TOGETHER", 2)
+    asked: list[Population] = []
+    call_it = SupernetEvaluator.__call__
+    monkeypatch.setattr(SupernetEvaluator, "__call__", lambda self, rows: asked.append(rows) or call_it(self, rows))
+    config = make_config({}, finished / "config.yaml")
+    run = SearchRun(config, NewRun(tmp_path / "run"))
+    rankings = (record for record in run.records() if record.values.get("of") == "ranking")
+    assert [next(rankings).values["done"] for _ in range(2)] == [2, 4]
+    run.save()  # which the record is no place for
+    assert run.search.step == 13
+    del run, rankings
+    before = len(asked)
+    for _ in SearchRun(config, RunDirectory.open(tmp_path / "run", "search")).records():
+        pass
+    rows = torch.cat(asked[: before + 1])
+    assert len(rows) == len(rows.unique(dim=0)) == config.ranking_size
+    assert_same_end(tmp_path / "run", finished)

@@ -88,10 +88,10 @@ def test_what_is_wrong_is_said_in_one_line(
 
 def test_an_unknown_field_of_a_recipe_file_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(f"code: {CODE}\nspace: nasnet\nlearning_rates: 0.1\n")
+    file.write_text(f"code: {CODE}\nspace: nasnet\ntraining:\n  learning_rates: 0.1\n")
     assert call("train", "--config", file, "--output", tmp_path / "run") == 2
     assert (
-        f"{file}, learning_rates: there is no such setting; did you mean training.learning_rate?"
+        f"{file}, training.learning_rates: there is no such setting; did you mean training.learning_rate?"
         in capsys.readouterr().err
     )
     assert not (tmp_path / "run").exists()

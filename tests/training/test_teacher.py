@@ -105,8 +105,8 @@ def test_what_is_no_teacher(weights: Path, tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "damaged.pth").write_bytes(b"no")
     cases = [
         (["--teacher", "resnet_none", "--teacher-weights", weights], "--teacher resnet_none: timm"),
-        (["--teacher", NAME], "--teacher: needs teacher-weights, too"),
-        (["--teacher-weights", weights], "--teacher-weights: needs teacher, too"),
+        (["--teacher", NAME], "--teacher: needs teacher.weights, too"),
+        (["--teacher-weights", weights], "--teacher-weights: needs teacher.model, too"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "none.pth"], "none.pth: there is no such file"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.pth"], f"not weights of {NAME} for 1 channels"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.safetensors"], "not a whole safetensors file"),

@@ -1,23 +1,24 @@
 """The one door through which image files are decoded, of folders and shards: bounded, and of listed formats alone."""
 
 import stat
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from vaenas.data.images import Transform
 from vaenas.data.settings import Background
+from vaenas.parallel import is_main
 
 MAX_PIXELS = 40_000_000  # of an image that is decoded: with its copies below 1 GiB
 MAX_BYTES = 2**28  # of its file
@@ -25,6 +26,46 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow would s
 ENDINGS = (*IMG_EXTENSIONS, ".gif")
 _LARGE_PIXELS = 2**24
 _large = threading.Lock()  # one large image at a time
+
+
+Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
+"""Images in [0, 255] and their labels."""
+
+Transform = Callable[[Any], Any]
+"""An RGB image of any size (PIL; or uint8 (c, h, w)) -> one of the network's size, by torch's global random numbers."""
+
+
+@dataclass
+class Findings:
+    """What is known of a source beside its pixels; grows while files are decoded.
+
+    `listed`: what its listing showed, a line each.
+    `background`: what transparent images are put on.
+    `skipped`: files that could not be decoded, as paths relative to the source.
+    `transparent`: names of images that `background` shows through.
+    """
+
+    listed: tuple[str, ...] = ()
+    background: Background = "white"
+    skipped: set[str] = field(default_factory=set)
+    transparent: set[str] = field(default_factory=set)
+
+    def add_transparent(self, name: str, say: bool = True) -> None:
+        """Counts an image; the first is named on the terminal."""
+        if say and not self.transparent and is_main():
+            print(f"vaenas: {name}: transparent, put on {self.background}; others are not named", file=sys.stderr)
+        self.transparent.add(name)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know so far, a line each."""
+        count = len(self.transparent)
+        return (*self.listed, *([transparency(count, self.background)] if count else []))
+
+
+def transparency(count: int, background: Background) -> str:
+    """What is said of transparent images."""
+    return f"{count} transparent images are put on {background} (--data.background)"
 
 
 class Decoded(NamedTuple):

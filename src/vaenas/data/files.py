@@ -1,7 +1,6 @@
 """Images that stay in their files until a batch needs them: folders that no cache can hold, ImageNet at 224 pixels."""
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vaenas.data.decode import Decoded, Decoder
-from vaenas.data.images import Batch, Findings, Transform
+from vaenas.data.decode import Batch, Decoded, Decoder, Findings, Transform
 from vaenas.data.pool import process_pool, thread_pool
 from vaenas.errors import UserError
-from vaenas.parallel import is_main
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +81,7 @@ class FileSet:
                 rows.append(row)
                 good.append(item.pixels)
                 if item.transparent:
-                    note_transparent(self.findings, shown(path, self.root), say=self.workers > 0)
+                    self.findings.add_transparent(shown(path, self.root), say=self.workers > 0)
             elif self.skip_bad_images:
                 self.findings.skipped.add(shown(path, self.root))
             else:
@@ -111,10 +108,3 @@ class _Rows(Dataset):
 def shown(path: Path, root: Path) -> str:
     """The path relative to the source, whatever bytes are in it."""
     return str(path.relative_to(root)).encode(errors="backslashreplace").decode()
-
-
-def note_transparent(findings: Findings, name: str, say: bool = True) -> None:
-    """Counts a transparent image; the first is named on the terminal."""
-    if say and not findings.transparent and is_main():
-        print(f"vaenas: {name}: transparent, put on {findings.background}; others are not named", file=sys.stderr)
-    findings.transparent.add(name)

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from vaenas.data.cache import content_digest, new_folder, stats_digest, tensor_of
+from vaenas.data.decode import Findings, transparency
 from vaenas.data.files import FileSet, shown
-from vaenas.data.images import Findings, ImageData, ImageSet, pixel_statistics, transparency
+from vaenas.data.images import ImageData, ImageSet, pixel_statistics
 from vaenas.data.listing import list_folder, raise_if_empty
 from vaenas.data.pool import check_shared_memory
 from vaenas.data.settings import DataSettings

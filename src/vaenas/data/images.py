@@ -4,47 +4,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
-from vaenas.data.settings import Background
+from vaenas.data.decode import Batch, Findings, Transform
+from vaenas.data.files import FileSet
 
 _CHUNK_BYTES = 2**24
 _CHUNK_ROWS = 4096
-
-Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
-"""Images in [0, 255] and their labels."""
-
-Transform = Callable[[Any], Any]
-"""An RGB image of any size (PIL; or uint8 (c, h, w)) -> one of the network's size, by torch's global random numbers."""
-
-
-@runtime_checkable
-class Images(Protocol):
-    """Labelled square images, in memory (`ImageSet`) or in files (`FileSet`)."""
-
-    @property
-    def labels(self) -> Int64[Tensor, " n"]: ...
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def image_size(self) -> int: ...
-    def __len__(self) -> int: ...
-    def batch(self, indices: Int64[Tensor, " b"]) -> Batch:
-        """The rows in the order given; bad images in files may be left out."""
-        ...
-
-    def stream(self, chunks: Sequence[Int64[Tensor, " _"]], transform: Transform | None, seed: int) -> Iterator[Batch]:
-        """A batch of transformed images for each of `chunks`; None: of images as `batch` gives them.
-
-        Files are decoded ahead by workers, whose random numbers follow from `seed`; memory takes torch's own.
-        """
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,26 +53,13 @@ class ImageSet:
         return self.images[indices].contiguous(), self.labels[indices]
 
     def stream(self, chunks: Sequence[Int64[Tensor, " _"]], transform: Transform | None, seed: int) -> Iterator[Batch]:
-        """See `Images`; `seed` has no effect."""
+        """A batch for each of `chunks`, its images transformed one by one; `seed` has no effect."""
         for images, labels in map(self.batch, chunks):
             # torchvision draws one set of numbers a call: a call for each image
             yield images if transform is None else torch.stack([transform(image) for image in images]), labels
 
 
-@dataclass
-class Findings:
-    """What is known of a source beside its pixels; grows while files are decoded.
-
-    `listed`: what its listing showed, a line each.
-    `background`: what transparent images are put on.
-    `skipped`: files that could not be decoded, as paths relative to the source.
-    `transparent`: names of images that `background` shows through.
-    """
-
-    listed: tuple[str, ...] = ()
-    background: Background = "white"
-    skipped: set[str] = field(default_factory=set)
-    transparent: set[str] = field(default_factory=set)
+Images = ImageSet | FileSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +88,7 @@ class ImageData:
     @property
     def notes(self) -> tuple[str, ...]:
         """What else the user should know so far, a line each."""
-        count = len(self.findings.transparent)
-        return (*self.findings.listed, *([transparency(count, self.findings.background)] if count else []))
+        return self.findings.notes
 
     def fingerprint(self) -> str:
         """Changes with any pixel, label, or class, and their order."""
@@ -142,11 +98,6 @@ class ImageData:
                 labels = hashlib.sha256(part.labels.numpy().tobytes()).hexdigest()
                 facts.append([part.classes, part.image_size, labels])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def transparency(count: int, background: Background) -> str:
-    """What is said of transparent images."""
-    return f"{count} transparent images are put on {background} (--data.background)"
 
 
 def smaller(data: ImageData, size: int) -> ImageData:

@@ -19,9 +19,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from vaenas.data.decode import ENDINGS, MAX_BYTES, Decoder
-from vaenas.data.files import note_transparent
-from vaenas.data.images import Batch, Findings, Transform
+from vaenas.data.decode import ENDINGS, MAX_BYTES, Batch, Decoder, Findings, Transform
 from vaenas.data.pool import check_shared_memory, process_pool
 from vaenas.documents import LARGEST_JSON, from_json
 from vaenas.errors import UserError
@@ -86,7 +84,7 @@ class ShardSet:
                 if isinstance(sample, str):  # raised in a worker it would come with the worker's traceback
                     raise UserError(sample)
                 if sample[2]:
-                    note_transparent(self.findings, sample[2])
+                    self.findings.add_transparent(sample[2])
             if number >= done:
                 pixels, labels, _ = zip(*samples, strict=True)
                 yield torch.stack(pixels), torch.tensor(labels)

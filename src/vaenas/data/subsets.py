@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Int64
 from torch import Generator, Tensor
 
-from vaenas.data.images import Batch, ImageData, Images, Transform
+from vaenas.data.decode import Batch, Transform
+from vaenas.data.images import ImageData, Images
 from vaenas.errors import UserError
 
 EVALUATION_BATCH = 256

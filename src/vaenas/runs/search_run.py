@@ -180,7 +180,7 @@ class SearchRun:
         config, found, truth = self.config, self.found, None
         if self.truth is not None:
             updates = read_updates(self.directory.metrics_file)
-            truth = self.truth.report(self.search.sampler, self.ranked, (found.population, found.predicted), updates)
+            truth = self.truth.report(self.search.sampler, self.ranked, found, updates)
         return SearchResult.model_validate(
             {
                 "space": config.space,

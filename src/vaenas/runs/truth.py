@@ -15,6 +15,7 @@ from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.records import UpdateWithDraws, read_metrics
 from vaenas.samplers.sampler import Sampler
+from vaenas.search.search import Found
 from vaenas.search.surrogate import predicted_scores
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, draw_valid
 
@@ -61,7 +62,7 @@ class Truth:
         self,
         sampler: Sampler,
         ranked: tuple[Population, Scores],
-        found: tuple[Population, Scores],
+        found: Found,
         updates: Sequence[UpdateWithDraws],
     ) -> dict[str, Any]:
         """`truth` of `result.json`.
@@ -69,11 +70,11 @@ class Truth:
         Args:
             sampler: as it is at the end.
             ranked: the sample and its scores on the final supernet.
-            found: all that the search has evaluated on the final supernet, and their predicted scores.
+            found: what the search ends with.
             updates: with the codes drawn after each.
         """
         every, true = self.task.truth(self.task.population), self.task.truth(ranked[0])
-        best = self._best(*found)
+        best = self._best(found.population, found.predicted)
         return {
             "table": self.task.table.source,
             "measured": self.task.reported,

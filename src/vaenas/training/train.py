@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
 from vaenas import parallel
-from vaenas.data.images import Batch, Transform
+from vaenas.data.decode import Batch, Transform
 from vaenas.data.shards import ShardSet
 from vaenas.data.subsets import EVALUATION_BATCH, Subset
 from vaenas.errors import UserError
