@@ -163,6 +163,15 @@ def json_lines(content: bytes, rng: random.Random) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
+def signed_lines(content: bytes, rng: random.Random) -> bytes:
+    """The JSON of one line changed, under the signature of what it was."""
+    lines = content.split(b"\n")
+    i = rng.choice([i for i, line in enumerate(lines) if line])
+    signature, _, body = lines[i].partition(b" ")
+    lines[i] = signature + b" " + json_text(body, rng)
+    return b"\n".join(lines)
+
+
 def yaml_text(content: bytes, rng: random.Random) -> bytes:
     lines = content.decode().splitlines()
     i = rng.randrange(len(lines))
@@ -622,7 +631,7 @@ def _folder(path: Path) -> object:
 
 def _chosen(path: Path, genotype: bool = False) -> object:
     text = path.read_text(errors="surrogateescape")  # as the command line has it
-    return choose(None if genotype else text, None, text if genotype else None, None, None, None, None)
+    return choose(None if genotype else text, None, text if genotype else None, {})
 
 
 def _formats() -> dict[str, Format]:
@@ -657,7 +666,7 @@ def _formats() -> dict[str, Format]:
         "weights": Format(_weights, load_weights, (tensor_file, tensor_file, flipped)),
         "checkpoint": Format(_checkpoint, lambda p: RunDirectory(p.parent).load_checkpoint(), (torch_file, flipped)),
         **states,
-        "saved scores": Format(_saved_scores, _scored_again, (flipped, json_lines)),
+        "saved scores": Format(_saved_scores, _scored_again, (flipped, signed_lines)),
         "environment": Format(
             _text("environment.json", json.dumps(environment)),
             lambda p: RunDirectory(p.parent).begun,
