@@ -9,6 +9,7 @@ python benchmarks/train_step.py [--width 0.5] [--batch-size 64] [--image-size 32
 import argparse
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from ratio import ratio
@@ -47,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    recipe = QUICK.model_copy(update={"batch_size": options.batch_size, "epochs": 1000})
+    recipe = replace(QUICK, batch_size=options.batch_size, epochs=1000)
     space = ShuffleNetImageSpace(NetworkConfig(options.image_size, 3, 10, options.width, 10))
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size)
     labels = torch.randint(10, (options.batch_size,))

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
     rng = Generator().manual_seed(seed)
     data = load(DataSettings("cifar10", str(root)))
     assert data.test is not None
-    recipe = QUICK.model_copy(update={"epochs": epochs})
+    recipe = replace(QUICK, epochs=epochs)
     network = make(name, width)
     flops, params = count(network.eval(), torch.zeros(1, 3, 32, 32))
     network = network.to(memory_format=torch.channels_last).train()
