@@ -3,7 +3,7 @@
 import inspect
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -106,15 +106,10 @@ def keep_folder(resume: Path, output: Path | None) -> None:
 
 def free_folder(name: str) -> Path:
     """runs/NAME, or the first of runs/NAME-2 and so on that is not there."""
-    for ending in _endings():
+    for ending in ("", *(f"-{i}" for i in range(2, 1000))):
         if not os.path.lexists(folder := Path("runs", name + ending)):
             return folder
     raise UserError(f"--output: runs/{name} to runs/{name}-999 are all there; choose another folder, or remove some")
-
-
-def _endings() -> Iterator[str]:
-    yield ""
-    yield from (f"-{i}" for i in range(2, 1000))
 
 
 def resume_command(command: str, directory: Path) -> str:

@@ -3,10 +3,10 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from types import FrameType, TracebackType
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any
 
 import typer
 
@@ -22,34 +22,18 @@ class Interrupted(BaseException):
         self.number = number
 
 
-class Run(Protocol):
-    """A search or a training."""
-
-    def records(self) -> Iterator[Any]: ...
-
-    def save(self) -> None: ...
-
-
-class Progress(Protocol):
-    """A context manager that shows records."""
-
-    def __enter__(self) -> "Progress": ...
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-    def show(self, record: Any) -> None: ...
-
-
 def heeded() -> list[int]:
     """The signals that end this process; `nohup` has it ignore one, and that stays so."""
     return [number for number in INTERRUPTED if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def to_its_end(again: str, make: Callable[[], Run], progress: Callable[[Any], Progress]) -> None:
+def to_its_end(again: str, make: Callable[[], Any], progress: Callable[[Any], Any]) -> None:
     """Makes a run and shows it to its end; a signal saves it and exits.
 
     Args:
         again: what to call to go on, for the message.
+        make: gives a `SearchRun` or a `TrainRun`.
+        progress: of it, a context manager that shows records.
     """
     from vaenas import parallel
 
