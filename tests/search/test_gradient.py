@@ -19,6 +19,7 @@ from tests.shared_fixtures import (
     tiny_problem,
     tiny_trainer,
 )
+from vaenas.networks import NetworkConfig
 from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.search import gradient
@@ -124,7 +125,7 @@ class Sum(Supernet):
             return self.factor * x
 
     def __init__(self, factors: list[list[float]]) -> None:
-        super().__init__()
+        super().__init__(NetworkConfig(1, 2, 2, 1, len(factors)))
         self.layers = nn.ModuleList(ChoiceBlock({o: Sum.Times(f) for o, f in enumerate(row)}) for row in factors)
 
     def forward(
