@@ -2,7 +2,7 @@
 
 A supernet of the ShuffleNet-like space is trained on the built-in images by uniform paths, then evolved as Single Path
 One-Shot does: 50 architectures in a generation. Timed are the last generation (`ratio`) and 50 uniform architectures
-(`ratio_uniform`), each as a trie (`search.archive.score`, which a search calls) and one by one, in turn. Both ways give
+(`ratio_uniform`), each as a trie (`evaluated_set.score`, which a search calls) and one by one, in turn. Both ways give
 the same scores; the benchmark stops if they do not.
 
     python benchmarks/evaluation.py [--layers 20] [--width 0.25] [--steps 200] [--runs 3]     (some minutes on 2 cores)
@@ -16,15 +16,16 @@ import torch
 from lightning_fabric import Fabric
 from ratio import seconds
 
-from vaenas.data import Augment, load
+from vaenas.data.augment import Augment
+from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
+from vaenas.data.subsets import Subset
 from vaenas.evaluation.supernet import SupernetEvaluator
-from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.runs.images import Subset
-from vaenas.samplers.uniform import UniformSampler
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.evolution import EvolutionSettings
-from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
+from vaenas.search.evolution import Evolution
+from vaenas.search.settings import EvolutionSettings, SupernetTraining
+from vaenas.search.supernet_training import SupernetTrainer
 from vaenas.spaces.space import Population
 
 
@@ -41,38 +42,36 @@ def main() -> None:
 
     torch.manual_seed(0)
     rng = torch.Generator().manual_seed(0)
-    data = load("builtin")
+    data = load(DataSettings())
     order = torch.randperm(len(data.train), generator=rng)
     ranking, training = Subset(data.train, order[:2000]), Subset(data.train, order[2000:])
     augment = Augment(data.mean, data.std)
-    geometry = ShuffleNetGeometry(data.train.image_size, data.train.channels, 10, options.width, options.layers)
-    space, supernet = shufflenet_space(options.layers), ShuffleNet(geometry)
+    sizes = data.train.image_size, data.train.channels, 10, options.width, options.layers
+    image_space = space_class("shufflenet")(NetworkConfig(*sizes))
+    space, supernet = image_space.space, image_space.supernet()
     fabric = Fabric(accelerator="cpu", devices=1)
-    optimizer = torch.optim.SGD(supernet.parameters(), 0.1, momentum=0.9, weight_decay=3e-5)
-    network, optimizer = fabric.setup(supernet, optimizer)
+    trainer = SupernetTrainer(supernet, SupernetTraining(), training, augment, fabric, rng)
+    trainer.steps = options.steps
 
     def evaluator(recalibration: int, images: int) -> SupernetEvaluator:
         return SupernetEvaluator(supernet, training.batches(recalibration), ranking.batches(images), augment.plain)
 
-    settings = OneShotSettings(
-        steps=options.steps, vae_interval=10**6, ranking_size=2, epsilon=lambda step: 0.0, batch_size=64,
-        learning_rate=0.1, label_smoothing=0.1, clip_norm=5.0,
-        evolution=EvolutionSettings(generations=options.generations),
-    )  # fmt: skip
+    def anything(population: Population) -> torch.Tensor:
+        return torch.ones(len(population), dtype=torch.bool)
+
+    for _ in range(options.steps):
+        trainer.step(space.uniform(1, rng)[0])
     # The generations before the last only have to be a search's: fewer images rank them.
-    search = OneShot(space, settings, fabric, training, augment, evaluator(64, 256),
-                     lambda population: torch.ones(len(population), dtype=torch.bool))  # fmt: skip
-    state = OneShotState(network, optimizer, UniformSampler(space), rng)
-    for record in search.run(state):
+    state = Evolution.start(space.uniform(50, rng))
+    for record in state.run(space, EvolutionSettings(50, options.generations, 10), evaluator(64, 256), anything, rng):
         if record.kind == "generation":
             print(f"generation {record.values['generation'] + 1}: best {record.values['best']:.3f}", flush=True)
-    assert state.evolution is not None
-    late, uniform = state.evolution.population, space.uniform(50, rng)
+    late, uniform = state.evaluated.population[-50:], space.uniform(50, rng)  # a generation is new
     evaluate, found = evaluator(options.recalibration, options.ranking), {}
 
     def as_trie(population: Population) -> None:
         found["trie"] = EvaluatedSet(space.slots)
-        for _ in score(population, found["trie"], evaluate):
+        for _ in score(population, evaluate, "ranking", found["trie"]):
             pass
 
     def one_by_one(population: Population) -> None:

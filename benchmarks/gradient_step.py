@@ -26,13 +26,21 @@ from supernet_step import OneBatch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks import NetworkConfig, space_class, space_names
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.vae import VAESampler
-from vaenas.search.gradient import GradientSearch, GradientSettings, GradientState, architecture_weights
+from vaenas.search import gradient
+from vaenas.search.architecture_weights import ArchitectureWeights
+from vaenas.search.gradient import GradientSearch
+from vaenas.search.settings import ArchUpdate, SamplerTraining, SupernetTraining, SurrogateSettings
+from vaenas.search.supernet_training import SupernetTrainer
 
 RATE, SMOOTHING, CLIP = 0.05, 0.1, 5.0
-WAYS = {"path": "VAE, the path alone", "two-path": "multinomial, two paths", "mixture": "full mixture"}
+WAYS: dict[ArchUpdate, str] = {
+    "path": "VAE, the path alone",
+    "two-path": "multinomial, two paths",
+    "mixture": "full mixture",
+}
 
 
 def sgd(network: nn.Module) -> torch.optim.SGD:
@@ -67,7 +75,7 @@ def held_bytes(*holders: nn.Module | torch.optim.Optimizer) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--space", choices=IMAGE_SPACES, default="nasnet")
+    parser.add_argument("--space", choices=space_names(), default="nasnet")
     parser.add_argument("--width", type=float, default=8)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -76,34 +84,30 @@ def main() -> None:
     options = parser.parse_args()
 
     fabric = Fabric(accelerator="auto", devices=1)
-    image_space = IMAGE_SPACES[options.space]
-    geometry = image_space.geometry(options.image_size, 3, 10, options.width, options.layers)
-    space = image_space.space(geometry)
+    sizes = options.image_size, 3, 10, options.width, options.layers
+    image_space = space_class(options.space)(NetworkConfig(*sizes))
+    space = image_space.space
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size, device=fabric.device)
     labels = torch.randint(10, (options.batch_size,), device=fabric.device)
     batch = OneBatch(images, labels)
 
-    def search(way: str) -> tuple[GradientSearch, GradientState]:
+    def make(way: ArchUpdate) -> GradientSearch:
         torch.manual_seed(0)
         rng = torch.Generator().manual_seed(0)
-        supernet = image_space.network(geometry, None)
-        network, optimizer = fabric.setup(supernet, sgd(supernet))
-        weights = nn.Parameter(architecture_weights(space).to(fabric.device))
-        sampler = VAESampler(space, rng) if way == "path" else MultinomialSampler(space, weights)
-        settings = GradientSettings(
-            steps=10**6, vae_interval=10**7, ranking_size=2, batch_size=options.batch_size, learning_rate=RATE,
-            label_smoothing=SMOOTHING, clip_norm=CLIP, draws=2, update=way,
+        # A schedule that never ends, and epochs of one step.
+        settings = SupernetTraining(10**6, options.batch_size, RATE)
+        trainer = SupernetTrainer(image_space.supernet(), settings, batch, lambda x, _: x, fabric, rng)
+        w = ArchitectureWeights(space, 3e-3, way, batch, trainer)
+        return GradientSearch(
+            space=space, trainer=trainer, rng=rng, weights=w, draws=2, evaluate=lambda p: p[:, 0].float(),
+            sampler=VAESampler(space, rng) if way == "path" else MultinomialSampler(space, w.values),
+            is_feasible=lambda p: torch.ones(len(p), dtype=torch.bool),
+            training=SamplerTraining(vae_interval=10**7), surrogate=SurrogateSettings(),
         )  # fmt: skip
-        state = GradientState(network, optimizer, sampler, rng, weights, torch.optim.Adam([weights], 3e-3))
-        made = GradientSearch(
-            space, settings, fabric, batch, batch, lambda x, _: x, lambda p: p[:, 0].float(),
-            lambda p: torch.ones(len(p), dtype=torch.bool),
-        )  # fmt: skip
-        return made, state
 
     def alone(architecture: torch.Tensor) -> tuple[Callable[[], object], Callable[[], object], int]:
         """One step of the final network in a plain loop, the pass that a step of w needs, and what is held."""
-        final = image_space.network(geometry, [[o] for o in architecture.tolist()]).to(fabric.device)
+        final = image_space.network(architecture).to(fabric.device)
         optimizer = sgd(final)
 
         def loss() -> torch.Tensor:
@@ -135,16 +139,15 @@ def main() -> None:
 
     rows = {}
     for way, words in WAYS.items():
-        made, state = search(way)
-        steps = made.run(state)
+        search = make(way)
+        steps = gradient.run(search)
         next(steps)
         next(steps)
         times, peaks = [], []
         for run in range(options.runs):
             # The architecture of the next step: drawn ahead for a sampler, else any.
             if way == "path":
-                assert state.upcoming is not None
-                architecture = state.upcoming[0]
+                architecture = search.ahead.rows[0]
             else:
                 architecture = space.uniform(1, torch.Generator().manual_seed(run))[0]
             train, search_pass, _ = alone(architecture)
@@ -152,10 +155,9 @@ def main() -> None:
             times.append((ours, seconds(train), seconds(search_pass)))
             if run < 5:
                 if way == "path":
-                    assert state.upcoming is not None
-                    architecture = state.upcoming[0]
+                    architecture = search.ahead.rows[0]
                 train, _, theirs = alone(architecture)
-                ours = held_bytes(state.network, state.optimizer, state.weights_optimizer)
+                ours = held_bytes(search.trainer.network, search.trainer.optimizer, search.weights.optimizer)
                 peaks.append((ours + peak_bytes(lambda: next(steps)), theirs + peak_bytes(train)))  # noqa: B023
         step = statistics.median(a for a, _, _ in times)
         rows[way] = {

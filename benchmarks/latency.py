@@ -11,7 +11,7 @@ import json
 import torch
 
 from vaenas.machine import describe_device
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.latency import measure
 
 CASES = {
@@ -25,6 +25,6 @@ if __name__ == "__main__":
     print(describe_device(device))
     errors = {}
     for name, (space, arguments) in CASES.items():
-        errors[name] = measure(space, IMAGE_SPACES[space].geometry(*arguments), device).error
+        errors[name] = measure(space_class(space)(NetworkConfig(*arguments)), device).error
         print(f"{name}: {100 * errors[name]:.1f} %")
     print(json.dumps(errors))

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from vaenas.machine import cores
 
-SEARCH = ["--batch-size", "128", "--population", "20", "--generations", "2", "--ranking-size", "20"]
-SEARCH += ["--ranking-images", "1000", "--recalibration-images", "256", "--vae-interval", "1"]
+SEARCH = ["--batch-size", "128", "--evolution.population", "20", "--evolution.generations", "2"]
+SEARCH += ["--update.ranking-size", "20", "--update.vae-interval", "1"]
+SEARCH += ["--ranking.images", "1000", "--ranking.recalibration-images", "256"]
 
 
 def search(threads: int | None, epochs: int, limit: float | None = None) -> tuple[float, str]:

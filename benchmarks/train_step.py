@@ -9,14 +9,15 @@ python benchmarks/train_step.py [--width 0.5] [--batch-size 64] [--image-size 32
 import argparse
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from ratio import ratio
 from torch import nn
 
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks import NetworkConfig
+from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.parallel import make_fabric
-from vaenas.spaces.shufflenet import ShuffleNetGeometry
 from vaenas.training.recipes import QUICK
 from vaenas.training.train import Training, TrainState, trained
 
@@ -47,14 +48,14 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    recipe = QUICK.model_copy(update={"batch_size": options.batch_size, "epochs": 1000})
-    geometry = ShuffleNetGeometry(options.image_size, 3, 10, options.width, 10)
+    recipe = replace(QUICK, batch_size=options.batch_size, epochs=1000)
+    space = ShuffleNetImageSpace(NetworkConfig(options.image_size, 3, 10, options.width, 10))
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size)
     labels = torch.randint(10, (options.batch_size,))
     fabric = make_fabric("cpu", "32-true")
 
     def network() -> nn.Module:
-        return ShuffleNet(geometry, [[i % 4] for i in range(10)])
+        return space.network(torch.arange(10) % 4)
 
     wrapped, optimizer = fabric.setup(*trained(network(), recipe))
     batch = OneBatch(images, labels)

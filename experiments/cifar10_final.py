@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,16 +30,17 @@ from torchvision.models.mobilenetv3 import MobileNetV3, _mobilenet_v3_conf
 from torchvision.models.shufflenetv2 import ShuffleNetV2
 
 from runs import two_at_a_time
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
+from vaenas.data.subsets import Subset
 from vaenas.evaluation.final import logits_of, quality
 from vaenas.files import write_atomically
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.parallel import make_fabric
-from vaenas.runs.images import Subset
 from vaenas.training.recipes import QUICK
-from vaenas.training.train import Training, TrainState, augmentation, final_network, trained
+from vaenas.training.train import Training, TrainState, final_network, trained
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_final"
 FOUND = Path(__file__).parent / "results" / "cifar10_one_shot" / "vae-seed0" / "result.json"
@@ -46,9 +48,8 @@ WIDTH = 0.25
 
 
 def ours(width: float) -> nn.Module:
-    space = IMAGE_SPACES["shufflenet"]
     best = json.loads(FOUND.read_text())["best"]["architecture"]
-    return space.network(space.geometry(32, 3, 10, width, len(best)), [[operation] for operation in best])
+    return space_class("shufflenet")(NetworkConfig(32, 3, 10, width, len(best))).network(torch.tensor(best))
 
 
 def shufflenet_v2(channels: int) -> nn.Module:
@@ -94,9 +95,9 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
     fabric, began = make_fabric("cpu", "32-true"), time.monotonic()
     torch.manual_seed(seed)
     rng = Generator().manual_seed(seed)
-    data = load("cifar10", root)
+    data = load(DataSettings("cifar10", str(root)))
     assert data.test is not None
-    recipe = QUICK.model_copy(update={"epochs": epochs})
+    recipe = replace(QUICK, epochs=epochs)
     network = make(name, width)
     flops, params = count(network.eval(), torch.zeros(1, 3, 32, 32))
     network = network.to(memory_format=torch.channels_last).train()
@@ -109,7 +110,7 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
         return found.top1, found.top5
 
     wrapped, optimizer = fabric.setup(*trained(network, recipe))
-    augment = augmentation(recipe, data.mean, data.std, None)
+    augment = Augment(data.mean, data.std, recipe.padding, cutout=recipe.cutout)
     images = Subset(data.train, torch.arange(len(data.train)))
     training = Training(recipe, fabric, images, augment, evaluate, 10, log_interval=100, evaluate_every=epochs)
     state = TrainState(wrapped, optimizer, None, rng)

@@ -24,21 +24,22 @@ from vaenas.report.run_data import read_run
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_nasnet"
 SEARCH = {
-    "space": "nasnet", "data": "cifar10", "width": 4, "layers": 3, "epochs": 10, "batch-size": 32,
-    "learning-rate": 0.025, "train-images": 6000, "ranking-images": 500, "recalibration-images": 128,
-    "vae-interval": 2, "ranking-size": 24, "population": 16, "generations": 4, "top-k": 5,
-    "ranking-metric": "accuracy", "surrogate": "none", "epsilon-limit": 1.0,
+    "space": "nasnet", "network.width": 4, "network.layers": 3, "data.source": "cifar10", "train_images": 6000,
+    "supernet.epochs": 10, "supernet.batch_size": 32, "supernet.learning_rate": 0.025,
+    "update.vae_interval": 2, "update.ranking_size": 24, "update.epsilon_limit": 1.0,
+    "ranking.metric": "accuracy", "ranking.images": 500, "ranking.recalibration_images": 128,
+    "surrogate.kind": "none", "evolution.population": 16, "evolution.generations": 4, "evolution.top_k": 5,
 }  # fmt: skip
 SEARCHES = {
     "one-shot uniform": {"method": "one-shot", "sampler": "uniform"},
     "one-shot vae": {"method": "one-shot", "sampler": "vae"},
-    "gradient multinomial": {"method": "gradient", "sampler": "multinomial"},
+    "gradient multinomial": {"method": "gradient", "gradient.arch_update": "two-path"},
     "gradient vae": {"method": "gradient", "sampler": "vae"},
-    "gradient vae deep": {"method": "gradient", "sampler": "vae", "layers": 5},
+    "gradient vae deep": {"method": "gradient", "sampler": "vae", "network.layers": 5},
 }
 TRAIN = {
-    "space": "nasnet", "data": "cifar10", "width": 4, "layers": 5, "recipe": "quick", "epochs": 10,
-    "train-images": 5000,
+    "space": "nasnet", "network.width": 4, "network.layers": 5, "data.source": "cifar10", "train_images": 5000,
+    "recipe": "quick", "training.epochs": 10,
 }  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def run_of(name: str, seed: int, runs: Path) -> Path:
 
 
 def search_and_train(name: str, seed: int, root: Path, runs: Path) -> None:
-    run, given = run_of(name, seed, runs), {"seed": seed, "data-root": root}
+    run, given = run_of(name, seed, runs), {"seed": seed, "data.root": str(root)}
     found = call("search", run, {**SEARCH, **SEARCHES[name], **given})["best"]["code"]
     print(f"{name}, seed {seed}: searched", flush=True)
     call("train", run.with_name(f"{run.name}-alone"), {**TRAIN, **given}, found)

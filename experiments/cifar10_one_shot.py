@@ -18,13 +18,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from runs import options as options_of
 from runs import with_effect
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_one_shot"
 SETTINGS = {
-    "data": "cifar10", "layers": 10, "width": 0.25, "epochs": 20, "batch-size": 128, "learning-rate": 0.1,
-    "vae-interval": 2, "ranking-size": 48, "population": 40, "generations": 8, "top-k": 10,
-    "ranking-metric": "accuracy", "surrogate": "none", "epsilon-limit": 1.0,
+    "data.source": "cifar10", "network.layers": 10, "network.width": 0.25,
+    "supernet.epochs": 20, "supernet.batch_size": 128, "supernet.learning_rate": 0.1,
+    "update.vae_interval": 2, "update.ranking_size": 48, "update.epsilon_limit": 1.0, "ranking.metric": "accuracy",
+    "surrogate.kind": "none", "evolution.population": 40, "evolution.generations": 8, "evolution.top_k": 10,
 }  # fmt: skip
 
 
@@ -36,8 +38,8 @@ def start(sampler: str, seed: int, root: Path, runs: Path) -> subprocess.Popen[b
     if (run / "config.yaml").exists():
         command += ["--resume", str(run)]
     else:
-        settings = {**with_effect({**SETTINGS, "sampler": sampler, "seed": seed}), "data-root": root, "output": run}
-        command += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+        settings = with_effect({**SETTINGS, "sampler": sampler, "seed": seed, "data.root": str(root.resolve())})
+        command += [*options_of(settings), "--output", str(run)]
     runs.mkdir(parents=True, exist_ok=True)
     log = (runs / f"{run.name}.log").open("ab")
     return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -53,7 +55,7 @@ def summarise(runs: Path) -> None:
         target = RESULTS / file.parent.name
         target.mkdir(parents=True, exist_ok=True)
         # where the data lie on one machine is of no use on another
-        root = re.search(r"(?m)^data_root: (.*)$", (file.parent / "config.yaml").read_text())
+        root = re.search(r"(?m)^  root: (.*)$", (file.parent / "config.yaml").read_text())
         for name in ("config.yaml", "result.json", "report.html"):
             text = (file.parent / name).read_text()
             (target / name).write_text(text.replace(root[1], "../shared/data") if root else text)

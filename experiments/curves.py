@@ -4,7 +4,7 @@
 
 100 seeds a method and table, resumable. On 2 cores of an AMD EPYC: 13 minutes on NAS-Bench-201, 20 on NAS-Bench-Macro
 (beside other things), about an hour on the NAS-Bench-101 sample. Writes curves.json and curves.png to
-experiments/results/curves/TABLE/; what it is and what came out: docs/benchmarks.md.
+experiments/results/curves/TABLE/; what it is and what came out: docs/reference/results/tables.md.
 """
 
 import argparse

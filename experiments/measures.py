@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.supernet import SupernetEvaluator
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
+from vaenas.runs.settings import make
 from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import Scores
 
@@ -52,8 +53,8 @@ def measures(logits: Float[Tensor, "n b classes"], labels: Int64[Tensor, "b"]) -
 
 def study(run: Path) -> dict[str, dict[str, float]]:
     """Of one finished run."""
-    search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
-    evaluate = search.search.evaluate
+    search = SearchRun(make(SearchConfig, {}, run / "config.yaml"), RunDirectory.open(run, "search"))
+    evaluate = search.saved_scores.evaluate
     assert isinstance(evaluate, SupernetEvaluator)
     assert search.truth is not None
     evaluate.recalibration = []

@@ -21,13 +21,14 @@ from torch import Generator
 
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import RunDirectory
-from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
-from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
+from vaenas.runs.settings import make
+from vaenas.search.evolution import Evolution
 from vaenas.search.one_shot import OneShot
 from vaenas.search.surrogate import predicted_scores
+from vaenas.search.surrogate_search import SurrogateSearch
 
 RESULTS = Path(__file__).parent / "results" / "ranking"
 IMAGES = (0, 64, 256, 1024)
@@ -36,10 +37,9 @@ SEEDS = 3  # of the last stage
 
 def study(run: Path, generations: int | None) -> dict[str, Any]:
     """Of one finished run."""
-    search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
-    evaluate, training = search.search.evaluate, search.search.images
+    search = SearchRun(make(SearchConfig, {}, run / "config.yaml"), RunDirectory.open(run, "search"))
+    evaluate, training = search.saved_scores.evaluate, search.images.training
     assert isinstance(evaluate, SupernetEvaluator)
-    assert isinstance(training, Subset)
     assert search.truth is not None
     sample = search.truth.sample(search.config.table_sample)
     truth = search.truth.task.truth(sample)
@@ -47,7 +47,7 @@ def study(run: Path, generations: int | None) -> dict[str, Any]:
     rows = {}
     for measure in get_args(RankingMetric):
         for images in IMAGES:
-            evaluate.measure, evaluate.recalibration = measure, training.batches(images)
+            evaluate.ranking_metric, evaluate.recalibration = measure, training.batches(images)
             began = time.monotonic()
             scores = evaluate(sample)
             seconds = (time.monotonic() - began) / len(sample)
@@ -56,7 +56,7 @@ def study(run: Path, generations: int | None) -> dict[str, Any]:
             taus.append(kendall_tau(fit[top], truth[top]))
             names = ("scores", "fit", "scores_top", "fit_top")
             rows[f"{measure}, {images} images"] = {**dict(zip(names, taus, strict=True)), "seconds": seconds}
-    evaluate.measure, evaluate.recalibration = "likelihood", training.batches(search.images.recalibration)
+    evaluate.ranking_metric, evaluate.recalibration = "likelihood", training.batches(search.images.recalibration)
     of_run = generations or search.config.generations
     found = {name: last_stage(search, name == "fit", of_run) for name in ("evolution", "fit")}
     return {"rows": rows, "last stage": {"generations": of_run, **found}}
@@ -67,15 +67,14 @@ def last_stage(search: SearchRun, surrogate: bool, generations: int) -> list[dic
     one_shot, truth = search.search, search.truth
     assert isinstance(one_shot, OneShot)
     assert truth is not None
-    settings: EvolutionSettings = replace(one_shot.settings.evolution, surrogate=surrogate, generations=generations)
+    settings, kind = replace(one_shot.evolution, generations=generations), SurrogateSearch if surrogate else Evolution
     every, found = truth.task.truth(truth.task.population), []
     for seed in range(SEEDS):
         rng = Generator().manual_seed(seed)
-        state = Evolution.start(one_shot.space.uniform(settings.population, rng))
-        for _ in evolve(state, one_shot.space, settings, one_shot.evaluate, one_shot.is_feasible, rng):
+        state = kind.start(one_shot.space.uniform(settings.population, rng))
+        for _ in state.run(one_shot.space, settings, search.saved_scores.evaluate, one_shot.is_feasible, rng):
             pass
-        fit, population = state.fit(one_shot.space), state.evaluated.population
-        predicted = fit(population) if fit else state.evaluated.scores
+        predicted, population = state.predicted(one_shot.space), state.evaluated.population
         accuracy = float(truth.task.truth(population[predicted.argmax()][None])[0])
         found.append({"accuracy": accuracy, "rank": 1 + int((every > accuracy).sum())})
     return found

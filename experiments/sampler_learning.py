@@ -20,11 +20,12 @@ from typing import Any, get_args
 import torch
 from torch import Generator
 
-from vaenas.bench.truth import BEST_OF
+from vaenas.bench.task import BEST_OF
 from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
+from vaenas.runs.settings import make
 from vaenas.runs.truth import Truth
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.mixture import Mixture
@@ -32,8 +33,7 @@ from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.supernet_training import PREDICTED, SurrogateSettings, learn_from_fit
-from vaenas.search.surrogate import RidgeSurrogate
+from vaenas.search.surrogate import PREDICTED, RidgeSurrogate, learn_from_surrogate
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 RESULTS = Path(__file__).parent / "results" / "sampler_learning"
@@ -66,17 +66,19 @@ class Simulation:
     """One run's final supernet, and the scores that it has given so far."""
 
     def __init__(self, run: Path, ranking_metric: RankingMetric) -> None:
-        search = SearchRun(make_config({}, run / "config.yaml"), RunDirectory.open(run, "search"))
-        evaluate = search.search.evaluate
+        search = SearchRun(make(SearchConfig, {}, run / "config.yaml"), RunDirectory.open(run, "search"))
+        evaluate = search.saved_scores.evaluate
         assert isinstance(evaluate, SupernetEvaluator)
         assert search.truth is not None
         images, labels = (torch.cat(part) for part in zip(*evaluate.ranking, strict=True))
         ranking = [(images[i : i + 250], labels[i : i + 250]) for i in range(0, min(IMAGES, len(labels)), 250)]
-        self.evaluate = SupernetEvaluator(evaluate.network, [], ranking, evaluate.prepare, measure=measure)
+        self.evaluate = SupernetEvaluator(
+            evaluate.network, [], ranking, evaluate.prepare, ranking_metric=ranking_metric
+        )
         self.space, self.truth, self.evaluated = search.space, search.truth, EvaluatedSet(search.space.slots)
 
     def scores(self, population: Population) -> Scores:
-        for _ in score(population, self.evaluated, self.evaluate):
+        for _ in score(population, self.evaluate, "ranking", self.evaluated):
             pass
         return self.evaluated.lookup(population)
 
@@ -101,7 +103,7 @@ class Simulation:
                     population = torch.cat([population, gamma.sample(more, rng)[0]])
                     sampler.update(population, fit(population), rng)
                 case int(rounds):
-                    learn_from_fit(sampler, population, scores, SurrogateSettings(keep, rounds), rng)
+                    learn_from_surrogate(sampler, population, scores, rounds, rng)
                 case _:
                     raise ValueError(learns_from)
             codes = truth.draws(sampler, update)

@@ -27,42 +27,42 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from runs import call, two_at_a_time, with_effect
-from vaenas.bench.truth import gap_closed
-from vaenas.runs.config import make_config
+from runs import call, every_setting, two_at_a_time
+from vaenas.bench.task import gap_closed
 
 RESULTS = Path(__file__).parent / "results" / "sampling_matters"
 # Small, so that it ends on two cores; the same for every sampler.
 SEARCH = {
-    "data": "cifar10", "image-size": 16, "epochs": 8, "batch-size": 64, "learning-rate": 0.1, "vae-interval": 1,
-    "ranking-size": 64, "ranking-images": 1000, "recalibration-images": 0, "population": 50, "generations": 10,
-    "top-k": 10, "table-sample": 400, "log-interval": 50,
+    "data.source": "cifar10", "data.image_size": 16,
+    "supernet.epochs": 8, "supernet.batch_size": 64, "supernet.learning_rate": 0.1,
+    "update.vae_interval": 1, "update.ranking_size": 64, "ranking.images": 1000, "ranking.recalibration_images": 0,
+    "evolution.population": 50, "evolution.generations": 10, "evolution.top_k": 10, "table.sample": 400,
+    "log_interval": 50,
 }  # fmt: skip
 SPACES: dict[str, dict[str, Any]] = {
     "macro": {
-        "width": 0.25,
-        "full": {"width": 1.0, "image-size": 32}, "source": "nas-bench-macro/nas-bench-macro_cifar10.json",
+        "network.width": 0.25,
+        "full": {"network.width": 1.0, "data.image_size": 32}, "source": "nas-bench-macro/nas-bench-macro_cifar10.json",
     },
-    # three times as long: after 8 epochs tau is half of what it is after 24, docs/decisions.md
+    # three times as long: after 8 epochs tau is half of what it is after 24, experiments/notes/ranking.md
     "nasbench201": {
-        "width": 8, "layers": 1, "epochs": 24, "vae-interval": 3,
-        "full": {"width": 16, "layers": 5, "image-size": 32}, "source": "nas-bench-201/cells.csv",
+        "network.width": 8, "network.layers": 1, "supernet.epochs": 24, "update.vae_interval": 3,
+        "full": {"network.width": 16, "network.layers": 5, "data.image_size": 32}, "source": "nas-bench-201/cells.csv",
     },
     # labelled in part: the 7-vertex protocol
     "nasbench101": {
-        "width": 16, "layers": 1, "full-cells": True,
-        "full": {"width": 128, "layers": 3, "image-size": 32}, "source": "nas-bench-101/cells.parquet",
+        "network.width": 16, "network.layers": 1, "full_cells": True,
+        "full": {"network.width": 128, "network.layers": 3, "data.image_size": 32},
+        "source": "nas-bench-101/cells.parquet",
     },
 }  # fmt: skip
 SAMPLERS = {
     "uniform": {"sampler": "uniform"},
     "fair": {"sampler": "fair"},  # needs a space without rules, which NAS-Bench-101's is not
     "categorical": {"sampler": "categorical"},
-    "vae-paper": {
-        "sampler": "vae", "vae": "paper", "epsilon-limit": 1.0, "ranking-metric": "accuracy", "surrogate": "none"
-    },
-    "vae": {"sampler": "vae", "vae": "recommended"},
-    "vae-quadratic": {"sampler": "vae", "vae": "recommended", "ranking-metric": "quadratic"},  # only when asked for
+    "vae-paper": {"preset": "paper"},
+    "vae": {"sampler": "vae"},
+    "vae-quadratic": {"sampler": "vae", "ranking.metric": "quadratic"},  # only when asked for
 }  # fmt: skip
 COLUMNS = ("kendall", "kendall_top", "spearman")
 COLOURS = dict(zip(SAMPLERS, ("0.6", "tab:brown", "tab:orange", "tab:blue", "tab:green", "tab:red"), strict=True))
@@ -78,12 +78,6 @@ def table_of(space: str, root: Path, runs: Path) -> Path:
     return table
 
 
-def every_setting(settings: dict[str, Any]) -> dict[str, Any]:
-    """Defaults, too, which may change from one version to the next."""
-    given = {name.replace("-", "_"): value for name, value in settings.items()}
-    return {**make_config(with_effect({**given, "table": None})).model_dump(), **given}
-
-
 def search(space: str, sampler: str, seed: int, root: Path, runs: Path, results: Path, wide: bool) -> None:
     kept = results / "runs" / f"{space}-{sampler}-seed{seed}.json"
     of_space = {name: value for name, value in SPACES[space].items() if name not in ("source", "full")}
@@ -95,7 +89,7 @@ def search(space: str, sampler: str, seed: int, root: Path, runs: Path, results:
             raise SystemExit(f"{kept} is of other settings: move it away")
         return
     run = runs / f"{kept.stem}{'-full' if wide else ''}"
-    result = call("search", run, {**given, "data-root": root, "table": runs / f"{space}.table"})
+    result = call("search", run, {**given, "data.root": str(root), "table.path": str(runs / f"{space}.table")})
     truth = result["truth"]
     truth["sample"] = {name: [round(value, 5) for value in values] for name, values in truth["sample"].items()}
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +149,7 @@ def summarise(results: Path) -> None:
 
 
 def as_table(rows: dict[str, dict[str, Any]]) -> str:
-    """As docs/results.md has it."""
+    """As docs/reference/results/weight-sharing.md has it."""
     lines = [
         "| sampler | seeds | tau: scores, fit | true top tenth | found, % (rank) | best of draws, % | gap closed, % |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -3,7 +3,7 @@
     python experiments/table4.py --data-root ../shared/data
 
 10 samplers a row, 1,000 draws that count each, resumable; 45 minutes on one of two busy cores (AMD EPYC). Writes
-experiments/results/table4/table4.json and fig2.png; what it is and what came out: docs/benchmarks.md.
+experiments/results/table4/table4.json and fig2.png; what it is and what came out: docs/reference/results/tables.md.
 """
 
 import argparse

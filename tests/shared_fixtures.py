@@ -1,30 +1,38 @@
 """A small real search problem: built-in images, the smallest supernet."""
 
-from collections.abc import Callable, Sequence
+import inspect
+import io
+import re
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from lightning_fabric import Fabric
 
-from vaenas.data import Augment, ImageData, load
-from vaenas.evaluation.supernet import Batch, SupernetEvaluator
-from vaenas.networks.cost import AdditiveCost, additive_cost
-from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.samplers.mixture import linear_epsilon
+from vaenas.data.augment import Augment
+from vaenas.data.images import Batch, ImageData
+from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
+from vaenas.evaluation.supernet import SupernetEvaluator
+from vaenas.networks import NetworkConfig, Supernet
+from vaenas.networks.cost import Cost
+from vaenas.networks.shufflenet import ShuffleNetImageSpace
+from vaenas.records import Record
 from vaenas.samplers.sampler import Sampler
-from vaenas.search.evolution import EvolutionSettings
-from vaenas.search.one_shot import OneShot, OneShotSettings, OneShotState
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
-from vaenas.spaces.space import IsFeasible, SearchSpace
+from vaenas.search.one_shot import OneShot
+from vaenas.search.search import BOUNDARIES, Found, Search
+from vaenas.search.settings import EvolutionSettings, SamplerTraining, SupernetTraining, SurrogateSettings
+from vaenas.search.supernet_training import SupernetTrainer
+from vaenas.spaces.space import IsFeasible, Population, SearchSpace
 
-GEOMETRY = ShuffleNetGeometry(28, 1, 10, width=0.125, layers=5)
+SHUFFLENET = ShuffleNetImageSpace(NetworkConfig(28, 1, 10, width=0.125, layers=5))
 
 
 @cache
 def built_in() -> ImageData:
     """Loaded once: its checksum takes longer than a step."""
-    return load("builtin")
+    return load(DataSettings())
 
 
 @dataclass
@@ -45,49 +53,79 @@ class Problem:
     """Network, images, evaluator and cost of one small search."""
 
     space: SearchSpace
-    network: ShuffleNet
+    network: Supernet
     training: Images
     recalibration: Sequence[Batch]
     ranking: Sequence[Batch]
     prepare: Callable[[torch.Tensor], torch.Tensor]
     augment: Augment
     evaluate: SupernetEvaluator
-    cost: AdditiveCost
+    cost: Cost
 
 
 def tiny_problem(seed: int = 0) -> Problem:
     torch.manual_seed(seed)
     data = built_in()
-    network = ShuffleNet(GEOMETRY)
+    network = SHUFFLENET.supernet()
     augment = Augment(data.mean, data.std, padding=2)
     training = Images(torch.arange(200))
     recalibration = [training.batch(torch.arange(32)), training.batch(torch.arange(32, 64))]
     ranking = [data.train.batch(torch.arange(5000, 5050)), data.train.batch(torch.arange(6000, 6050))]
     evaluate = SupernetEvaluator(network, recalibration, ranking, augment.plain)
-    cost = additive_cost(lambda: ShuffleNet(GEOMETRY))
-    return Problem(
-        shufflenet_space(5), network, training, recalibration, ranking, augment.plain, augment, evaluate, cost
-    )
+    space, cost = SHUFFLENET.space, SHUFFLENET.cost
+    return Problem(space, network, training, recalibration, ranking, augment.plain, augment, evaluate, cost)
+
+
+SUPERNET = SupernetTraining(epochs=1, batch_size=16, learning_rate=0.05)  # 12 steps
+TRAINING = SamplerTraining(vae_interval=1 / 3, ranking_size=8, epsilon_limit=1.0)
+BY_SCORES = SurrogateSettings("none")
+
+
+def anything(population: Population) -> torch.Tensor:
+    """No constraint."""
+    return torch.ones(len(population), dtype=torch.bool)
+
+
+def tiny_trainer(problem: Problem, rng: torch.Generator, supernet: SupernetTraining = SUPERNET) -> SupernetTrainer:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return SupernetTrainer(problem.network, supernet, problem.training, problem.augment, fabric, rng)
 
 
 def tiny_search(
     problem: Problem,
     make: Callable[[SearchSpace, torch.Generator], Sampler],
-    is_feasible: IsFeasible | None = None,
-    **changes: object,
-) -> tuple[OneShot, OneShotState]:
+    is_feasible: IsFeasible = anything,
+    supernet: SupernetTraining = SUPERNET,
+    training: SamplerTraining = TRAINING,
+    surrogate: SurrogateSettings = BY_SCORES,
+    evolution: EvolutionSettings = EvolutionSettings(population=6, generations=2, top_k=3),  # noqa: B008  # frozen
+) -> OneShot:
     """Algorithm 2 on the problem: 12 steps, an update every 4, two generations of 6."""
     rng = torch.Generator().manual_seed(7)
-    fabric = Fabric(accelerator="cpu", devices=1)
-    optimizer = torch.optim.SGD(problem.network.parameters(), 0.05, momentum=0.9, weight_decay=3e-5)
-    network, optimizer = fabric.setup(problem.network, optimizer)
-    settings = {
-        "steps": 12, "vae_interval": 4, "ranking_size": 8, "epsilon": linear_epsilon(1 / 12), "batch_size": 16,
-        "learning_rate": 0.05, "label_smoothing": 0.1, "clip_norm": 5.0,
-        "evolution": EvolutionSettings(population=6, generations=2, top_k=3),
-    }  # fmt: skip
-    search = OneShot(
-        problem.space, OneShotSettings(**{**settings, **changes}), fabric, problem.training, problem.augment,
-        problem.evaluate, is_feasible or (lambda population: torch.ones(len(population), dtype=torch.bool)),
+    return OneShot(
+        space=problem.space, trainer=tiny_trainer(problem, rng, supernet), sampler=make(problem.space, rng),
+        evaluate=problem.evaluate, rng=rng, training=training, surrogate=surrogate, is_feasible=is_feasible,
+        evolution=evolution,
     )  # fmt: skip
-    return search, OneShotState(network, optimizer, make(problem.space, rng), rng)
+
+
+def finish(
+    run: Generator[Record, None, Found], search: Search | None = None
+) -> tuple[list[Record], Found, list[bytes]]:
+    """All records of a search, what it ends with, and its state as it was saved at each boundary."""
+    records, saved = [], []
+    while True:
+        try:
+            records.append(next(run))
+        except StopIteration as ended:
+            return records, ended.value, saved
+        if search is not None and records[-1].kind in BOUNDARIES:
+            file = io.BytesIO()
+            torch.save(search.state_dict(), file)
+            saved.append(file.getvalue())
+
+
+def numbered_lines(function: Callable[..., object]) -> list[int]:
+    """The numbers of the paper's lines in a function's comments, in their order."""
+    cited = re.findall(r"# lines? (\d+)(?:(, | to )(\d+))?", inspect.getsource(function))
+    return [n for a, between, b in cited for n in (range(int(a), int(b) + 1) if between else [int(a)])]

@@ -9,10 +9,11 @@ import torch
 from tests.networks.test_nasnet import DARTS_V2
 from tests.report.conftest import make_run
 from tests.runs.command import call
-from vaenas.architectures import SPACES, choose
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.commands.architecture import choose
+from vaenas.networks import space_names
 
 __all__ = ["make_run"]
+SPACES = space_names()
 CODES = {
     "shufflenet": "3357-x357-33355777-xxxx",
     "nasnet": "33-33n-3snn-s7nnn-mm-nns-mnsn-nmsd5",
@@ -52,9 +53,9 @@ def test_a_code_is_shown_and_drawn(space: str, capsys: pytest.CaptureFixture[str
 
 
 def test_costs_are_those_of_the_network() -> None:
-    for space in IMAGE_SPACES:
-        chosen = choose(CODES[space], space, None, None, None, 16, 7)
-        network = IMAGE_SPACES[space].network(chosen.geometry, [[o] for o in chosen.architecture.tolist()])
+    for space in SPACES:
+        chosen = choose(CODES[space], space, None, {"image_size": 16, "classes": 7})
+        network = chosen.space.network(chosen.architecture)
         assert chosen.facts()["params"] == sum(p.numel() for p in network.parameters())
         assert network.eval()(torch.zeros(1, 3, 16, 16)).shape == (1, 7)
 

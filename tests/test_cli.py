@@ -1,6 +1,9 @@
 """The command line from end to end: settings in, run directory out."""
 
 import dataclasses
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +12,52 @@ import torch
 import yaml
 
 import vaenas
-from tests.runs.command import TINY, assert_same_end, call, files, make_pictures, metrics, result
-from vaenas import cli
-from vaenas.data import ImageData
-from vaenas.documents import read_yaml
-from vaenas.networks.cost import additive_cost, count
-from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.runs import search_run
-from vaenas.runs.config import SearchConfig, make_config, option
+from tests.runs.command import TINY, assert_same_end, call, environment, files, make_pictures, metrics, result
+from vaenas.data.images import ImageData
+from vaenas.documents import dotted, read_yaml
+from vaenas.networks import NetworkConfig, space_class
+from vaenas.networks.cost import count
+from vaenas.runs import session
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun
-from vaenas.runs.images import Subset
 from vaenas.runs.search_run import SearchRun
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
+from vaenas.runs.settings import make, option, settings_of
+from vaenas.samplers.settings import PAPER
+from vaenas.search.settings import EvolutionSettings
+from vaenas.spaces.shufflenet import shufflenet_space
+from vaenas.training.config import TrainConfig
 
-GEOMETRY = ShuffleNetGeometry(16, 3, 3, width=0.25, layers=5)  # of TINY on the pictures
-FILES = {"environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "result.json", "drawing.json", "report.html"}
+NETWORKS = space_class("shufflenet")(NetworkConfig(16, 3, 3, width=0.25, layers=5))  # of TINY on the pictures
+FILES = {
+    "environment.json", "config.yaml", "metrics.jsonl", "checkpoint", "scores", "result.json", "drawing.json",
+    "report.html",
+}  # fmt: skip
 
 OTHERS: dict[str, Any] = {  # a value for each setting; not the default, where another has an effect
-    "space": "shufflenet", "method": "one-shot", "sampler": "vae", "data": "cifar10", "data_root": "/place",
-    "download": True, "skip_bad_images": False, "background": "white",
-    "workers": 0, "image_size": 32, "seed": 3, "device": "cpu",
-    "precision": "bf16-mixed", "width": 0.5, "layers": 15, "max_flops": 1500, "max_params": 2500, "max_latency": 1.5,
-    "full_cells": False,  # the only value in this space
-    "epochs": 7, "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5, "label_smoothing": 0.2,
-    "clip_norm": 2.0, "padding": 3, "cutout": 5, "vae": "paper", "vae_interval": 0.5, "ranking_size": 5,
-    "keep_ratio": 0.125, "vae_iterations": 11, "kl_weight": 0.75, "free_bits": 0.375, "epsilon_inc": 0.01,
-    "epsilon_limit": 0.9, "surrogate_rounds": 2, "train_images": 50, "ranking_images": 99, "ranking_metric": "accuracy",
-    "surrogate": "none", "recalibration_images": 77,
-    "weights_learning_rate": 0.02, "weights_share": 0.5, "population": 12, "generations": 2,
-    "top_k": 4, "mutation_prob": 0.3, "table": "/truth", "table_sample": 40, "log_interval": 6,
-    "checkpoint_seconds": 3.5,
+    "space": "shufflenet", "space_file": None, "method": "one-shot", "sampler": "vae", "preset": "paper", "seed": 3,
+    "train_images": 50, "full_cells": False, "log_interval": 6, "checkpoint_seconds": 3.5,
+    "network": {"width": 0.5, "layers": 15},
+    "data": {
+        "source": "cifar10", "root": "/place", "download": True, "skip_bad_images": False, "background": "white",
+        "workers": 0, "image_size": 32,
+    },
+    "machine": {"device": "cpu", "precision": "bf16-mixed"},
+    "constraints": {"max_flops": 1500, "max_params": 2500, "max_latency": 1.5},
+    "supernet": {
+        "epochs": 7, "batch_size": 9, "learning_rate": 0.2, "momentum": 0.8, "weight_decay": 0.5,
+        "label_smoothing": 0.2, "clip_norm": 2.0, "padding": 3, "cutout": 5,
+    },
+    "update": {"vae_interval": 0.5, "ranking_size": 5, "epsilon_inc": 0.01, "epsilon_limit": 0.9},
+    "vae": {
+        "latent": 3, "hidden": 7, "embedding": 5, "keep_ratio": 0.125, "iterations": 11, "batch_size": 6,
+        "learning_rate": 0.5, "kl_weight": 0.75, "free_bits": 0.375,
+    },
+    "categorical": {"keep_ratio": 0.5, "smoothing": 0.7, "floor": 0.02},  # K is the preset's
+    "ranking": {"metric": "quadratic", "images": 99, "recalibration_images": 77},
+    "surrogate": {"kind": "none", "rounds": 2},
+    "evolution": {"population": 12, "generations": 2, "top_k": 4, "mutation_prob": 0.3},
+    "gradient": {"arch_learning_rate": 0.02, "arch_data_fraction": 0.5, "arch_update": "path"},
+    "table": {"path": "/truth", "sample": 40},
 }  # fmt: skip
 
 
@@ -63,7 +82,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[SearchConfig]:
     """The settings that the command line would run, in place of running them."""
     configs: list[SearchConfig] = []
-    monkeypatch.setattr(cli, "_run", lambda settings, *_, **__: configs.append(settings))
+    monkeypatch.setattr("vaenas.commands.search.search_to_its_end", lambda settings, *_, **__: configs.append(settings))
     return configs
 
 
@@ -72,13 +91,68 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{vaenas.__version__}\n"
 
 
-def test_help_lists_every_setting_its_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", ["--help", "search --help", "run --help", "train --help", "eval --help"])
+def test_help_imports_nothing_heavy(words: str, tmp_path: Path) -> None:
+    """Nor does what is wrong with a command line; torch alone takes seconds."""
+    script = f"""
+import sys
+sys.argv = ["vaenas", *{words.split()}]
+from vaenas import cli
+try:
+    cli.main()
+finally:
+    print([name for name in ("torch", "torchvision", "matplotlib", "numpy", "lightning_fabric") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(tmp_path))
+    assert done.stdout.endswith("\n[]\n"), done.stderr
+
+
+def test_the_public_names_are_imported_when_they_are_asked_for() -> None:
+    script = """
+import sys, vaenas
+assert "torch" not in sys.modules
+assert [getattr(vaenas, name).__name__ for name in vaenas.__all__] == vaenas.__all__
+assert not hasattr(vaenas, "nothing")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_whole_search_from_python(tmp_path: Path, pictures: Path) -> None:
+    settings = {
+        "data": {"source": str(pictures), "image_size": 16}, "network": {"layers": 5, "width": 0.125},
+        "supernet.epochs": 1, "evolution.population": 4, "evolution.generations": 2, "evolution.top_k": 2,
+    }  # fmt: skip
+    found = vaenas.run_search(settings, tmp_path / "run")
+    best = result(tmp_path / "run")["best"]["code"]
+    assert (found.space, found.network.layers, found.best.code) == ("shufflenet", 5, best)
+
+
+def options_in(help_text: str) -> set[str]:
+    return set(re.findall(r"^  (--[a-z.-]+)", help_text, re.MULTILINE))
+
+
+def test_help_shows_the_common_settings_in_panels_their_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("search", "--help") == 0
-    words = " ".join(capsys.readouterr().out.split())
-    for name, field in SearchConfig.model_fields.items():
-        assert option(name) in words
+    text = capsys.readouterr().out
+    assert len(options_in(text) - {"--help"}) <= 25
+    assert re.findall(r"^([A-Z].*):$", text, re.MULTILINE) == [
+        "Options", "Search", "Space and limits", "Images", "Machine",
+    ]  # fmt: skip
+    assert "of supernet training [8]" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "model"), [("search", SearchConfig), ("run", SearchConfig), ("train", TrainConfig)]
+)
+def test_help_all_shows_every_setting(
+    command: str, model: type[SearchConfig | TrainConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(command, "--help-all") == 0
+    text = capsys.readouterr().out
+    assert {option(path) for path in settings_of(model)} <= options_in(text)
+    words = " ".join(text.split())
+    for field in settings_of(model).values():
         assert str(field.description)[:20] in words
-    assert "of supernet training [8]" in words
 
 
 def test_without_a_command_it_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,18 +164,29 @@ def test_without_a_command_it_shows_the_help(capsys: pytest.CaptureFixture[str])
 def test_every_setting_comes_from_yaml_or_the_command_line_which_comes_first(
     tmp_path: Path, told: list[SearchConfig]
 ) -> None:
-    assert OTHERS.keys() == SearchConfig.model_fields.keys()
+    assert dotted(OTHERS).keys() == settings_of(SearchConfig).keys()
     file = tmp_path / "settings.yaml"
     file.write_text(yaml.safe_dump(OTHERS))
     options: list[str] = []
-    for name, value in OTHERS.items():
-        flag = option(name) if value is not False else option(name).replace("--", "--no-", 1)
-        options += [flag] if isinstance(value, bool) else [flag, str(value)]
+    for path, value in dotted(OTHERS).items():
+        if isinstance(value, bool):
+            options.append(option(path) if value else option(path).replace("--", "--no-", 1))
+        elif value is not None:
+            options += [option(path), str(value)]
     assert call("search", "--config", file) == call("search", *options) == 0
     assert told[0] == told[1]
     assert told[0].model_dump() == OTHERS
-    assert call("search", "--config", file, "--epochs", 8, "--no-download", "--seed", "5") == 0
-    assert told[2].model_dump() == {**OTHERS, "epochs": 8, "download": False, "seed": 5}
+    assert call("search", "--config", file, "--epochs", 8, "--no-data.download", "--seed", "5") == 0
+    assert told[2].dotted() == {**dotted(OTHERS), "supernet.epochs": 8, "data.download": False, "seed": 5}
+
+
+def test_the_paper_as_printed(told: list[SearchConfig]) -> None:
+    """One preset: the VAE of eq. 2, ε up to 1, the accuracy of shared weights, the evolution of Guo et al."""
+    assert call("search", "--preset", "paper") == call("search", "--preset", "paper", "--evolution.top-k", 3) == 0
+    assert told[0].vae == PAPER
+    assert (told[0].update.epsilon_limit, told[0].ranking.metric, told[0].surrogate.kind) == (1.0, "accuracy", "none")
+    assert told[0].evolution == EvolutionSettings(population=50, generations=20, top_k=10, mutation_prob=0.1)
+    assert told[1].evolution == EvolutionSettings(population=50, generations=20, top_k=3, mutation_prob=0.1)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +195,9 @@ def test_every_setting_comes_from_yaml_or_the_command_line_which_comes_first(
 )
 def test_counts(text: str, expected: int, tmp_path: Path, told: list[SearchConfig]) -> None:
     file = tmp_path / "settings.yaml"
-    file.write_text(f"max_params: {text}\n")
+    file.write_text(f"constraints: {{max_params: {text}}}\n")
     assert call("search", "--max-flops", text, "--config", file) == 0
-    assert (told[0].max_flops, told[0].max_params) == (expected, expected)
+    assert (told[0].constraints.max_flops, told[0].constraints.max_params) == (expected, expected)
 
 
 def test_a_run_leaves_these_files(run: Path, pictures: Path) -> None:
@@ -124,9 +209,9 @@ def test_a_run_leaves_these_files(run: Path, pictures: Path) -> None:
     assert b"train/loss" in found[events.pop()]
     assert found["config.yaml"].decode().startswith(f"# vaenas {vaenas.__version__}\n")
     assert read_yaml(run / "config.yaml").keys() == SearchConfig.model_fields.keys()
-    assert make_config({}, run / "config.yaml").data == str(pictures)
+    assert make(SearchConfig, {}, run / "config.yaml").data.source == str(pictures)
     assert [line["kind"] for line in metrics(run)] == (
-        2 * [*14 * ["train"], "update"] + 3 * ["generation"] + ["comparison"]
+        2 * [*13 * ["train"], "update", "train"] + 3 * ["surrogate"] + ["comparison"]
     )
 
 
@@ -148,16 +233,16 @@ def test_the_result(run: Path) -> None:
 
 
 def assert_costs_are_the_networks(entry: dict[str, Any]) -> None:
-    assert entry.keys() == {"architecture", "code", "score", "predicted_score", "flops", "params"}
+    told = {name for name, value in entry.items() if value is not None}
+    assert told == {"architecture", "code", "score", "predicted_score", "flops", "params"}
     assert shufflenet_space(5).decode([entry["code"]]).tolist() == [entry["architecture"]]
-    network = ShuffleNet(GEOMETRY, [[operation] for operation in entry["architecture"]]).eval()
+    network = NETWORKS.network(torch.tensor(entry["architecture"])).eval()
     assert count(network, torch.zeros(1, 3, 16, 16)) == (entry["flops"], entry["params"])
 
 
 def test_limits_hold_for_all_that_is_ranked_or_returned(tmp_path: Path, pictures: Path) -> None:
-    cost = additive_cost(lambda: ShuffleNet(GEOMETRY))
-    costs = cost(torch.cartesian_prod(*5 * [torch.arange(4)]))
-    limit = int(costs.flops.sort().values[150])  # 151 of 1024 keep it
+    costs = NETWORKS.cost(torch.cartesian_prod(*5 * [torch.arange(4)]))
+    limit = int(costs.multiply_adds.sort().values[150])  # 151 of 1024 keep it
     heavy = int(costs.params.median())
     words = ["--max-flops", limit, "--max-params", heavy]
     assert call("search", "--data", pictures, "--output", tmp_path / "run", *TINY, *words) == 0
@@ -174,7 +259,7 @@ def test_one_seed_one_result(run: Path, tmp_path: Path, pictures: Path) -> None:
     """`config.yaml` alone repeats a run to the bit; another seed gives another."""
     assert call("search", "--config", run / "config.yaml", "--output", tmp_path / "again") == 0
     assert_same_end(run, tmp_path / "again")
-    short = ["--epochs", 2, "--generations", 1]
+    short = ["--epochs", 2, "--evolution.generations", 1]
     assert call("search", "--config", run / "config.yaml", "--output", tmp_path / "other", "--seed", 1, *short) == 0
     assert metrics(run)[0]["loss"] != metrics(tmp_path / "other")[0]["loss"]
     assert result(run)["evaluations"] != result(tmp_path / "other")["evaluations"]
@@ -190,24 +275,31 @@ def test_a_report_can_be_written_again(run: Path, tmp_path: Path, capsys: pytest
 
 def test_training_and_ranking_images_are_disjoint(tmp_path: Path, pictures: Path) -> None:
     """The rows that do not train are those that rank; recalibration takes training images."""
-    config = make_config({"data": str(pictures), "image_size": 16, "ranking_images": 30, "recalibration_images": 32})
+    config = make(
+        SearchConfig,
+        {
+            "data.source": str(pictures), "data.image_size": 16, "ranking.images": 30,
+            "ranking.recalibration_images": 32,
+        },
+    )  # fmt: skip
     made = SearchRun(config, NewRun(tmp_path / "run"))
-    training, everything = made.search.images, made.data.train
+    training, everything = made.images.training, made.data.train
     assert isinstance(training, Subset)
     left = torch.ones(len(everything), dtype=torch.bool)
     left[training.rows] = False
     assert len(training) == len(training.rows.unique()) == 120
     images, labels = everything.batch(left.nonzero().flatten())
-    [(ranking, ranking_labels)] = made.search.evaluate.ranking
+    [(ranking, ranking_labels)] = made.saved_scores.evaluate.ranking
     assert torch.equal(ranking, images)
     assert torch.equal(ranking_labels, labels)
     assert labels.bincount().tolist() == [10, 10, 10]
-    [(recalibration, _)] = made.search.evaluate.recalibration
+    [(recalibration, _)] = made.saved_scores.evaluate.recalibration
     assert torch.equal(recalibration, everything.batch(training.rows[:32])[0])
 
 
 def test_the_defaults_fit_a_small_folder(tmp_path: Path, pictures: Path) -> None:
-    images = SearchRun(make_config({"data": str(pictures), "image_size": 16}), NewRun(tmp_path / "run")).images
+    config = make(SearchConfig, {"data": {"source": str(pictures), "image_size": 16}})
+    images = SearchRun(config, NewRun(tmp_path / "run")).images
     assert (len(images.training), len(images.ranking), images.recalibration) == (120, 30, 120)
 
 
@@ -215,13 +307,13 @@ def test_the_test_set_stays_untouched(
     run: Path, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same bits come out whatever it is."""
-    load_data = search_run.load_data
+    load = session.load
 
     def without_test(*args: Any) -> ImageData:
-        data = load_data(*args)
+        data = load(*args)
         assert data.test is not None
         return dataclasses.replace(data, test=dataclasses.replace(data.train, labels=data.train.labels.flip(0)))  # type: ignore[type-var]
 
-    monkeypatch.setattr(search_run, "load_data", without_test)
+    monkeypatch.setattr(session, "load", without_test)
     assert call("search", "--data", pictures, "--output", tmp_path / "run", *TINY) == 0
     assert_same_end(run, tmp_path / "run")

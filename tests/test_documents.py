@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
+from vaenas.runs.settings import make
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False)
 # PyYAML writes Unicode's line breaks (U+0085, U+2028, U+2029) as they are, and folds them when it reads.
@@ -35,7 +36,7 @@ HOSTILE = {
     "no text": ('data: "a\\0b"', "line 1: not YAML: a character"),
     "surrogate": ('data: "a\\ud800b"', "line 1: not YAML: a character"),
     "raw null": ("data: a\0b", "not YAML"),
-    "user": ("data: ~nosuchuser/x", "data: '~nosuchuser/x' is no path that can be followed"),
+    "user": ("data: {source: ~nosuchuser/x}", "data.source: '~nosuchuser/x' is no path that can be followed"),
     "tag": ("seed: !!int", "line 1: not YAML: tags"),
     "yes": ("seed: yes", "seed: 'yes' is not allowed"),
     "true": ("seed: true", "seed: true is not allowed"),
@@ -52,15 +53,17 @@ def test_hostile_yaml_is_refused_in_one_line(text: str, said: str, tmp_path: Pat
     file = tmp_path / "a.yaml"
     file.write_text(text)
     with pytest.raises(UserError, match=said) as caught:
-        make_config({}, file)
+        make(SearchConfig, {}, file)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("text", ["3e8", "300e6", "300M", "0.3G", "300000000", "3.E+8"])
 def test_whole_counts_however_they_are_written(text: str, tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(f"max_flops: {text}")
-    assert make_config({"max_flops": text}).max_flops == make_config({}, tmp_path / "a.yaml").max_flops == 300_000_000
+    (tmp_path / "a.yaml").write_text(f"constraints: {{max_flops: {text}}}")
+    given = make(SearchConfig, {"constraints.max_flops": text})
+    assert given == make(SearchConfig, {}, tmp_path / "a.yaml")
+    assert given.constraints.max_flops == 300_000_000
     for wrong in ("0.5", "1.0000000001G", "3e-8", "e8", "3e8e8", "-3e8"):
         with pytest.raises(UserError, match="--max-flops: '"):
-            make_config({"max_flops": wrong})
+            make(SearchConfig, {"constraints.max_flops": wrong})

@@ -8,12 +8,13 @@ import torch
 import yaml
 
 from tests.runs.command import TINY, call, make_pictures, metrics
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.commands.run import with_widest_fit
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.weights import load_weights
-from vaenas.one_command import with_widest_fit
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
+from vaenas.runs.settings import make
 
-SHORT = [*TINY, "--epochs", "2", "--vae-interval", "1", "--generations", "1", "--train-epochs", "1"]
+SHORT = [*TINY, "--epochs", "2", "--update.vae-interval", "1", "--evolution.generations", "1", "--train-epochs", "1"]
 
 
 @pytest.fixture
@@ -41,7 +42,9 @@ def test_from_a_folder_to_a_network_in_use(pictures: Path, tmp_path: Path, capsy
     )
     assert trained["code"] == search["best"]["code"]
     assert trained["flops"] == evaluation["flops"] == search["best"]["flops"] <= 1e6
-    assert yaml.safe_load((out / "search" / "config.yaml").read_text())["width"] == 0.5  # the widest that fits
+    assert (
+        yaml.safe_load((out / "search" / "config.yaml").read_text())["network"]["width"] == 0.5
+    )  # the widest that fits
     split = search["images"]["test_split"]
     assert (split["images"], split["per_class"]) == (15, [5, 5, 5])
     assert trained["images"]["test_split"] == evaluation["test_split"] == split
@@ -88,17 +91,18 @@ def test_what_cannot_work_is_said_before_it_begins(
 
 def test_the_widest_network_that_fits(pictures: Path) -> None:
     """Half the space keeps the limit at the chosen width, less than half at the next one."""
-    base = {"data": str(pictures), "image_size": 32, "layers": 5}
+    base = {"data": {"source": str(pictures), "image_size": 32}, "network.layers": 5}
     for limit in ("2M", "900M"):
-        settings = make_config({**base, "max_flops": limit})
-        width = with_widest_fit(settings, {}).width
+        settings = make(SearchConfig, {**base, "constraints.max_flops": limit})
+        width = with_widest_fit(settings).network.width
         assert width is not None
         shares = []
         for w in (width, width + 0.125):
-            space = IMAGE_SPACES["shufflenet"]
-            geometry = space.geometry(32, 3, 3, w, 5)
-            population = space.space(geometry).uniform(1000, torch.Generator().manual_seed(3))
-            shares.append(float((space.cost(geometry)(population).flops <= settings.max_flops).float().mean()))
+            space = space_class("shufflenet")(NetworkConfig(32, 3, 3, w, 5))
+            population = space.space.uniform(1000, torch.Generator().manual_seed(3))
+            kept = space.cost(population).multiply_adds <= settings.constraints.max_flops
+            shares.append(float(kept.float().mean()))
         assert shares[0] > 0.45
         assert width == 1 or shares[1] < 0.55
-    assert with_widest_fit(make_config({**base, "max_flops": "1M"}), {"width": 0.25}).width == 0.25
+    given = make(SearchConfig, {**base, "constraints.max_flops": "1M", "network.width": 0.25})
+    assert with_widest_fit(given).network.width == 0.25

@@ -84,7 +84,18 @@ def test_threads_are_chosen_and_said_once(tmp_path: Path) -> None:
     env = {**environment(tmp_path / "cache"), "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "x", "SLURM_PROCID": "1"}
     del env["OMP_NUM_THREADS"]
     pictures = make_pictures(tmp_path / "pictures")
-    words = ["search", "--data", pictures, "--output", tmp_path / "run", *TINY, "--epochs", 1, "--vae-interval", 1]
+    words = [
+        "search",
+        "--data",
+        pictures,
+        "--output",
+        tmp_path / "run",
+        *TINY,
+        "--epochs",
+        1,
+        "--update.vae-interval",
+        1,
+    ]
     ended = subprocess.run(command(*words), env=env, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     said = rf"(\d+) threads?: (\d+) of {machine.cores()} cores are free; set OMP_NUM_THREADS to choose"

@@ -6,20 +6,20 @@ import sys
 from types import FrameType
 from typing import Any
 
+from vaenas.commands.signals import INTERRUPTED, Interrupted, heeded
+
 
 def main() -> None:
     """Entry point. What is on disk is whole at every moment, so a signal may end it anywhere; runs save first."""
-    # `nohup` has a process ignore a signal, and it stays so.
-    heeded = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    for number in heeded:
-        signal.signal(number, signal.SIG_DFL)  # while it imports, which takes seconds
+    numbers = heeded()
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)  # until the commands are known
     from vaenas import cli
-    from vaenas.runs.command import INTERRUPTED, Interrupted
 
     asked: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if asked:
+        if asked or _importing(frame):
             os._exit(INTERRUPTED[number])
         asked.append(number)
         raise Interrupted(number)
@@ -30,7 +30,7 @@ def main() -> None:
         sys.__unraisablehook__(found)
 
     sys.unraisablehook = unraisable
-    for number in heeded:
+    for number in numbers:
         signal.signal(number, interrupt)
     try:
         cli.main()
@@ -39,8 +39,15 @@ def main() -> None:
             raise
         sys.exit(INTERRUPTED[asked[0]])  # foreign code makes any error of an interruption
     finally:
-        for number in heeded:
+        for number in numbers:
             signal.signal(number, signal.SIG_IGN)  # it ends anyway
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported, as torch in the first seconds: its code may swallow an interruption."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 if __name__ == "__main__":

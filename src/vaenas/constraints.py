@@ -1,4 +1,4 @@
-"""Hard limits on what may be ranked and returned (the † rows of Tables 1, 2)."""
+"""Hard constraints on what may be ranked and returned (the † rows of Tables 1, 2)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,25 +9,15 @@ from torch import Generator, Tensor
 
 from vaenas.errors import UserError
 from vaenas.networks.cost import Cost
+from vaenas.ranges import readable
 from vaenas.spaces.space import ConstraintTooTight, Population, SearchSpace, draw_valid, proposals_for
 
-UNITS = {"G": 1e9, "M": 1e6, "K": 1e3, "": 1}
-
-
-def readable(count: int | float) -> str:
-    """365000000 -> "365M", the way that limits are written."""
-    for unit, size in UNITS.items():
-        if count >= size:
-            return f"{count / size:.4g}{unit}"
-    return str(count)
-
-
-# What can be bounded, in the order of a cost's rows: option, unit, and how a number of it is written.
-BOUNDS: tuple[tuple[str, str, Callable[[int | float], str]], ...] = (
-    ("--max-flops", "multiply-adds", readable),
-    ("--max-params", "parameters", readable),
-    ("--max-latency", "latency", lambda nanoseconds: f"{nanoseconds / 1e6:.4g}ms"),
-)
+# What can be bounded, by its name in `Costs`: option, unit, and how a number of it is written.
+BOUNDS: dict[str, tuple[str, str, Callable[[int | float], str]]] = {
+    "multiply_adds": ("--max-flops", "multiply-adds", readable),
+    "params": ("--max-params", "parameters", readable),
+    "latency": ("--max-latency", "latency", lambda nanoseconds: f"{nanoseconds / 1e6:.4g}ms"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,33 +30,34 @@ class Constraints:
     max_latency: int | None = None  # nanoseconds; needs a cost that knows them
 
     @property
-    def bounds(self) -> tuple[int | None, ...]:
-        return self.max_flops, self.max_params, self.max_latency
+    def bounds(self) -> dict[str, int]:
+        """Those that there are, by the cost's name."""
+        bounds = zip(BOUNDS, (self.max_flops, self.max_params, self.max_latency), strict=True)
+        return {name: bound for name, bound in bounds if bound is not None}
 
     def is_feasible(self, population: Population) -> Bool[Tensor, "n"]:
         """Which architectures keep all of them."""
         good = torch.ones(len(population), dtype=torch.bool)
-        for values, bound in zip(self.cost.totals(population), self.bounds, strict=False):
-            if bound is not None:
-                good &= values <= bound
+        if self.bounds:
+            costs = self.cost(population)
+            for name, bound in self.bounds.items():
+                good &= getattr(costs, name) <= bound
         return good
 
     def __str__(self) -> str:
-        bounds = zip(BOUNDS, self.bounds, strict=True)
-        return " and ".join(f"{option} {text(bound)}" for (option, _, text), bound in bounds if bound is not None)
+        return " and ".join(f"{BOUNDS[name][0]} {BOUNDS[name][2](bound)}" for name, bound in self.bounds.items())
 
     def check(self, space: SearchSpace, propose: Callable[[int], Population], needed: int = 1) -> None:
         """Raises `UserError` if nothing of the space keeps the bounds, or too little to draw `needed` architectures."""
-        for which, ((option, unit, text), bound) in enumerate(zip(BOUNDS, self.bounds, strict=True)):
-            if bound is None:
-                continue
-            architecture, least = self.cost.cheapest(which)
-            if least > bound:
+        least = {name: self.cost.cheapest(name) for name in self.bounds}
+        for name, bound in self.bounds.items():
+            (architecture, number), (option, unit, text) = least[name], BOUNDS[name]
+            if number > bound:
                 code = space.encode(architecture[None])[0]
-                number = text(least) if unit == "latency" else f"{least:,}"
                 raise UserError(
-                    f"{option} {text(bound)}: nothing in space {space.name} is that small; the "
-                    f"cheapest architecture, {code}, has {number} {unit}: raise {option} or lower --width"
+                    f"{option} {text(bound)}: nothing in space {space.name} is that small; the cheapest architecture, "
+                    f"{code}, has {text(number) if name == 'latency' else f'{number:,}'} {unit}: raise {option} or "
+                    f"lower --width"
                 )
         try:
             # Half of what a search tries later: whoever passes here by chance does not fail there.
@@ -74,14 +65,12 @@ class Constraints:
                 propose, self.is_feasible, needed, constraints=str(self), max_proposals=proposals_for(needed) // 2
             )
         except ConstraintTooTight as error:
-            near = self.cost.totals(propose(20_000)).float().quantile(0.001, dim=1)
-            rare = ", ".join(
-                f"one in a thousand has at most {text(float(near[i]))} {unit}, the cheapest "
-                f"{text(self.cost.cheapest(i)[1])}"
-                for i, (_, unit, text) in enumerate(BOUNDS)
-                if self.bounds[i] is not None
-            )
-            raise UserError(f"{error} ({rare}), or lower --width") from None
+            costs, near = self.cost(propose(20_000)), []
+            for name in self.bounds:
+                _, unit, text = BOUNDS[name]
+                rare = float(getattr(costs, name).float().quantile(0.001))
+                near.append(f"one in a thousand has at most {text(rare)} {unit}, the cheapest {text(least[name][1])}")
+            raise UserError(f"{error} ({', '.join(near)}), or lower --width") from None
 
 
 def uniform_proposals(space: SearchSpace, seed: int) -> Callable[[int], Population]:

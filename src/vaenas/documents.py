@@ -1,18 +1,24 @@
 """YAML and JSON from outside: read strictly, bounded in size and depth, and what is wrong said in one line."""
 
+import json
 import os
 import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from reprlib import Repr
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import GetPydanticSchema, TypeAdapter, ValidationError
+from pydantic_core import core_schema
 
 from vaenas.errors import UserError
 
-LARGEST_YAML, LARGEST_JSON = 2**16, 2**22  # bytes; PyYAML reads some 100 KB a second
+T = TypeVar("T")
+LARGEST_YAML, LARGEST_JSON = 2**16, 2**23  # bytes; PyYAML reads some 100 KB a second
 DEEPEST = 20  # levels of lists and mappings
 
 _bounded = Repr()
@@ -105,6 +111,56 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+@contextmanager
+def regular_file(path: Path) -> Iterator[BinaryIO]:
+    """Open for reading; raises `UserError` where it can't be read, or could hang (a FIFO, a device)."""
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file, or it is not a regular one")
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give another file") from None
+
+
+def read_json(kind: type[T], path: Path, fix: str = "fix or remove it, or give another") -> T:
+    """What a JSON file says, as the type `kind`.
+
+    Raises:
+        UserError: names the file, the place in it, what must be there and what is.
+    """
+    with regular_file(path) as file:
+        content = file.read(LARGEST_JSON + 1)
+    try:
+        return from_json(kind, content)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {fix}") from None
+
+
+def checked(kind: type[T], content: Any, where: str) -> T:
+    """Values that are read already, as the type `kind`; `where` opens the message of the `UserError`."""
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as error:
+        raise UserError(f"{where}: {first_of(error)}; fix or remove it") from None
+
+
+def between(low: float, high: float, slack: float = 0.0) -> GetPydanticSchema:
+    """Checked by pydantic's core, as there may be millions, with a message of ours."""
+    number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low - slack, le=high + slack)
+    message = f"must be a number in [{low:g}, {high:g}]"
+    checked = core_schema.custom_error_schema(number, "between", custom_error_message=message)
+    return GetPydanticSchema(lambda _source, _handler: checked)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names: {"vae": {"latent": 8}} -> {"vae.latent": 8}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {prefix + name: value}
+    return flat
+
+
 def from_json(kind: Any, content: str | bytes) -> Any:
     """What a JSON text says, as the type `kind`, by pydantic.
 
@@ -112,22 +168,35 @@ def from_json(kind: Any, content: str | bytes) -> Any:
         ValueError: one short line, the place and what is wrong there.
     """
     if len(content) > LARGEST_JSON:
-        raise ValueError(f"more than {LARGEST_JSON} bytes of JSON")
+        raise ValueError(f"more than {LARGEST_JSON >> 20} MiB of JSON")
     try:
-        return _adapter(kind).validate_json(content)
+        value = _adapter(kind).validate_json(content)
     except ValidationError as error:
         raise ValueError(first_of(error)) from None
+    json.loads(content, object_pairs_hook=_unique)  # of two values of one name pydantic takes the last
+    return value
 
 
 _adapter = cache(TypeAdapter)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    names = Counter(name for name, _ in pairs)
+    if len(names) < len(pairs):
+        raise ValueError(f"{short(names.most_common(1)[0][0])} stands in it twice")
+
+
 def first_of(error: ValidationError) -> str:
-    """The first thing that pydantic finds wrong, where it is, and its value."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(
-        short(part) if isinstance(part, str) and not part.isidentifier() else str(part) for part in first["loc"]
-    )
+    """The first thing that pydantic finds wrong in one line: "place: what must be (what is)"."""
+    place, message, value = first_problem(error)
+    said = f"{message} ({value})" if value else message
+    return f"{place}: {said}" if place else said
+
+
+def first_problem(error: ValidationError) -> tuple[str, str, str]:
+    """The place of the first thing that pydantic finds wrong, what must be there, and what is; "" where nothing is."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    names = (short(part) if isinstance(part, str) and not part.isidentifier() else str(part) for part in first["loc"])
     message = first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-    value = "" if first["type"] in ("json_invalid", "missing", "value_error") else f" ({short(first['input'])})"
-    return f"{place}: {message}{value}" if place else f"{message}{value}"
+    nothing = first["type"] in ("json_invalid", "missing", "value_error")
+    return ".".join(names), message, "" if nothing else short(first["input"])

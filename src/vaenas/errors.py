@@ -22,6 +22,11 @@ class UserError(Exception):
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 300]} ... {line[-200:]}")
 
 
+def printable(text: str) -> str:
+    """The text without what a terminal, XML or UTF-8 can't take, or what turns the direction of writing."""
+    return "".join(c if c.isprintable() or c == "\xa0" else " " if c.isspace() else "\ufffd" for c in text)
+
+
 def require(package: str, extra: str, asked: str) -> None:
     """Raises `UserError` if the package of an extra is not installed; `asked` is the option that needs it."""
     if importlib.util.find_spec(package) is None:

@@ -10,6 +10,7 @@ import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,27 +18,15 @@ from vaenas.errors import UserError
 
 # What the user, not a programmer, can put right.
 USERS_TO_FIX = {
-    errno.EACCES,
-    errno.EBUSY,
-    errno.EDQUOT,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EINVAL,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.ENOTEMPTY,
-    errno.EPERM,
+    errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EINVAL, errno.EIO, errno.EISDIR,
+    errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM,
     errno.EROFS,
-}
+}  # fmt: skip
+MAKE_ROOM = "make room or choose another folder"
 
 
 @contextmanager
-def writing(what: Path, fix: str) -> Iterator[None]:
+def writing(what: Path, fix: str = MAKE_ROOM) -> Iterator[None]:
     """Turns a full disk, missing permission and the like into a `UserError` that names `what` and the fix."""
     try:
         yield
@@ -53,7 +42,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         UserError: it cannot be written; then the old file stays.
     """
-    with writing(path, "make room or choose another folder"):
+    with writing(path):
         remove_leftovers(path.parent, f"{path.name[:50]}.")  # of an earlier try that was killed
         temporary, descriptor = _new_file(path)
         try:
@@ -92,13 +81,19 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:50]}.{secrets.token_hex(8)}.tmp")
 
 
-def sync_folder(folder: Path) -> None:
-    """A power cut after this leaves the folder's names as they are now."""
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """A power cut after this leaves the folder's names as they are now."""
+    with _opened(folder) as descriptor:
+        os.fsync(descriptor)
 
 
 def lock(descriptor: int) -> bool:
@@ -111,17 +106,16 @@ def lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if not _warned:
-            _warned.append(True)
-            print(
-                f"vaenas: warning: this file system has no locks ({error.strerror}): see to it yourself that one "
-                "process at a time writes into a folder",
-                file=sys.stderr,
-            )
+        _warn_once(
+            f"this file system has no locks ({error.strerror}): see to it yourself that one process at a time writes "
+            "into a folder"
+        )
     return True
 
 
-_warned: list[bool] = []
+@cache
+def _warn_once(message: str) -> None:
+    print(f"vaenas: warning: {message}", file=sys.stderr)
 
 
 def remove_leftovers(folder: Path, prefix: str = "") -> None:
@@ -147,8 +141,8 @@ class FolderLock:
         UserError: another process has it, or there is no such folder.
     """
 
-    def __init__(self, folder: Path, fix: str) -> None:
-        with writing(folder, fix):
+    def __init__(self, folder: Path) -> None:
+        with writing(folder):
             self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
             _held.add(self._descriptor)
             self.release = weakref.finalize(self, _release, self._descriptor)  # or before its life ends
@@ -171,7 +165,7 @@ os.register_at_fork(after_in_child=lambda: [_release(descriptor) for descriptor 
 
 
 @contextmanager
-def new_folder(target: Path, fix: str) -> Iterator[Path]:
+def new_folder(target: Path, fix: str = MAKE_ROOM) -> Iterator[Path]:
     """Yields an empty folder that becomes `target` in one move when the block ends well, and vanishes when it does not.
 
     It is locked while the block runs. An empty `target` is replaced.
@@ -181,28 +175,25 @@ def new_folder(target: Path, fix: str) -> Iterator[Path]:
         UserError: it cannot be written.
     """
     target = target.absolute()
-    with writing(target, fix):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(target.parent, f"{target.name[:50]}.")
-        temporary = temporary_beside(target)
-        temporary.mkdir()
-        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    temporary = temporary_beside(target)
     try:
-        lock(descriptor)
         with writing(target, fix):
-            yield temporary
-            os.fsync(descriptor)
-        try:
-            with writing(target, fix):
-                os.replace(temporary, target)
-        except UserError as error:
-            if os.path.isdir(target) and any(target.iterdir()):
-                raise FileExistsError(target) from error
-            raise
-        sync_folder(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(target.parent, f"{target.name[:50]}.")
+            temporary.mkdir()
+            with _opened(temporary) as descriptor:
+                lock(descriptor)
+                yield temporary
+                os.fsync(descriptor)
+                try:
+                    os.replace(temporary, target)
+                except OSError:
+                    if os.path.isdir(target) and any(target.iterdir()):
+                        raise FileExistsError(target) from None
+                    raise
+            sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        os.close(descriptor)
 
 
 def refuse_to_replace(path: Path, option: str, force: bool) -> None:

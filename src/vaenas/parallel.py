@@ -10,12 +10,13 @@ import re
 import sys
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.nn.functional import all_reduce as total  # whose gradient is a sum over processes, too
 
 from vaenas import machine
 from vaenas.errors import UserError
@@ -58,27 +59,32 @@ def processes() -> Processes:
     given = {name: os.environ[name] for name in names if name in os.environ}
     if not given:
         return Processes()
-    missing = [name for name in names if name not in given]
-    no_numbers = [name for name in NUMBERS if not re.fullmatch("[0-9]{1,9}", given.get(name, "0"))]
-    wrong = ""
+    try:
+        return _checked(given, [name for name in names if name not in given])
+    except ValueError as wrong:
+        found = " ".join(f"{name}={value!r}" for name, value in given.items())
+        raise UserError(
+            f"{found} in the environment: {wrong}; start several processes by torchrun, or unset {' '.join(given)} for "
+            "one"
+        ) from None
+
+
+def _checked(given: dict[str, str], missing: list[str]) -> Processes:
     if missing:
-        wrong = f"{', '.join(missing)} missing"
-    elif no_numbers or not given["MASTER_ADDR"]:
-        wrong = f"{(no_numbers or ['MASTER_ADDR'])[0]} is no {'number' if no_numbers else 'address'}"
-    else:
-        rank, size, local_rank, local_size, _ = (int(given[name]) for name in NUMBERS)
-        if rank >= size:
-            wrong = "RANK must be below WORLD_SIZE"
-        elif local_rank >= local_size:
-            wrong = "LOCAL_RANK must be below LOCAL_WORLD_SIZE"
-        elif size % local_size:
-            wrong = "WORLD_SIZE must be a multiple of LOCAL_WORLD_SIZE"
-        else:
-            return Processes(rank, size, local_rank, local_size)
-    found = " ".join(f"{name}={value!r}" for name, value in given.items())
-    raise UserError(
-        f"{found} in the environment: {wrong}; start several processes by torchrun, or unset {' '.join(given)} for one"
-    )
+        raise ValueError(f"{', '.join(missing)} missing")
+    for name in NUMBERS:
+        if not re.fullmatch("[0-9]{1,9}", given[name]):
+            raise ValueError(f"{name} is no number")
+    if not given["MASTER_ADDR"]:
+        raise ValueError("MASTER_ADDR is no address")
+    rank, size, local_rank, local_size, _ = (int(given[name]) for name in NUMBERS)
+    if rank >= size:
+        raise ValueError("RANK must be below WORLD_SIZE")
+    if local_rank >= local_size:
+        raise ValueError("LOCAL_RANK must be below LOCAL_WORLD_SIZE")
+    if size % local_size:
+        raise ValueError("WORLD_SIZE must be a multiple of LOCAL_WORLD_SIZE")
+    return Processes(rank, size, local_rank, local_size)
 
 
 def world_size() -> int:
@@ -130,7 +136,7 @@ def make_fabric(
     )  # fmt: skip
     fabric.launch()
     # Fabric does so for NCCL alone. Gloo's threads need the interpreter: one that outlives it aborts the process.
-    atexit.register(_leave)
+    atexit.register(lambda: dist.destroy_process_group() if dist.is_initialized() else None)
     take_threads(threads)  # while the others of this machine do the same, not while they start
     return fabric
 
@@ -142,11 +148,6 @@ def take_threads(recorded: int | None = None) -> None:
     torch.set_num_threads(threads)
     if reason and is_main():
         print(f"{threads} thread{'s' * (threads > 1)}: {reason}; set OMP_NUM_THREADS to choose", file=sys.stderr)
-
-
-def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def check_batch_size(size: int) -> None:
@@ -193,18 +194,6 @@ def all_reduce_max(number: int) -> int:
     return int(found)
 
 
-class _Total(torch.autograd.Function):
-    """The sum over processes, and of its gradients backwards."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return all_reduce_sum(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return all_reduce_sum(gradient)
-
-
 class _SyncBatchNorm2d(SlicedBatchNorm2d):
     """Batch norm over the whole batch of a training step (torch's own runs on GPUs alone).
 
@@ -217,9 +206,9 @@ class _SyncBatchNorm2d(SlicedBatchNorm2d):
             return super().forward(input)
         count = input.numel() // input.shape[1] * world_size()
         x = input if input.dtype == torch.float64 else input.float()
-        mean = _Total.apply(x.sum((0, 2, 3))) / count
+        mean = total(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        variance = _Total.apply((centred * centred).sum((0, 2, 3))) / count
+        variance = total((centred * centred).sum((0, 2, 3))) / count
         first = slice(input.shape[1])
         if self.running_mean is not None and self.running_var is not None and self.momentum is not None:
             with torch.no_grad():

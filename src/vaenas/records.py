@@ -1,17 +1,14 @@
-"""What the files of a run hold: `result.json`, `metrics.jsonl`, `drawing.json`, the settings that a report tells.
+"""What runs write and reports read, in one schema: records, `metrics.jsonl`, `result.json`.
 
-They come from outside: they are read here, whole, and nothing behind checks them again. Keys that no model names are
-left out.
+As files they come from outside: whoever reads one goes through `documents.read_json` or `read_metrics`, and nothing
+behind checks again. Keys that no model names are left out.
 """
 
-import json
 import math
-import re
-import reprlib
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,24 +17,19 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
-    GetPydanticSchema,
-    Strict,
-    ValidationError,
     model_validator,
-)
-from pydantic_core import core_schema
+)  # fmt: skip
 
-from vaenas.errors import UserError
-
-MOST_BYTES = 2**23  # of one JSON text: parsed, it may take thirty times as much memory
-MOST_KEPT = 2**24  # of records, likewise
-SHORT = reprlib.Repr()
-SHORT.maxstring = 80
+from vaenas.documents import LARGEST_JSON, between, from_json, regular_file
+from vaenas.errors import UserError, printable
 
 
-def printable(text: str) -> str:
-    """The text without what a terminal, XML or UTF-8 can't take, or what turns the direction of writing."""
-    return "".join(c if c.isprintable() or c == "\xa0" else " " if c.isspace() else "\ufffd" for c in text)
+@dataclass(frozen=True)
+class Record:
+    """One thing that happened: `kind` is evaluation or one of `METRICS`; values are JSON."""
+
+    kind: str
+    values: dict[str, Any]
 
 
 def _at_most_100(keys: Any) -> Any:
@@ -46,19 +38,11 @@ def _at_most_100(keys: Any) -> Any:
     return keys
 
 
-def _between(low: float, high: float, slack: float = 0.0) -> GetPydanticSchema:
-    """Checked by pydantic's core, as there may be millions, with a message of ours."""
-    number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=low - slack, le=high + slack)
-    said = f"must be a number in [{low:g}, {high:g}]"
-    checked = core_schema.custom_error_schema(number, "between", custom_error_message=said)
-    return GetPydanticSchema(lambda _source, _handler: checked)
-
-
 Text = Annotated[str, Field(max_length=10_000), AfterValidator(printable)]
 Label = Annotated[str, Field(max_length=100), AfterValidator(printable)]  # has its place in a figure
 Count = Annotated[int, Field(ge=0, lt=2**63)]
-Finite = Annotated[float, _between(-1e18, 1e18)]
-Share = Annotated[float, _between(0, 1, 1e-6)]  # a softmax in float32 may sum to a little more than 1
+Finite = Annotated[float, between(-1e18, 1e18)]
+Share = Annotated[float, between(0, 1, 1e-6)]  # a softmax in float32 may sum to a little more than 1
 # A diverged run still deserves a report: what is infinite, or as good as, counts as not a number.
 Loss = Annotated[float, AfterValidator(lambda x: x if abs(x) < 1e100 else math.nan)]
 T = TypeVar("T")
@@ -75,130 +59,23 @@ class Part(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class Settings(Part):
-    """What a report tells of `config.yaml`."""
+def _one_for_each(some: str, others: str) -> Any:
+    """Checks that two lists of a part have one length."""
 
-    space: Label = "unknown"
-    method: Label = "one-shot"
-    sampler: Label = "unknown"
-    seed: Count | None = None
-    ranking_metric: Annotated[Label, Field(max_length=40)] = "accuracy"
-    surrogate: Label = "none"
-    max_flops: Annotated[float, _between(0, 2**63)] | None = None
+    def check(part: Part) -> Part:
+        n, m = len(getattr(part, some)), len(getattr(part, others))
+        if n != m:
+            raise ValueError(f"{others!r} has {m} values for {n} {some}, must have one for each")
+        return part
 
-
-# result.json: scores and accuracies are shares, FLOPs counts.
-
-
-class Evaluation(Part):
-    score: Share
-    predicted_score: Finite
-    flops: Count
-
-
-class Architecture(Evaluation):
-    architecture: Many[Count]
-    code: Text
-    params: Count
-
-
-class Draws(Part):
-    mean: Share
-    std: Finite
-    n: Count
-
-
-class Compared(Part):
-    sampler: Draws
-    uniform: Draws
-
-
-class Geometry(Part):
-    image_size: Annotated[int, Field(ge=1, le=2**12)]
-    image_channels: Annotated[int, Field(ge=1, le=2**12)]
-    classes: Annotated[int, Field(ge=1, le=10**6)]
-    width: Annotated[float, _between(0, 2**12)]
-    layers: Annotated[int, Field(ge=1, le=1000)]
-
-
-class TrueBest(Part):
-    code: Text
-    accuracy: Share
-    rank: Count
-
-
-class Sample(Part):
-    scores: Many[Share]
-    truth: Many[Share]
-
-    @model_validator(mode="after")
-    def _agree(self) -> "Sample":
-        if len(self.scores) != len(self.truth):
-            raise ValueError(f"has {len(self.scores)} scores for {len(self.truth)} truths, must have one for each")
-        return self
-
-
-class TrueDraws(Part):
-    epoch: Finite
-    mean: Share | None
-    n: Count
-
-
-class Truth(Part):
-    """What a table says of a search that never saw it; None where it says nothing."""
-
-    table: Text
-    measured: Text
-    architectures: Count
-    optimum: Share
-    mean: Share
-    uniform_best_of: ByDraws
-    best: TrueBest | None
-    kendall: Finite | None
-    spearman: Finite | None
-    kendall_top: Finite | None
-    sample: Sample
-    draws: Many[TrueDraws]
-    best_of: ByDraws | None
-
-
-class SearchResult(Part):
-    space: Label
-    ranking_metric: Label
-    geometry: Geometry
-    best: Architecture
-    pareto: Many[Architecture]
-    evaluated: Count
-    evaluations: Many[Evaluation]
-    draws: Compared | None
-    truth: Truth | None
-    seconds: Finite
-    version: Label
-    environment: Environment = {}
-
-
-class Images(Part):
-    training: Count
-    test: Count
-
-
-class TrainingResult(Part):
-    accuracy: Share
-    top5: Share
-    params: Count
-    flops: Count
-    images: Images
-    environment: Environment = {}
+    return model_validator(mode="after")(check)
 
 
 # metrics.jsonl: entropy and KL are in nats, seconds those of the run so far.
 
 
-class Kind(Part):
-    kind: Label
-
-
 class Metric(Part):
+    kind: Label
     step: Count
     seconds: Finite | None = None
 
@@ -231,16 +108,27 @@ class Update(Metric):
     reconstruction: Share | None = None
     probabilities: Annotated[Many[Row], Field(max_length=1000)]
 
-    @model_validator(mode="after")
-    def _agree(self) -> "Update":
-        if len(self.learned) != len(self.scores):
-            lengths = f"{len(self.learned)} values for {len(self.scores)} scores"
-            raise ValueError(f"'learned' has {lengths}, must have one for each")
-        return self
+    _agree = _one_for_each("scores", "learned")
+
+
+class UpdateWithDraws(Update):
+    """Codes that the sampler drew after the update, where a table will judge them."""
+
+    draws: Many[Text] = Field(default_factory=list)
 
 
 class Generation(Metric):
+    """Of the evolutionary search."""
+
     generation: Count
+    best: Share
+    mean: Share
+
+
+class Surrogate(Metric):
+    """A round of the search by a ridge surrogate: initial and uniform draws, at last what it predicts to be best."""
+
+    round: Count
     best: Share
     mean: Share
 
@@ -251,216 +139,161 @@ class Comparison(Metric):
 
 
 METRICS: dict[str, type[Metric]] = {
-    "train": Train, "weights": Weights, "update": Update, "generation": Generation, "comparison": Comparison
+    "train": Train, "weights": Weights, "update": Update, "generation": Generation, "surrogate": Surrogate,
+    "comparison": Comparison,
 }  # fmt: skip
-
-# drawing.json: blocks in stages, or cells as graphs.
-
-
-class Operation(Part):
-    symbol: Label
-    name: Label
+M = TypeVar("M", bound=Metric)
 
 
-class Slot(Part):
-    """A coloured block: the operation's index, and the slot's number below it."""
+def read_metrics(path: Path, models: Mapping[str, type[M]] = METRICS, finished: bool = True) -> Iterator[tuple[int, M]]:
+    """The number of each line of `metrics.jsonl` whose kind `models` names, and the record in it.
 
-    slot: Count
-    operation: Count
-
-
-class Layer(Part):
-    """A grey box."""
-
-    text: Label
-
-
-class Group(Part):
-    """Blocks in a row, and the shape that comes out of them."""
-
-    name: Label
-    output: Label
-    slots: Many[Slot]
-
-
-class Cell(Part):
-    name: Label
-    nodes: Few[Slot | Layer]
-    edges: Annotated[Many[Annotated[tuple[Count, Count], Strict(False)]], Field(max_length=400)]
-
-    @model_validator(mode="after")
-    def _forward(self) -> "Cell":
-        n = len(self.nodes)
-        for source, target in self.edges:
-            if not source < target < n:
-                raise ValueError(f"has an edge from node {source} to {target}; edges lead to a later one of {n}")
-        return self
-
-
-class Drawing(Part):
-    title: Label
-    operations: Few[Operation]
-
-    @property
-    def slots(self) -> list[Slot]:
-        """All coloured blocks."""
-        return []
-
-    @model_validator(mode="after")
-    def _known(self) -> "Drawing":
-        if len(self.slots) > 2000:
-            raise ValueError(f"has {len(self.slots)} slots, must have at most 2000")
-        most = len(self.operations) - 1
-        for slot in self.slots:
-            if slot.operation > most:
-                raise ValueError(f"slot {slot.slot} has operation {slot.operation}, must be at most {most}")
-        return self
-
-
-class SequenceDrawing(Drawing):
-    input: Label  # a shape
-    before: Few[Label]  # fixed layers
-    groups: Few[Group]
-    after: Few[Label]
-
-    @property
-    def slots(self) -> list[Slot]:
-        return [slot for group in self.groups for slot in group.slots]
-
-
-class CellDrawing(Drawing):
-    cells: Annotated[Many[Cell], Field(max_length=8)]
-
-    @property
-    def slots(self) -> list[Slot]:
-        return [node for cell in self.cells for node in cell.nodes if isinstance(node, Slot)]
-
-
-R = TypeVar("R", SearchResult, TrainingResult)
-
-
-def read_result(path: Path) -> SearchResult | TrainingResult:
-    """`result.json` of a search or, if it tells an accuracy, of a training.
+    Args:
+        finished: else the last line may be cut off, by a kill or as it is being written: then it is left out.
 
     Raises:
-        UserError: it can't be read, or does not follow the format: names the file, the key, its value and the limit.
+        UserError: it can't be read, or a line does not follow the format: names the place, its value and the limit.
     """
-    content = _whole(path)
-    return _checked(TrainingResult if "accuracy" in content else SearchResult, content, str(path))
+    with regular_file(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LARGEST_JSON + 1), b""), start=1):
+            if not line.strip():
+                continue
+            if not finished and len(line) <= LARGEST_JSON and not line.endswith(b"\n"):
+                return
+            try:
+                model = models.get(from_json(Metric, line).kind)
+                if model is not None:
+                    yield number, from_json(model, line)
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: {error}; fix or remove it") from None
 
 
-def read_result_of(kind: type[R], path: Path) -> R:
-    """`result.json` of a search, or of a training; raises as `read_result` does, and where it is of the other."""
-    result = read_result(path)
-    if not isinstance(result, kind):
-        raise UserError(f"{path}: a {type(result).__name__}, where a {kind.__name__} is needed; give another folder")
-    return result
+# result.json: scores and accuracies are shares, FLOPs counts.
 
 
-def read_drawing(path: Path) -> SequenceDrawing | CellDrawing:
-    """`drawing.json`; raises as `read_result` does."""
-    return checked_drawing(_whole(path), str(path))
+class Evaluation(Part):
+    score: Share
+    predicted_score: Finite
+    flops: Count
 
 
-def checked_drawing(content: dict[str, Any], where: str) -> SequenceDrawing | CellDrawing:
-    """A drawing from anywhere; `where` opens the message of the `UserError`."""
-    return _checked(CellDrawing if "cells" in content else SequenceDrawing, content, where)
+class Architecture(Evaluation):
+    architecture: Many[Count]
+    code: Text
+    params: Count
+    latency_ms: Finite | None = None
 
 
-def read_metrics(path: Path, finished: bool) -> tuple[list[Metric], bool]:
-    """The records of `metrics.jsonl` that have a model, and whether its last line was cut off (in a run that goes on).
-
-    Records of one kind and step that were written twice (a run resumed from a checkpoint older than its last line)
-    count once, as they were written last.
-
-    Raises:
-        UserError: as `read_result`, with the line; or there is more in it than memory should hold.
-    """
-    latest: dict[tuple[str, int, int | None], Metric] = {}
-    kept = 0
-    for number, line in enumerate(_chunks(path, lambda file: file.readline(MOST_BYTES + 1)), start=1):
-        where = f"{path}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            content = _object(line, path, number)
-        except UserError:
-            # A line without its line break is one being written now, or cut by a kill: not the user's mistake.
-            if line.endswith(b"\n") or finished:
-                raise
-            return list(latest.values()), True
-        kind = _checked(Kind, content, where).kind
-        if kind not in METRICS:
-            continue
-        record = _checked(METRICS[kind], content, where)
-        latest[kind, record.step, getattr(record, "generation", None)] = record
-        kept += len(record.model_dump_json())
-        if kept > MOST_KEPT:
-            raise UserError(
-                f"{where}: more than {MOST_KEPT >> 20} MiB of records up to here, too many for a report; leave lines "
-                "out, or search with a larger --log-interval"
-            )
-    return list(latest.values()), False
+class Draws(Part):
+    mean: Share
+    std: Finite
+    n: Count
 
 
-def checked_settings(config: dict[str, Any], path: Path) -> Settings:
-    """What a report needs of a run's `config.yaml`, read already; raises as `read_result` does."""
-    return _checked(Settings, config, str(path))
+class Compared(Part):
+    sampler: Draws
+    uniform: Draws
 
 
-M = TypeVar("M", bound=Part)
+class NetworkSize(Part):
+    image_size: Annotated[int, Field(ge=1, le=2**12)]
+    image_channels: Annotated[int, Field(ge=1, le=2**12)]
+    classes: Annotated[int, Field(ge=1, le=10**6)]
+    width: Annotated[float, between(0, 2**12)]
+    layers: Annotated[int, Field(ge=1, le=1000)]
 
 
-def _checked(model: type[M], content: Any, where: str) -> M:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        name = SHORT.repr(".".join(map(str, first["loc"]))) + " " if first["loc"] else ""
-        said = re.sub(r"^Value error, ", "", re.sub(r"^\w+ should ", "must ", first["msg"]))
-        said = said.replace("a valid dictionary or instance of ", "a JSON object for ")
-        if first["type"] == "missing":
-            said = "is missing"
-        elif said.startswith("must"):
-            said = f"is {SHORT.repr(first['input'])}, {said}"
-        raise UserError(f"{where}: {name}{said}; fix or remove it") from None
+class Correlations(Part):
+    """With the truth; the last of its top tenth alone. None where it is not defined."""
+
+    kendall: Finite | None
+    spearman: Finite | None
+    kendall_top: Finite | None
 
 
-def _whole(path: Path) -> dict[str, Any]:
-    return _object(b"".join(_chunks(path, lambda file: file.read(MOST_BYTES + 1))), path)
+class TrueBest(Part):
+    code: Text
+    accuracy: Share
+    rank: Count
 
 
-def _object(text: bytes, path: Path, line: int = 0) -> dict[str, Any]:
-    where = f"{path}, line {line}" if line else str(path)
-    try:
-        content = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        at = line or error.lineno
-        raise UserError(f"{path}, line {at}: not valid JSON ({error.msg}); fix or remove it") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, a key twice, too many digits or brackets
-        raise UserError(f"{where}: not valid JSON ({error}); fix or remove it") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: {SHORT.repr(content)} is not a JSON object; fix or remove it")
-    return content
+class Sample(Part):
+    scores: Many[Share]
+    truth: Many[Share]
+
+    _agree = _one_for_each("scores", "truth")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"{SHORT.repr(name)} stands in it twice")
-    return found
+class TrueDraws(Part):
+    step: Count
+    epoch: Finite
+    mean: Share | None
+    n: Count
 
 
-def _chunks(path: Path, read: Callable[[BinaryIO], bytes]) -> Iterator[bytes]:
-    """What `read` gives of a regular file, call by call, until that is nothing."""
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file, or it is not a regular one")
-    try:
-        with path.open("rb") as file:
-            while chunk := read(file):
-                if len(chunk) > MOST_BYTES:
-                    raise UserError(f"{path}: it has more than {MOST_BYTES >> 20} MiB in one piece; fix or remove it")
-                yield chunk
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); fix or remove it") from None
+class Truth(Correlations):
+    """What a table says of a search that never saw it; None where it says nothing."""
+
+    table: Text
+    measured: Text
+    architectures: Count
+    optimum: Share
+    mean: Share
+    uniform_best_of: ByDraws
+    best: TrueBest | None
+    surrogate: Correlations  # of a ridge surrogate to the sample's scores
+    sample: Sample
+    draws: Many[TrueDraws]
+    best_of: ByDraws | None
+
+
+class Latency(Part):
+    device: Text
+    error: Finite
+
+
+class Images(Part):
+    training: Count
+    ranking: Count | None = None  # of a search
+    test: Count | None = None  # of a training
+    test_split: dict[str, Any] | None
+    skipped: Many[Text]
+    notes: Many[Text]
+
+
+class Result(Part):
+    """Of a search or a training."""
+
+    space: Label
+    network: NetworkSize
+    seed: Count
+    images: Images
+    seconds: Finite
+    version: Label
+    environment: Environment
+
+
+class SearchResult(Result):
+    kind: Literal["search"] = "search"
+    method: Label
+    sampler: Label | None
+    ranking_metric: Label
+    best: Architecture
+    pareto: Many[Architecture]
+    evaluated: Count
+    evaluations: Many[Evaluation]
+    draws: Compared | None
+    truth: Truth | None
+    latency: Latency | None
+
+
+class TrainingResult(Result):
+    kind: Literal["training"] = "training"
+    code: Text
+    recipe: Label
+    accuracy: Share
+    top5: Share
+    params: Count
+    flops: Count
+    epochs: Count
+    search: Text | None

@@ -11,7 +11,7 @@ import torch
 
 from tests.runs.command import call, files
 from vaenas.bench.curves import points, summarise
-from vaenas.bench.truth import Task
+from vaenas.bench.task import Task
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.files import lock
 

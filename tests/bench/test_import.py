@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runs.command import call, environment
+from vaenas.bench.columns import columns
 from vaenas.bench.import_table import import_table
-from vaenas.bench.runs import columns
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import cells, nasbench201

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.runs.command import call
-from vaenas.bench.table4 import BEST_OF, NOISES, RANDOM, ROWS, best_of, summarise, trial
-from vaenas.bench.truth import Task
+from vaenas.bench.table4 import NOISES, RANDOM, ROWS, summarise, trial
+from vaenas.bench.task import BEST_OF, Task, best_of
 from vaenas.blackbox.guided import GuidedSampler
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
@@ -64,19 +64,23 @@ def test_noise_is_smoothed_before_the_top_k_are_chosen() -> None:
 def test_trials_and_their_summary(task: Task) -> None:
     """Guided draws are better than random ones, at 0.5 % noise, too; every row and noise has its place."""
     random, guided = trial(task, RANDOM, 0.0, 0, 60), trial(task, "categorical_guided", 0.005, 0, 60)
-    assert set(random["best_of"]) == {"10", "50"}
-    assert random["seven_vertices"] < 0.03 < guided["seven_vertices"]
-    assert guided["best_of"]["10"] > random["best_of"]["50"]
+    assert set(random.best_of) == {"10", "50"}
+    assert random.seven_vertices < 0.03 < guided.seven_vertices
+    assert guided.best_of["10"] > random.best_of["50"]
     for result in (random, guided):
-        assert len(result["accuracies"]) == 60
-        assert max(result["best_of"].values()) <= result["evolution"] + 0.01 <= task.optimum + 0.01
+        assert len(result.accuracies) == 60
+        assert max(result.best_of.values()) <= result.evolution + 0.01 <= task.optimum + 0.01
     jobs = [(row, noise, seed) for row in [RANDOM, *ROWS] for noise in NOISES for seed in (0, 1)]
-    results = {(row, noise, seed): random if row == RANDOM else guided for row, noise, seed in jobs}
-    summary = summarise(task, {job: r for job, r in results.items() if job[0] != RANDOM or job[1] == 0})
+    results = [
+        (random if row == RANDOM else guided).model_copy(update={"row": row, "noise": noise, "seed": seed})
+        for row, noise, seed in jobs
+        if row != RANDOM or noise == 0
+    ]
+    summary = summarise(task, results)
     assert set(summary["rows"]) == {RANDOM, *ROWS}
     assert set(summary["rows"]["vae"]) == {"noise_0", "noise_0.1", "noise_0.5"}
-    assert summary["rows"]["vae"]["noise_0.5"]["10"] == {"mean": pytest.approx(guided["best_of"]["10"]), "ci95": 0.0}
-    gained = (guided["best_of"]["50"] - random["best_of"]["50"]) / (task.optimum - random["best_of"]["50"])
+    assert summary["rows"]["vae"]["noise_0.5"]["10"] == {"mean": pytest.approx(guided.best_of["10"]), "ci95": 0.0}
+    gained = (guided.best_of["50"] - random.best_of["50"]) / (task.optimum - random.best_of["50"])
     assert summary["gap_closed"]["vae"]["noise_0"]["50"] == pytest.approx(gained)
     assert summary["ahead_of_categorical"]["vae"]["noise_0"]["10"]["mean"] == 0
     assert BEST_OF == (10, 50, 100, 300)

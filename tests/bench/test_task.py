@@ -7,7 +7,7 @@ import torch
 
 from vaenas.bench.curves import points, search
 from vaenas.bench.import_table import import_table
-from vaenas.bench.truth import Task
+from vaenas.bench.task import Task
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import cells

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vaenas.bench.curves import METHODS
-from vaenas.bench.truth import Task
+from vaenas.bench.task import Task
 from vaenas.blackbox.baselines import LocalSearch, RegularizedEvolution
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces.space import ConstraintTooTight, Population, SearchSpace, rows_in

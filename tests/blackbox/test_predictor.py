@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vaenas.blackbox.predictor import CENTRE, JITTER, SPREAD, GaussianProcess, warp
+from vaenas.blackbox.predictor import JITTER, PRIOR_MEAN, PRIOR_STD, GaussianProcess, warp
 from vaenas.spaces.space import Population, SearchSpace
 
 SPACE = SearchSpace("six", operations=("abc",) * 6, groups=(6,))
@@ -53,7 +53,7 @@ def log_posterior(process: GaussianProcess, known: Population, scores: Tensor) -
     noise = process.log["noise"].exp() + JITTER
     covariance = kernel(process, known, known) + noise * torch.eye(len(known), dtype=torch.float64)
     targets = warp(scores.double())
-    prior = sum(float((((v - CENTRE[k]) / SPREAD[k]) ** 2).sum()) for k, v in process.log.items())
+    prior = sum(float((((v - PRIOR_MEAN[k]) / PRIOR_STD[k]) ** 2).sum()) for k, v in process.log.items())
     return -0.5 * float(targets @ covariance.inverse() @ targets + torch.logdet(covariance)) - 0.5 * prior
 
 

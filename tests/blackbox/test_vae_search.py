@@ -139,14 +139,14 @@ def test_a_space_is_used_up_to_its_last_architecture_and_then_says_so(name: str)
         population = search.ask(min(4, 26 - len(search.history)), is_feasible)
         search.tell(population, population.sum(-1).float())
     assert len(search.history.population.unique(dim=0)) == 26
-    with pytest.raises(ConstraintTooTight, match=r"only 0 are new and accepted; 1 are needed"):
+    with pytest.raises(ConstraintTooTight, match=r"only 0 are new and feasible; 1 are needed"):
         search.ask(1, is_feasible)
 
 
 def test_too_many_at_once_are_refused() -> None:
     search = VAESearch(TINY, torch.Generator().manual_seed(0))
     assert len(search.ask(27)) == 27
-    with pytest.raises(ConstraintTooTight, match=r"only 27 are new and accepted; 28 are needed"):
+    with pytest.raises(ConstraintTooTight, match=r"only 27 are new and feasible; 28 are needed"):
         search.ask(28)
 
 

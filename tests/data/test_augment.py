@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 

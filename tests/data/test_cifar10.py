@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from vaenas.data import cifar10, load
+from vaenas.data import cifar10
 from vaenas.data.images import pixel_statistics
+from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
 from vaenas.errors import UserError
 
 ROWS = 20
@@ -55,13 +57,14 @@ def _flip_a_bit(path: Path, at: int) -> None:
     path.write_bytes(content)
 
 
-def test_the_real_archive(cifar10_archive, test_cache):
-    data = load("cifar10", cifar10_archive.parent, cache=test_cache)
+def test_the_real_archive(cifar10_archive, test_cache, monkeypatch):
+    monkeypatch.setenv("VAENAS_CACHE", str(test_cache))
+    data = load(DataSettings("cifar10", str(cifar10_archive.parent)))
     assert (data.name, data.train.classes[6], data.train.channels, data.train.image_size) == ("cifar10", "frog", 3, 32)
     assert data.test is not None
     assert data.train.labels.bincount().tolist() == [5000] * 10
     assert data.test.labels.bincount().tolist() == [1000] * 10
-    mean, std = pixel_statistics(torch.cat(data.train.parts))
+    mean, std = pixel_statistics(data.train.images)
     assert data.mean == pytest.approx(mean, abs=6e-5)
     assert data.std == pytest.approx(std, abs=6e-5)
     # The first image is a frog; row 40,000 is the first of the fifth file.
@@ -72,8 +75,9 @@ def test_the_real_archive(cifar10_archive, test_cache):
     assert np.array_equal(images[0].numpy().ravel(), raw[1:])
 
 
-def test_a_flipped_bit_in_a_real_batch(cifar10_archive, test_cache, tmp_path):
-    load("cifar10", cifar10_archive, cache=test_cache)
+def test_a_flipped_bit_in_a_real_batch(cifar10_archive, test_cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAENAS_CACHE", str(test_cache))
+    load(DataSettings("cifar10", str(cifar10_archive)))
     for real in next((test_cache / "cifar10").glob("*/cifar-10-batches-bin")).iterdir():
         if real.name == "data_batch_3.bin":
             shutil.copyfile(real, tmp_path / real.name)
@@ -82,7 +86,7 @@ def test_a_flipped_bit_in_a_real_batch(cifar10_archive, test_cache, tmp_path):
     _flip_a_bit(tmp_path / "data_batch_3.bin", 12_345_678)
     expected = f"{tmp_path}/data_batch_3.bin: md5 is \\w{{32}}, not 942cd6a4bcdd0dd3c604fbe906cb4421"
     with pytest.raises(UserError, match=expected):
-        load("cifar10", tmp_path)
+        load(DataSettings("cifar10", str(tmp_path)))
 
 
 def test_a_bit_flipped_in_a_small_batch(small):
@@ -90,7 +94,7 @@ def test_a_bit_flipped_in_a_small_batch(small):
     found = hashlib.md5((small / "test_batch.bin").read_bytes()).hexdigest()
     expected = f"{small}/test_batch.bin: md5 is {found}, not {cifar10.MD5['test_batch.bin']}: the file is damaged"
     with pytest.raises(UserError, match=expected):
-        load("cifar10", small)
+        load(DataSettings("cifar10", str(small)))
 
 
 def test_a_truncated_batch(small):
@@ -98,20 +102,19 @@ def test_a_truncated_batch(small):
     path.write_bytes(path.read_bytes()[:-1])
     size = ROWS * 3073
     with pytest.raises(UserError, match=f"{path}: {size - 1} bytes, not {size}: the file is damaged"):
-        load("cifar10", small)
+        load(DataSettings("cifar10", str(small)))
 
 
 def test_a_missing_batch(small):
     (small / "data_batch_4.bin").unlink()
     with pytest.raises(UserError, match=r"data_batch_4\.bin: cannot read it: No such file"):
-        load("cifar10", small)
+        load(DataSettings("cifar10", str(small)))
 
 
 @pytest.mark.parametrize("place", ["itself", "parent"])
 def test_folders(small, place):
-    data = load("cifar10", small if place == "itself" else small.parent)
+    data = load(DataSettings("cifar10", str(small if place == "itself" else small.parent)))
     assert len(data.train) == 5 * ROWS
-    assert len(data.train.parts) == 5
     raw = np.fromfile(small / "data_batch_1.bin", np.uint8).reshape(ROWS, 3073)
     assert np.array_equal(data.train.batch(torch.arange(ROWS))[0].flatten(1).numpy(), raw[:, 1:])
 
@@ -121,9 +124,9 @@ def test_an_archive_is_unpacked_once_into_the_cache(small, cache, tmp_path, name
     place = tmp_path / "place"
     place.mkdir()
     archive = _pack(small, place / name)
-    first = load("cifar10", place)
+    first = load(DataSettings("cifar10", str(place)))
     monkeypatch.setattr(cifar10, "_unpack", None)
-    again = load("cifar10", archive)
+    again = load(DataSettings("cifar10", str(archive)))
     assert torch.equal(first.train.labels, again.train.labels)
     assert [path.name for path in place.iterdir()] == [name]
     assert len(list((cache / "cifar10").iterdir())) == 1
@@ -135,7 +138,7 @@ def test_paths_in_an_archive_lead_nowhere(small, cache, tmp_path):
         for path in small.iterdir():
             tar.add(path, f"../../{path.name}")
         tar.addfile(tarfile.TarInfo("../../evil"), io.BytesIO())
-    load("cifar10", archive)
+    load(DataSettings("cifar10", str(archive)))
     assert not list(tmp_path.rglob("evil"))
     assert len(list(cache.rglob("*.bin"))) == 6
 
@@ -156,7 +159,7 @@ def test_hostile_members(small, cache, tmp_path, kind, size, said):
     archive = tmp_path / "cifar.tar"
     archive.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
     with pytest.raises(UserError, match=f"{archive}/data_batch_1.bin: {said}"):
-        load("cifar10", archive)
+        load(DataSettings("cifar10", str(archive)))
     assert not list(cache.rglob("*.bin"))
 
 
@@ -164,7 +167,7 @@ def test_a_truncated_archive_leaves_nothing(small, cache, tmp_path):
     archive = _pack(small, tmp_path / "cifar-10-binary.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-100_000])
     with pytest.raises(UserError, match=f"{archive}: not a whole tar archive"):
-        load("cifar10", archive)
+        load(DataSettings("cifar10", str(archive)))
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
@@ -172,38 +175,38 @@ def test_a_file_that_is_no_archive(cache, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("hello")
     with pytest.raises(UserError, match=f"{path}: not a whole tar archive"):
-        load("cifar10", path)
+        load(DataSettings("cifar10", str(path)))
 
 
 def test_an_archive_with_a_damaged_batch(small, cache, tmp_path):
     _flip_a_bit(small / "data_batch_5.bin", 5)
     archive = _pack(small, tmp_path / "cifar-10-batches-bin.tar")
     with pytest.raises(UserError, match=f"{archive}/data_batch_5.bin: md5 is"):
-        load("cifar10", archive)
+        load(DataSettings("cifar10", str(archive)))
     assert not list(cache.rglob("*.bin"))
 
 
 def test_an_archive_without_batches(cache, tmp_path):
     archive = _pack(Path(__file__), tmp_path / "cifar-10-batches-bin.tar")
     with pytest.raises(UserError, match=f"{archive}/data_batch_1.bin: cannot read it: No such file"):
-        load("cifar10", archive)
+        load(DataSettings("cifar10", str(archive)))
 
 
 def test_nothing_found(cache, tmp_path):
-    with pytest.raises(UserError, match=f"no CIFAR-10 in {tmp_path}: looked for .*--download to fetch {URL}"):
-        load("cifar10", tmp_path)
+    with pytest.raises(UserError, match=f"no CIFAR-10 in {tmp_path}: looked for .*--data.download to fetch {URL}"):
+        load(DataSettings("cifar10", str(tmp_path)))
     with pytest.raises(UserError, match=f"no CIFAR-10 in {cache}"):
-        load("cifar10")
+        load(DataSettings("cifar10"))
 
 
 def test_download(small, cache, tmp_path, monkeypatch):
     archive = _pack(small, tmp_path / "web.tar.gz")
     monkeypatch.setattr(cifar10, "URL", archive.as_uri())
-    assert len(load("cifar10", download=True).train) == 5 * ROWS
+    assert len(load(DataSettings("cifar10", download=True)).train) == 5 * ROWS
     assert [path.name for path in cache.iterdir()] == ["cifar-10-batches-bin"]
     archive.unlink()
-    load("cifar10")
-    load("cifar10", tmp_path, download=True)
+    load(DataSettings("cifar10"))
+    load(DataSettings("cifar10", str(tmp_path), download=True))
 
 
 def test_a_broken_download(small, cache, tmp_path, monkeypatch):
@@ -211,7 +214,7 @@ def test_a_broken_download(small, cache, tmp_path, monkeypatch):
     archive.write_bytes(archive.read_bytes()[:-100_000])
     monkeypatch.setattr(cifar10, "URL", archive.as_uri())
     with pytest.raises(UserError, match=f"{archive.as_uri()}: not a whole tar archive"):
-        load("cifar10", download=True)
+        load(DataSettings("cifar10", download=True))
     assert not list(cache.iterdir())
 
 
@@ -221,5 +224,5 @@ def test_no_network(cache, monkeypatch):
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(UserError, match=f"cannot fetch {URL}: .*no route.*; fetch it elsewhere"):
-        load("cifar10", download=True)
+        load(DataSettings("cifar10", download=True))
     assert not list(cache.iterdir())

@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from vaenas.data import load
 from vaenas.data.files import FileSet
+from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
 from vaenas.errors import UserError
 
 CROP = v2.Compose([v2.RandomResizedCrop(24, antialias=True), v2.RandomHorizontalFlip()])
@@ -20,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def native(imagenet_mini: Path, workers: int) -> FileSet:
-    data = load(str(imagenet_mini / "imagenet-native"), image_size=24, workers=workers)
+    data = load(DataSettings(str(imagenet_mini / "imagenet-native"), image_size=24, workers=workers))
     assert isinstance(data.train, FileSet)
     return data.train
 
@@ -29,7 +30,7 @@ def test_the_same_pixels_as_decoded_into_the_cache(imagenet_mini: Path, tmp_path
     """Of all sizes and greyscale."""
     files = native(imagenet_mini, 2)
     assert not (tmp_path / "cache").exists()
-    cached = load(str(imagenet_mini / "imagenet-native"), image_size=24).train
+    cached = load(DataSettings(str(imagenet_mini / "imagenet-native"), image_size=24)).train
     rows = torch.arange(len(files)).flip(0)
     for mine, other in zip(files.batch(rows), cached.batch(rows), strict=True):
         assert torch.equal(mine, other)
@@ -68,19 +69,19 @@ def test_bad_images_are_named_or_counted(imagenet_mini: Path, tmp_path: Path) ->
     bad.write_bytes(real[1].read_bytes()[:500])
     rows = torch.arange(6)
     with pytest.raises(UserError, match=f"{bad}: cannot read the image: .*--skip-bad-images"):
-        load(str(root), workers=1).train.batch(rows)
-    data = load(str(root), workers=1, skip_bad_images=True)
+        load(DataSettings(str(root), workers=1)).train.batch(rows)
+    data = load(DataSettings(str(root), workers=1, skip_bad_images=True))
     assert isinstance(data.train, FileSet)
     images, labels = data.train.batch(rows)
     assert labels.tolist() == [0, 0, 0, 1, 1]  # an evaluation leaves it out
     ((streamed, labels),) = data.train.stream([rows], None, 0)
     assert labels.tolist() == [0, 0, 0, 1, 1, 0]  # a training batch keeps its size
     assert torch.equal(streamed[:5], images)
-    assert data.train.skipped == {str(bad)}
+    assert data.skipped == ("train/dog/1.JPEG",)
     bad.unlink()
     (root / "val" / "cat").mkdir(parents=True)
     (root / "val" / "mouse").mkdir()
     for name in ("cat", "mouse"):
         rotated.save(root / "val" / name / "0.png")
     with pytest.raises(UserError, match=r"classes differ from those of train: extra \['mouse'\], missing \['dog'\]"):
-        load(str(root), workers=1)
+        load(DataSettings(str(root), workers=1))

@@ -5,13 +5,16 @@ import pytest
 import torch
 from torch import nn
 
-from vaenas.data import builtin, cache_dir, load
+from vaenas.data import builtin
+from vaenas.data.cache import cache_dir
+from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
 from vaenas.errors import UserError
 
 
 def test_builtin():
     start = time.process_time()
-    data = load("builtin")
+    data = load(DataSettings())
     assert time.process_time() - start < 0.5
     assert data.name == "builtin"
     assert data.test is not None
@@ -23,9 +26,9 @@ def test_builtin():
 
 
 def test_builtin_images_are_not_repeated():
-    data = load("builtin")
+    data = load(DataSettings())
     assert data.test is not None
-    images = torch.cat([data.train.parts[0], data.test.parts[0]]).flatten(1)
+    images = torch.cat([data.train.images, data.test.images]).flatten(1)
     # Fashion-MNIST itself has some duplicates.
     assert len({row.numpy().tobytes() for row in images}) > 11_980
 
@@ -42,32 +45,32 @@ def test_damaged_builtin(tmp_path, monkeypatch):
     path.write_bytes(content)
     monkeypatch.setattr(builtin, "FILE", path)
     with pytest.raises(UserError, match=r"damaged\.npz: sha256 is \w+, not 0788\w+: the file is damaged; reinstall"):
-        load("builtin")
+        load(DataSettings())
     path.unlink()
     with pytest.raises(UserError, match=r"damaged\.npz: cannot read the built-in images: No such file"):
-        load("builtin")
+        load(DataSettings())
 
 
 @pytest.mark.parametrize("source", ["", "cifar100", "/nowhere/at/all"])
 def test_unknown_source(source):
     with pytest.raises(UserError, match="choose builtin, cifar10, or a folder") as caught:
-        load(source)
+        load(DataSettings(source))
     assert repr(source) in str(caught.value)
 
 
 @pytest.mark.parametrize(("source", "own"), [("builtin", 28), ("cifar10", 32)])
 def test_fixed_image_sizes(source, own):
     with pytest.raises(UserError, match=f"image size 64: {source} has {own} pixels"):
-        load(source, image_size=64)
+        load(DataSettings(source, image_size=64))
 
 
 def test_own_image_size_may_be_named():
-    assert load("builtin", image_size=28).train.image_size == 28
+    assert load(DataSettings("builtin", image_size=28)).train.image_size == 28
 
 
 def test_root_is_for_cifar10(tmp_path):
     with pytest.raises(UserError, match="only the source cifar10 has a root"):
-        load("builtin", root=tmp_path)
+        load(DataSettings("builtin", root=str(tmp_path)))
 
 
 def test_cache_dir(monkeypatch):
@@ -78,13 +81,13 @@ def test_cache_dir(monkeypatch):
 
 
 def test_fewer_pixels_are_means_over_areas():
-    whole, half = load("builtin").train, load("builtin", image_size=14)
+    whole, half = load(DataSettings()).train, load(DataSettings("builtin", image_size=14))
     rows = torch.tensor([0, 777, len(whole) - 1])
     pixels, labels = whole.batch(rows)
     means = nn.functional.avg_pool2d(pixels.float(), 2).round().to(torch.uint8)
     torch.testing.assert_close(half.train.batch(rows), (means, labels))
     assert (half.train.image_size, half.test and half.test.image_size) == (14, 14)
-    assert half.std < load("builtin").std  # of the smaller images themselves
+    assert half.std < load(DataSettings()).std  # of the smaller images themselves
 
 
 def test_a_cache_in_nobodys_home_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

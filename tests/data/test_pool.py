@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from vaenas.commands.signals import Interrupted
 from vaenas.data.pool import process_pool, thread_pool
-from vaenas.runs.command import Interrupted
 
 
 class Signalled:

@@ -17,10 +17,9 @@ import torch
 from PIL import Image
 
 from tests.runs.command import call
-from vaenas.data import folder, load
+from vaenas.data.decode import ENDINGS, Findings
 from vaenas.data.shards import ShardSet, open_shards
 from vaenas.errors import UserError
-from vaenas.runs.images import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def index(imagenet_mini: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def opened(index: Path, workers: int = 2) -> ShardSet:
-    return open_shards(index, tuple(map(str, range(24))), 24, workers)
+    return open_shards(index, tuple(map(str, range(24))), 24, workers, Findings())
 
 
 def epoch(shards: ShardSet, seed: int, done: int = 0) -> tuple[torch.Tensor, list[int]]:
@@ -71,7 +70,7 @@ def test_what_is_no_index(index: Path, tmp_path: Path, imagenet_mini: Path, caps
     for name, said in (("empty", "not an index"), ("bad", "not an index"), ("none", "not an index")):
         with pytest.raises(UserError, match=said):
             opened(tmp_path / f"{name}.json")
-    few = open_shards(index, ("a", "b"), 24, 1)
+    few = open_shards(index, ("a", "b"), 24, 1, Findings())
     with pytest.raises(UserError, match=r"no \.cls from 0 to 1 beside the image"):
         list(few.stream(torch.arange(24).split(12), None, 0))
     words = ["--data", imagenet_mini / "imagenet-mini", "--shards", index, "--train-images", 5]
@@ -159,7 +158,7 @@ def test_the_sum_of_samples(tmp_path: Path) -> None:
         (os.mkfifo, "not a regular file"),
         (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
         (Path.mkdir, "not a regular file"),
-        (lambda path: path.write_bytes(bytes(2**22 + 1)), "more than 4194304 bytes of JSON"),
+        (lambda path: path.write_bytes(bytes(2**23 + 1)), "more than 8 MiB of JSON"),
     ],
 )
 def test_an_index_is_a_file_and_bounded(tmp_path: Path, make: Callable[[Path], object], why: str) -> None:
@@ -176,7 +175,7 @@ def test_paths(tmp_path: Path, scheme: str) -> None:
     assert labels.tolist() == [3]
 
 
-@pytest.mark.parametrize("ending", [*(ending[1:] for ending in folder.ENDINGS), "JPG"])
+@pytest.mark.parametrize("ending", [*(ending[1:] for ending in ENDINGS), "JPG"])
 def test_the_formats_of_folders(tmp_path: Path, ending: str) -> None:
     picture = Image.new("L" if ending == "pgm" else "RGB", (8, 8), 250 if ending == "pgm" else (250, 250, 250))
     packed(tmp_path / "0.tar", {f"a.{ending}": picture, "a.cls": b"0"})
@@ -189,10 +188,10 @@ def test_transparent_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         tmp_path / "0.tar",
         {f"{n}.{e}": c for n in "ab" for e, c in (("png", Image.new("RGBA", (8, 8))), ("cls", b"0"))},
     )
-    shards = open_shards(listing(tmp_path, "0.tar"), ("x",), 8, 1, "grey")
+    shards = open_shards(listing(tmp_path, "0.tar"), ("x",), 8, 1, Findings(background="grey"))
     ((pixels, _),) = shards.stream([torch.arange(2)], None, 0)
     assert pixels.unique().tolist() == [128]
-    assert len(shards.transparent) == 2
+    assert len(shards.findings.transparent) == 2
     assert capsys.readouterr().err.count("transparent, put on grey") == 1
 
 
@@ -254,15 +253,11 @@ def test_errors_name_shard_and_member(tmp_path: Path, spoil: Callable[[Path], No
     assert "\n" not in str(caught.value)
 
 
-def test_the_fingerprint_tells_shards_apart(tmp_path: Path) -> None:
-    data = load("builtin")
+def test_the_content_tells_shards_apart(tmp_path: Path) -> None:
     one, two = (packed(tmp_path / f"{n}.tar", {"a.cls": b"0" * 9000 * n}).name for n in range(2))
-    seen = [
-        fingerprint(data, opened(listing(tmp_path, *urls, nsamples=n)))
-        for urls, n in (([one], 2), ([two], 2), ([one], 3))
-    ]
-    assert len({fingerprint(data), *seen}) == 4
-    assert fingerprint(data, opened(listing(tmp_path, one))) == seen[0]
+    seen = [opened(listing(tmp_path, *urls, nsamples=n)).content for urls, n in (([one], 2), ([two], 2), ([one], 3))]
+    assert len({*seen}) == 3
+    assert opened(listing(tmp_path, one)).content == seen[0]
 
 
 @pytest.fixture(scope="module")

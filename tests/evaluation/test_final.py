@@ -9,7 +9,8 @@ import torch
 
 from tests.runs.command import call
 from tests.training.test_recipes import CODE
-from vaenas.data import load
+from vaenas.data.load import load
+from vaenas.data.settings import DataSettings
 from vaenas.evaluation.final import BINS, latency, quality
 from vaenas.networks.weights import NetworkInfo, save_weights
 
@@ -45,7 +46,7 @@ def test_latency_is_that_of_what_runs() -> None:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> tuple[Path, NetworkInfo]:
-    data = load("builtin")
+    data = load(DataSettings())
     info = NetworkInfo("nasnet", CODE, 28, 1, 2, 3, tuple(data.train.classes), data.mean, data.std)
     torch.manual_seed(0)
     save_weights(tmp_path / "weights.safetensors", info.build(), info)
@@ -57,7 +58,7 @@ def test_the_command_prints_them(
 ) -> None:
     picture = tmp_path / "confusion.svg"
     assert call("eval", weights[0], "--json", "--batch-size", "16", "--picture", picture) == 0
-    found, test = json.loads(capsys.readouterr().out), load("builtin").test
+    found, test = json.loads(capsys.readouterr().out), load(DataSettings()).test
     assert test is not None
     assert found["images"] == sum(map(sum, found["confusion"])) == len(test)
     assert found["top1"] <= found["top5"]

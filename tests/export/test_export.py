@@ -117,10 +117,14 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_overwritten(
 def test_what_export_made_by_default_is_made_again_and_force_replaces(tmp_path: Path) -> None:
     trained(tmp_path, INFOS["macro"])
     (tmp_path / "README.md").write_text("mine")
-    result = {"accuracy": 0.5, "top5": 1, "params": 1, "flops": 1, "images": {"training": 1, "test": 1}}
-    result["environment"] = {"torch": "2.6", "threads": 2}
+    result = {
+        "space": "macro", "network": {"image_size": 17, "image_channels": 1, "classes": 2, "width": 0.125, "layers": 8},
+        "code": "02012100", "recipe": "quick", "accuracy": 0.5, "top5": 1, "params": 1, "flops": 1, "epochs": 1,
+        "seed": 0, "search": None, "seconds": 1, "version": "0.1.0", "environment": {"torch": "2.6", "threads": 2},
+        "images": {"training": 1, "test": 1, "test_split": None, "skipped": [], "notes": []},
+    }  # fmt: skip
     (tmp_path / "result.json").write_text(json.dumps(result))
-    (tmp_path / "config.yaml").write_text(f"data: {tmp_path}/secret/pictures\n")
+    (tmp_path / "config.yaml").write_text(f"data:\n  source: {tmp_path}/secret/pictures\n")
     for _ in range(2):
         assert call("export", tmp_path, "-f", "torch") == 0
     card = (tmp_path / "weights.md").read_text()

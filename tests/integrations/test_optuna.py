@@ -22,7 +22,8 @@ from optuna.trial import TrialState, create_trial
 from tests.integrations.worker import CHOICES, SLOTS, hits, open_storage
 from tests.real_data import SHARED
 from vaenas.blackbox.vae_search import BlackBoxSettings
-from vaenas.integrations.optuna import BINS, Slot, VAENASSampler, read_history
+from vaenas.integrations.optuna import VAENASSampler
+from vaenas.integrations.optuna_space import BINS, Slot, read_history
 
 QUICK = BlackBoxSettings(proposals=200)
 MACRO = SHARED / "nas-bench-macro/nas-bench-macro_cifar10.json"

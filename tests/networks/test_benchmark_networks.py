@@ -8,8 +8,8 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.nasbench101 import vertex_channels
 from vaenas.norm import SlicedBatchNorm2d
 from vaenas.spaces.cells import edge, embed
@@ -31,6 +31,7 @@ def rows(
     params201 = torch.tensor([int(row["params"]) for row in of201])
     of_macro = json.loads(macro_json.read_text())
     counts = {k: torch.tensor([int(row[k]) for row in of_macro.values()]) for k in ("params", "flops")}
+    counts["multiply_adds"] = counts.pop("flops")
     return {
         "nasbench101": (embed(vertices, bits, table["ops"].to_pylist()), {"params": params101}),
         "nasbench201": (parse([row["cell"] for row in of201]), {"params": params201}),
@@ -41,9 +42,7 @@ def rows(
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_architecture_has_the_published_costs(name: str, rows) -> None:
     population, published = rows[name]
-    space = IMAGE_SPACES[name]
-    cost = space.cost(space.geometry(32, 3, 10, *PUBLISHED[name]))
-    found = cost(population)._asdict()
+    found = space_class(name)(NetworkConfig(32, 3, 10, *PUBLISHED[name])).cost(population)._asdict()
     for what, values in published.items():
         assert torch.equal(found[what], values)
 
@@ -52,19 +51,18 @@ def test_every_architecture_has_the_published_costs(name: str, rows) -> None:
 def test_a_supernet_cut_to_one_architecture_has_its_published_parameters(name: str, rows, rng) -> None:
     """700 of each space are built; a dozen also have the costs of which the test above compares all there are."""
     population, published = rows[name]
-    space = IMAGE_SPACES[name]
-    geometry = space.geometry(32, 3, 10, *PUBLISHED[name])
+    space = space_class(name)(NetworkConfig(32, 3, 10, *PUBLISHED[name]))
     chosen = torch.randint(len(population), (700,), generator=rng)
     with torch.device("meta"):
-        whole = {key: value.shape for key, value in space.network(geometry, None).state_dict().items()}
+        whole = {key: value.shape for key, value in space.supernet().state_dict().items()}
     for i, (architecture, params) in enumerate(zip(population[chosen], published["params"][chosen], strict=True)):
         with torch.device("meta"):
-            final = space.network(geometry, [[o] for o in architecture.tolist()])
+            final = space.network(architecture)
             image = torch.empty(1, *final.input_shape)
         assert sum(p.numel() for p in final.parameters()) == int(params)
         if i >= 12:
             continue
-        assert count(final, image, architecture) == tuple(map(int, space.cost(geometry)(architecture[None])))
+        assert count(final, image, architecture) == tuple(map(int, space.cost(architecture[None])[:2]))
         # each of its tensors is the first part of one of the supernet's
         for key, value in final.state_dict().items():
             assert all(mine <= theirs for mine, theirs in zip(value.shape, whole[key], strict=True))

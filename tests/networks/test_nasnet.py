@@ -1,33 +1,42 @@
 """The network is DARTS's: published sizes, shapes, auxiliary tower, drop path."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from tests.spaces.test_nasnet import DARTS_V2
 from vaenas.data.builtin import load_builtin
+from vaenas.networks import NetworkConfig
 from vaenas.networks.cost import count
-from vaenas.networks.nasnet import NASNet, nasnet_cost
-from vaenas.networks.nasnet_ops import DropPath, FactorizedReduce, make_operation
+from vaenas.networks.nasnet import NASNet, NASNetImageSpace
+from vaenas.networks.nasnet_ops import FactorizedReduce, make_operation
+from vaenas.networks.ops import DropPath
 from vaenas.networks.supernet import ChoiceBlock
-from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, NASNetGeometry, nasnet_space
+from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, nasnet_space
 
 SPACE = nasnet_space()
-SMALL = NASNetGeometry(16, 3, 10, width=4, layers=4)
-IMAGENET = NASNetGeometry(224, 3, 1000, width=48, layers=14)
+CIFAR = NetworkConfig(32, 3, 10, width=36, layers=20)
+SMALL = NetworkConfig(16, 3, 10, width=4, layers=4)
+IMAGENET = NetworkConfig(224, 3, 1000, width=48, layers=14)
 V2 = SPACE.from_genotype(DARTS_V2)
 SKIPS = SPACE.decode(["ss-sss-ssss-sssss-ss-sss-ssss-sssss"])[0]
 
 
-def final(geometry: NASNetGeometry, architecture: torch.Tensor) -> NASNet:
-    return NASNet(geometry, [[o] for o in architecture.tolist()])
+def supernet(config: NetworkConfig, **options: Any) -> NASNet:
+    return NASNet(config, [range(len(OPERATIONS))] * 28, **options)
+
+
+def final(config: NetworkConfig, architecture: torch.Tensor) -> NASNet:
+    return NASNet(config, [[o] for o in architecture.tolist()])
 
 
 def test_darts_v2_has_its_published_parameters() -> None:
     """DARTS (Liu et al. 2018b): 3.3M on CIFAR-10 (its code prints 3.349342MB); 4.7M on ImageNet is tested below."""
     with torch.device("meta"):
-        assert sum(p.numel() for p in final(NASNetGeometry(), V2).parameters()) == 3_349_342
-    assert int(nasnet_cost(NASNetGeometry())(V2[None]).params) == 3_349_342
+        assert sum(p.numel() for p in final(CIFAR, V2).parameters()) == 3_349_342
+    assert int(NASNetImageSpace(CIFAR).cost(V2[None]).params) == 3_349_342
 
 
 def test_darts_v2_has_the_multiply_adds_that_others_count_in_darts_own_code() -> None:
@@ -40,7 +49,7 @@ def test_darts_v2_has_the_multiply_adds_that_others_count_in_darts_own_code() ->
         network, image = final(IMAGENET, V2).eval(), torch.empty(1, 3, 224, 224)
     macs, params = count(network, image)
     assert (macs, params) == (529_911_552, 4_718_752)
-    assert tuple(map(int, nasnet_cost(IMAGENET)(V2[None]))) == (macs, params)
+    assert tuple(map(int, NASNetImageSpace(IMAGENET).cost(V2[None])[:2])) == (macs, params)
     outputs = others = 0
 
     def measure(module: nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -56,7 +65,7 @@ def test_darts_v2_has_the_multiply_adds_that_others_count_in_darts_own_code() ->
     assert round((macs + others) / 1e6, 2) == 544.59
 
 
-def hand_count(geometry: NASNetGeometry, architecture: list[int]) -> tuple[int, int]:
+def hand_count(config: NetworkConfig, architecture: list[int]) -> tuple[int, int]:
     """Multiply-adds and parameters from the formulas alone, written a second time, edge by edge."""
     macs = params = 0
 
@@ -65,7 +74,7 @@ def hand_count(geometry: NASNetGeometry, architecture: list[int]) -> tuple[int, 
         weights = kernel * kernel * inputs // groups * outputs
         macs, params = macs + size * size * weights, params + weights + 2 * outputs * norm
 
-    size, c, images = geometry.image_size, geometry.width, geometry.image_channels
+    size, c, images = config.image_size, config.width, config.image_channels
     large = size >= 96
     if large:
         conv((size + 1) // 2, images, c // 2, 3)
@@ -76,8 +85,8 @@ def hand_count(geometry: NASNetGeometry, architecture: list[int]) -> tuple[int, 
     else:
         conv(size, images, 3 * c, 3)
         before = previous = 3 * c
-    for cell in range(geometry.layers):
-        reduction = cell in (geometry.layers // 3, 2 * geometry.layers // 3)
+    for cell in range(config.layers):
+        reduction = cell in (config.layers // 3, 2 * config.layers // 3)
         if reduction:
             c *= 2
         conv(size, before, c, 1)  # as one convolution or as the two halves of a factorized reduction
@@ -95,48 +104,47 @@ def hand_count(geometry: NASNetGeometry, architecture: list[int]) -> tuple[int, 
                     conv(size, c, c, 1)
         assert below >= size
         before, previous = previous, 4 * c
-    return macs + previous * geometry.classes, params + (previous + 1) * geometry.classes
+    return macs + previous * config.classes, params + (previous + 1) * config.classes
 
 
 @pytest.mark.parametrize(
-    "geometry",
-    [SMALL, NASNetGeometry(28, 1, 7, width=6, layers=7), NASNetGeometry(100, 3, 5, width=4, layers=5)],
+    "config",
+    [SMALL, NetworkConfig(28, 1, 7, width=6, layers=7), NetworkConfig(100, 3, 5, width=4, layers=5)],
     ids=str,
 )
-def test_costs_are_those_of_the_formulas(geometry: NASNetGeometry, rng: torch.Generator) -> None:
+def test_costs_are_those_of_the_formulas(config: NetworkConfig, rng: torch.Generator) -> None:
     population = torch.cat([torch.arange(1, 8)[:, None].expand(-1, 28), SPACE.uniform(20, rng)])
-    flops, params = nasnet_cost(geometry)(population)
-    expected = [hand_count(geometry, architecture.tolist()) for architecture in population]
+    flops, params, _ = NASNetImageSpace(config).cost(population)
+    expected = [hand_count(config, architecture.tolist()) for architecture in population]
     assert list(zip(flops.tolist(), params.tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize(
-    ("geometry", "sides"),
+    ("config", "sides"),
     [
-        (NASNetGeometry(32, 3, 10, width=2, layers=6), [32, 32, 16, 16, 8, 8]),
-        (NASNetGeometry(30, 1, 10, width=2, layers=3), [30, 15, 8]),  # odd sizes on the way
-        (NASNetGeometry(17, 1, 10, width=2, layers=3), [17, 9, 5]),
-        (NASNetGeometry(97, 3, 10, width=2, layers=4), [13, 7, 4, 4]),
+        (NetworkConfig(32, 3, 10, width=2, layers=6), [32, 32, 16, 16, 8, 8]),
+        (NetworkConfig(30, 1, 10, width=2, layers=3), [30, 15, 8]),  # odd sizes on the way
+        (NetworkConfig(17, 1, 10, width=2, layers=3), [17, 9, 5]),
+        (NetworkConfig(97, 3, 10, width=2, layers=4), [13, 7, 4, 4]),
     ],
     ids=str,
 )
 def test_cells_halve_the_image_and_double_the_channels_at_one_and_two_thirds(
-    geometry: NASNetGeometry, sides: list[int]
+    config: NetworkConfig, sides: list[int]
 ) -> None:
-    network = final(geometry, SKIPS).eval()
+    network = final(config, SKIPS).eval()
     shapes: list[torch.Size] = []
-    for cell in range(geometry.layers):  # the last edge of a cell goes from node to node
+    for cell in range(config.layers):  # the last edge of a cell goes from node to node
         last = network.layers[14 * cell + 13]
         last.register_forward_hook(lambda *args: shapes.append(args[2].shape[1:]))
     network(torch.randn(1, *network.input_shape))
-    reductions = (geometry.layers // 3, 2 * geometry.layers // 3)
-    channels = [geometry.width * 2 ** sum(cell >= r for r in reductions) for cell in range(geometry.layers)]
+    reductions = (config.layers // 3, 2 * config.layers // 3)
+    channels = [config.width * 2 ** sum(cell >= r for r in reductions) for cell in range(config.layers)]
     assert shapes == [(c, side, side) for c, side in zip(channels, sides, strict=True)]
-    assert geometry.last_size == sides[-1]
 
 
 def test_none_is_held_but_never_computed_and_nodes_need_something_else() -> None:
-    network = NASNet(SMALL).eval()
+    network = supernet(SMALL).eval()
     images = torch.randn(2, 3, 16, 16)
     architecture = torch.ones(28, dtype=torch.int64)
     architecture[9:13] = NONE  # of the normal cell's last node all but one edge
@@ -198,7 +206,7 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean() -> None:
 
 def test_drop_path_acts_on_all_but_identities_while_training_only() -> None:
     torch.manual_seed(0)
-    network = NASNet(SMALL, drop_path=0.5)
+    network = supernet(SMALL, drop_path=0.5)
     images = torch.randn(8, 3, 16, 16)
     pooled = torch.ones(28, dtype=torch.int64)
 
@@ -223,18 +231,18 @@ def test_drop_path_acts_on_all_but_identities_while_training_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("geometry", "stride"),
+    ("config", "stride"),
     [
-        (NASNetGeometry(32, 3, 10, 4, 3), 3),
-        (NASNetGeometry(224, 3, 10, 2, 3), 2),
-        (NASNetGeometry(16, 1, 10, 4, 3), None),
+        (NetworkConfig(32, 3, 10, 4, 3), 3),
+        (NetworkConfig(224, 3, 10, 2, 3), 2),
+        (NetworkConfig(16, 1, 10, 4, 3), None),
     ],
     ids=str,
 )
-def test_auxiliary_tower_stands_on_the_second_reduction(geometry: NASNetGeometry, stride: int | None) -> None:
+def test_auxiliary_tower_stands_on_the_second_reduction(config: NetworkConfig, stride: int | None) -> None:
     """DARTS's window is 5 and its stride 3 on CIFAR-10 (8 x 8) and 2 on ImageNet (7 x 7)."""
     torch.manual_seed(0)
-    network = NASNet(geometry, [[o] for o in V2.tolist()], auxiliary=True).train()
+    network = NASNet(config, [[o] for o in V2.tolist()], auxiliary=True).train()
     images = torch.randn(2, *network.input_shape)
     logits, tower = network.with_auxiliary(images)
     assert logits.shape == tower.shape == (2, 10)
@@ -247,12 +255,12 @@ def test_auxiliary_tower_stands_on_the_second_reduction(geometry: NASNetGeometry
     used = {
         name.split(".")[1] for name, p in network.named_parameters() if name.startswith("inputs") and p.grad is not None
     }
-    assert used == {str(i) for i in range(2 * (2 * geometry.layers // 3 + 1))}  # two for each cell up to the second
+    assert used == {str(i) for i in range(2 * (2 * config.layers // 3 + 1))}  # two for each cell up to the second
 
 
 def test_auxiliary_tower_changes_neither_the_logits_nor_the_published_size() -> None:
     torch.manual_seed(0)
-    network = NASNet(SMALL, auxiliary=True).eval()
+    network = supernet(SMALL, auxiliary=True).eval()
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(network.with_auxiliary(images, V2)[0], network(images, V2))
     subnet = network.subnet(V2).eval()
@@ -260,16 +268,15 @@ def test_auxiliary_tower_changes_neither_the_logits_nor_the_published_size() -> 
         assert torch.equal(mine, its)
     assert subnet.auxiliary is not None
     size = sum(p.numel() for p in subnet.parameters()) - sum(p.numel() for p in subnet.auxiliary.parameters())
-    assert size == int(nasnet_cost(SMALL)(V2[None]).params)
-    with pytest.raises(ValueError, match="without the auxiliary tower"):
-        NASNet(SMALL).with_auxiliary(images, V2)
+    assert size == int(NASNetImageSpace(SMALL).cost(V2[None]).params)
+    assert supernet(SMALL).with_auxiliary(images, V2)[1] is None
 
 
 def test_cells_of_one_kind_share_slots_and_no_weights() -> None:
-    network = NASNet(SMALL)
+    network = supernet(SMALL)
     assert all(isinstance(layer, ChoiceBlock) for layer in network.layers)
     assert len(network.layers) == 14 * 4
-    assert SMALL.layer_slots == [*range(14), *range(14, 28), *range(14, 28), *range(14)]
+    assert network.layer_slots == [*range(14), *range(14, 28), *range(14, 28), *range(14)]
     owners = [id(p) for layer in network.layers for p in layer.parameters()]
     assert len(set(owners)) == len(owners)
 
@@ -277,9 +284,9 @@ def test_cells_of_one_kind_share_slots_and_no_weights() -> None:
 def test_a_network_learns_real_images() -> None:
     """The loss on a batch of the built-in images halves within 12 steps."""
     torch.manual_seed(0)
-    network = NASNet(NASNetGeometry(28, 1, 10, width=4, layers=3), [[o] for o in V2.tolist()], auxiliary=True)
+    network = NASNet(NetworkConfig(28, 1, 10, width=4, layers=3), [[o] for o in V2.tolist()], auxiliary=True)
     train = load_builtin().train
-    images, labels = train.parts[0][:64].float() / 255 - 0.3, train.labels[:64]
+    images, labels = train.images[:64].float() / 255 - 0.3, train.labels[:64]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     losses = []
     for _ in range(12):

@@ -15,7 +15,7 @@ STAGES = ((0, 4), (4, 8), (8, 16), (16, 20))
 MakeRun = Callable[..., Path]
 
 
-NEVER_LEARN = ("uniform", "fair", "multinomial", "full")  # no updates of a sampler
+NEVER_LEARN = ("uniform", "fair", "two-path", "mixture")  # no updates of a sampler
 
 
 def as_gradient(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -104,17 +104,18 @@ def make_result(sampler: str = "vae") -> dict[str, Any]:
             )
     draws = {"sampler": {"mean": 0.84, "std": 0.012, "n": 60}, "uniform": {"mean": 0.815, "std": 0.02, "n": 60}}
     return {
-        "space": "shufflenet", "method": "one_shot", "sampler": sampler, "seed": 0, "best": pareto[-1],
-        "pareto": pareto, "evaluated": 300,
+        "kind": "search", "space": "shufflenet", "method": "one_shot", "sampler": sampler, "seed": 0,
+        "best": pareto[-1], "pareto": pareto, "evaluated": 300,
         "evaluations": [
             {"score": float(a), "predicted_score": float(a), "flops": int(f)}
             for a, f in zip(accuracy, flops, strict=True)
         ],
         "draws": None if sampler in NEVER_LEARN else draws, "seconds": 1990.0, "version": "0.1.0",
         "ranking_metric": "accuracy",
-        "geometry": {"image_size": 28, "image_channels": 1, "classes": 10, "width": 0.5, "layers": SLOTS},
+        "network": {"image_size": 28, "image_channels": 1, "classes": 10, "width": 0.5, "layers": SLOTS},
         "truth": None, "latency": None,
-        "images": {"training": 59000, "ranking": 1000, "test_split": None, "skipped": []},
+        "images": {"training": 59000, "ranking": 1000, "test_split": None, "skipped": [], "notes": []},
+        "environment": {"python": "3.12", "threads": 1},
     }  # fmt: skip
 
 
@@ -138,12 +139,21 @@ def make_drawing(architecture: list[int]) -> dict[str, Any]:
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """Makes a run directory: `make_run(sampler="vae", updates=6, finished=True, max_flops=30e6, **settings)`."""
 
-    def make(sampler: str = "vae", updates: int = UPDATES, finished: bool = True, **settings: Any) -> Path:
+    def make(
+        sampler: str = "vae",
+        updates: int = UPDATES,
+        finished: bool = True,
+        max_flops: float | None = 30_000_000,
+        **settings: Any,
+    ) -> Path:
         run = tmp_path_factory.mktemp("run")
         config = {
             "space": "shufflenet", "method": "one_shot", "sampler": sampler, "data": "builtin", "seed": 0, "epochs": 12,
-            "width": 0.5, "max_flops": 30_000_000, "channels": [16, 64, 160, 320, 640], "amp": False, **settings,
+            "network": {"width": 0.5}, "constraints": {"max_flops": max_flops}, "channels": [16, 64, 160, 320, 640],
+            **settings,
         }  # fmt: skip
+        if sampler in ("two-path", "mixture"):
+            config |= {"sampler": None, "gradient": {"arch_update": sampler}}
         (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         records = make_records(sampler, updates)
         if settings.get("method") == "gradient":

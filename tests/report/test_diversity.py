@@ -28,7 +28,7 @@ def test_a_run_of_the_vae(make_run: MakeRun) -> None:
     assert "The derived architecture has a search accuracy" in page.text
 
 
-@pytest.mark.parametrize("sampler", ["multinomial", "full"])
+@pytest.mark.parametrize("sampler", ["two-path", "mixture"])
 def test_a_run_of_the_weights_alone_says_where_draws_come_from(make_run: MakeRun, sampler: str) -> None:
     page = Page(write_report(gradient(make_run, sampler)))
     assert "fig-diversity" in page.figures
@@ -64,12 +64,12 @@ def test_lines_are_the_records(make_run: MakeRun) -> None:
 
 
 def test_side_by_side(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    run, other, third = gradient(make_run), gradient(make_run, "multinomial"), gradient(make_run, "multinomial")
+    run, other, third = gradient(make_run), gradient(make_run, "two-path"), gradient(make_run, "two-path")
     assert call("report", run, "--against", other, "--against", third) == 0
     page = Page(run / "report.html")
     assert "Samplers compared" in page.text
-    assert page.text.count("multinomial") >= 2
-    legend = [name for name in (other.name, third.name) if f"multinomial, {name}" in page.source]
+    assert page.text.count("two-path") >= 2
+    legend = [name for name in (other.name, third.name) if f"two-path, {name}" in page.source]
     assert legend == [other.name, third.name]  # two of one sampler are told apart by their folders
     write_report(run)
     assert "Samplers compared" not in Page(run / "report.html").text

@@ -98,7 +98,7 @@ def test_verdict_table_and_settings(page: Page, make_run: MakeRun):
     result = json.loads((run / "result.json").read_text())
     best = result["best"]
     verdict = page.text[page.text.index("The best architecture has") :][:200]
-    for words in (f"{100 * best['score']:.2f} %", f"{best['flops'] / 1e6:.4g} M FLOPs", best["code"]):
+    for words in (f"{100 * best['score']:.2f} %", f"{best['flops'] / 1e6:.4g}M FLOPs", best["code"]):
         assert words in verdict
     assert all(entry["code"] in page.text for entry in result["pareto"])
     assert all(key in page.text for key in yaml.safe_load((run / "config.yaml").read_text()))
@@ -120,6 +120,18 @@ def test_draws_without_single_scores_use_the_result(make_run: MakeRun):
     (run / "metrics.jsonl").write_text("")
     page = Page(write_report(run))
     assert "+2.50 points" in page.captions["fig-draws"]
+
+
+def test_what_the_last_stage_was(make_run: MakeRun):
+    """Rounds by a surrogate are no evolution."""
+    run = make_run()
+    assert "Evolutionary search" in Page(write_report(run)).captions["fig-evolution"]
+    lines = (run / "metrics.jsonl").read_text().replace('"kind": "generation"', '"kind": "surrogate"')
+    (run / "metrics.jsonl").write_text(lines.replace('"generation": ', '"drawn": "uniform", "round": '))
+    page = Page(write_report(run))
+    assert "Search by a surrogate. Best accuracy so far and mean of each of 10 rounds" in page.captions["fig-evolution"]
+    assert "a ridge surrogate predicts" in page.captions["fig-pareto"]
+    assert "volution" not in page.text
 
 
 def test_text_is_escaped(make_run: MakeRun):
@@ -250,18 +262,18 @@ def test_missing_folder_and_files(tmp_path: Path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("{broken", "not valid JSON"),
-        ("[1, 2]", "not a JSON object"),
-        ('{"step": 1}', "'kind' is missing"),
-        ('{"kind": 3}', "'kind' is 3, must be a valid string"),
-        ('{"kind": "train", "step": 1, "epoch": 1, "loss": 1, "epsilon": 0}', "'accuracy' is missing"),
+        ("{broken", "Invalid JSON"),
+        ("[1, 2]", "must be an object"),
+        ('{"step": 1}', "kind: Field required"),
+        ('{"kind": 3}', "kind: must be a valid string .3."),
+        ('{"kind": "train", "step": 1, "epoch": 1, "loss": 1, "epsilon": 0}', "accuracy: Field required"),
         (
             '{"kind": "generation", "step": 1, "generation": 0, "best": 88.8, "mean": 0.5}',
-            r"'best' is 88.8, .*\[0, 1\]",
+            r"best: must be a number in \[0, 1\] .88.8.",
         ),
         (
             '{"kind": "comparison", "step": 1, "sampler": [true], "uniform": []}',
-            "'sampler.0' is True, must be a number in",
+            r"sampler\.0: must be a number in .* .True.",
         ),
         (
             '{"kind": "update", "step": 1, "epoch": 1, "scores": [1, 1], "learned": [true], "entropy": 1,'
@@ -271,7 +283,7 @@ def test_missing_folder_and_files(tmp_path: Path):
         (
             '{"kind": "update", "step": 1, "epoch": 1, "scores": [], "learned": [], "entropy": 1, "probabilities": [],'
             ' "kl": "much"}',
-            "'kl' is 'much'",
+            "kl: must be a valid number .'much'.",
         ),
     ],
 )
@@ -288,12 +300,12 @@ def test_bad_line_is_named(make_run: MakeRun, line: str, words: str):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("result.json", "{", "result.json, line 1: not valid JSON"),
-        ("result.json", "{}", "result.json: 'space' is missing"),
-        ("drawing.json", "[]", "not a JSON object"),
+        ("result.json", "{", "result.json: Invalid JSON"),
+        ("result.json", "{}", "result.json: space: Field required"),
+        ("drawing.json", "[]", "must be an object"),
         ("config.yaml", "a: [1", "config.yaml, line .*not YAML"),
         ("config.yaml", "word", "must hold settings as 'name: value'"),
-        ("config.yaml", "max_flops: many", "'max_flops' is 'many', must be a number in"),
+        ("config.yaml", "constraints: {max_flops: many}", "constraints.max_flops.: must be a number in .* .'many'."),
     ],
 )
 def test_bad_file_is_named(make_run: MakeRun, name: str, text: str, words: str):

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 SHORT = ["--layers", "5", "--width", "0.125", "--image-size", "16", "--epochs", "1", "--batch-size", "30"]
-SHORT += ["--ranking-images", "30", "--recalibration-images", "0", "--vae-iterations", "2", "--ranking-size", "4"]
-SHORT += ["--population", "4", "--log-interval", "1"]
-EVOLUTION = ["--generations", "2", "--top-k", "2", "--mutation-prob", "0.5"]
+SHORT += ["--ranking.images", "30", "--ranking.recalibration-images", "0", "--vae.iterations", "2"]
+SHORT += ["--update.ranking-size", "4", "--evolution.population", "4", "--log-interval", "1"]
+EVOLUTION = ["--evolution.generations", "2", "--evolution.top-k", "2", "--evolution.mutation-prob", "0.5"]
 GRADIENT = ["search", "--data", "{shared}/pictures", "--output", "{out}", "--checkpoint-seconds", "0", *SHORT]
 SEARCH = [*GRADIENT, *EVOLUTION]
 TRAIN = ["--batch-size", "60", "--epochs", "2", "--log-interval", "1", "--checkpoint-seconds", "0"]
@@ -95,7 +95,9 @@ def preload() -> None:
     import vaenas.bench.figures
     import vaenas.bench.import_table
     import vaenas.cli
-    import vaenas.progress
+    import vaenas.commands.progress
+    import vaenas.evaluation.final
+    import vaenas.export.export
     import vaenas.report
     import vaenas.runs.search_run
     import vaenas.training.train_run  # noqa: F401
@@ -115,7 +117,7 @@ def make_shared(shared: Path) -> None:
 # Times and places: they differ between any two runs.
 _CHANGING = {"seconds", "latency_ms", "images_per_second", "loader_share", "environment"}
 _RANDOM = re.compile(r"[0-9a-f]{16}(?=\.tmp)|(?<=tfevents\.).*")  # parts of names
-_UNCOMPARED = re.compile(r"(^|/)(checkpoint|report\.html|tensorboard/.*|digest\.json|digests/.*)$")
+_UNCOMPARED = re.compile(r"(^|/)(checkpoint|scores|report\.html|tensorboard/.*|digest\.json|digests/.*)$")
 
 
 def ends(folder: Path) -> dict[str, Any]:

@@ -41,37 +41,45 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tests.bench import official
-from tests.shared_fixtures import Problem, tiny_problem, tiny_search
+from tests.shared_fixtures import Images, Problem, tiny_problem, tiny_search
 from vaenas import machine
-from vaenas.architectures import choose
 from vaenas.bench.curves import Run
 from vaenas.bench.finished import Finished
 from vaenas.bench.import_table import import_table
+from vaenas.commands.architecture import choose
+from vaenas.commands.run import Plan, open_run
+from vaenas.commands.train import found_by
+from vaenas.data.decode import Decoder
 from vaenas.data.folder import load_folder
+from vaenas.data.images import Findings
+from vaenas.data.settings import DataSettings
 from vaenas.data.shards import ShardSet, _samples, _Stream, open_shards
+from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.network_commands import found_by
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.latency import LatencyTable
 from vaenas.networks.weights import NetworkInfo, load_weights, save_weights
-from vaenas.one_command import Plan, open_run
-from vaenas.records import read_result
+from vaenas.records import TrainingResult
 from vaenas.report import write_report
 from vaenas.report.run_data import read_run
-from vaenas.runs.config import make_config
-from vaenas.runs.directory import FORMAT, Checkpoint, RunDirectory
+from vaenas.runs.config import SearchConfig
+from vaenas.runs.directory import FORMAT, RunDirectory
+from vaenas.runs.saved_scores import SavedScores
+from vaenas.runs.settings import make
 from vaenas.samplers.vae import VAESampler, VAESettings
-from vaenas.search.evolution import EvolutionSettings
-from vaenas.search.one_shot import OneShot, OneShotState
+from vaenas.search import one_shot
+from vaenas.search.one_shot import OneShot
+from vaenas.search.search import BOUNDARIES
+from vaenas.search.settings import EvolutionSettings, SamplerTraining, SupernetTraining, SurrogateSettings
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.spaces.nasbench201 import cell_strings, nasbench201_space
 from vaenas.spaces.nasnet import nasnet_space
 from vaenas.spaces.space import SearchSpace
-from vaenas.training.config import make_train_config
+from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
 
 SECONDS, BYTES, CHARACTERS = 5, 2**30, 2000
@@ -153,6 +161,15 @@ def json_lines(content: bytes, rng: random.Random) -> bytes:
     i = rng.randrange(len(lines))
     lines[i] = json_text(lines[i], rng)
     return b"\n".join(lines) + b"\n"
+
+
+def signed_lines(content: bytes, rng: random.Random) -> bytes:
+    """The JSON of one line changed, under the signature of what it was."""
+    lines = content.split(b"\n")
+    i = rng.choice([i for i, line in enumerate(lines) if line])
+    signature, _, body = lines[i].partition(b" ")
+    lines[i] = signature + b" " + json_text(body, rng)
+    return b"\n".join(lines)
 
 
 def yaml_text(content: bytes, rng: random.Random) -> bytes:
@@ -332,49 +349,80 @@ class Format:
 
 @cache
 def _problem() -> Problem:
-    """The tiny one, with fewer images still to evaluate on."""
+    """The tiny one, with fewer images still."""
     problem = tiny_problem()
     few = [problem.training.batch(torch.arange(4))]
-    return replace(problem, evaluate=SupernetEvaluator(problem.network, few, few, problem.prepare))
+    evaluate = SupernetEvaluator(problem.network, few, few, problem.prepare)
+    return replace(problem, training=Images(torch.arange(16)), evaluate=evaluate)
 
 
-def _search() -> tuple[OneShot, OneShotState]:
+def _search(of: str) -> OneShot:
+    """Four steps; the last stage by generations, or else by rounds of the surrogate's."""
     return tiny_search(
-        _problem(), lambda space, rng: VAESampler(space, rng, VAESettings(2, 8, 4, iterations=2)), steps=4,
-        vae_interval=2, batch_size=4, ranking_size=4, evolution=EvolutionSettings(3, 2, 2),
+        _problem(), lambda space, rng: VAESampler(space, rng, VAESettings(2, 8, 4, iterations=2)),
+        supernet=SupernetTraining(epochs=1, batch_size=4), training=SamplerTraining(0.5, ranking_size=4),
+        surrogate=SurrogateSettings("none" if of == "generation" else "ridge"), evolution=EvolutionSettings(3, 2, 2),
     )  # fmt: skip
 
 
 @cache
-def _checkpoints() -> dict[str, bytes]:
-    """Of one search, in the middle of evaluating what is ranked, of the evolution and of the comparison."""
-    search, state = _search()
-    found = {}
+def _checkpoint_of(of: str) -> bytes:
+    """The first of a search at a boundary of that kind."""
+    search = _search(of)
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory(Path(folder))
-        for record in search.run(state):
-            if record.kind == "evaluation":
-                saved = Checkpoint(config={}, inputs={}, seconds=1.0, state=state.state_dict())
-                directory.save_checkpoint(saved)
-                found[record.values["of"]] = directory.checkpoint_file.read_bytes()
-    return found
+        next(record for record in one_shot.run(search) if record.kind == of)
+        directory.save_checkpoint(Plan(), {}, 1.0, search)
+        return directory.checkpoint_file.read_bytes()
 
 
-def _state(of: str) -> Callable[[Path], Path]:
+@dataclass(frozen=True)
+class Saved:
+    """A state that is what it is."""
+
+    state: dict[str, Any]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+def _state(of: str) -> Format:
+    """A checkpoint from which a search goes on up to its next record."""
+
     def write(folder: Path) -> Path:
-        (folder / "checkpoint").write_bytes(_checkpoints()[of])
+        (folder / "checkpoint").write_bytes(_checkpoint_of(of))
         return folder / "checkpoint"
 
-    return write
+    def go_on(path: Path) -> None:
+        directory, search = RunDirectory(path.parent), _search(of)
+        checkpoint = directory.load_checkpoint()
+        assert checkpoint is not None
+        directory.restore(checkpoint, search)
+        next(one_shot.run(search), None)
+
+    return Format(write, go_on, (torch_file,))
 
 
-def _go_on(path: Path) -> None:
-    """A search goes on from what is in a checkpoint, up to its next record."""
-    directory, (search, state) = RunDirectory(path.parent), _search()
-    checkpoint = directory.load_checkpoint()
-    assert checkpoint is not None
-    directory.restore(checkpoint, state)
-    next(search.run(state), None)
+def _scorer(path: Path) -> SavedScores:
+    saved = SavedScores(lambda population: population.sum(-1) / 7, _search("surrogate").trainer)
+    saved.open(path)
+    return saved
+
+
+def _saved_scores(folder: Path) -> Path:
+    saved = _scorer(folder / "scores")
+    for population in _problem().space.uniform(6, torch.Generator().manual_seed(0)).split(2):
+        saved(population)
+    return folder / "scores"
+
+
+def _scored_again(path: Path) -> None:
+    """Whatever the file holds, scores are what they were."""
+    population = _problem().space.uniform(6, torch.Generator().manual_seed(0))
+    assert torch.equal(_scorer(path)(population), population.sum(-1) / 7)
 
 
 def _table(folder: Path) -> Path:
@@ -407,7 +455,7 @@ def _checkpoint(folder: Path) -> Path:
     directory.append_metrics({"kind": "train"})
     rng = torch.Generator().get_state()
     state = {"step": 3, "rng": rng, "weights": {"a": torch.ones(4)}}
-    directory.save_checkpoint(Checkpoint(config={"seed": 0}, inputs={"x": "y"}, seconds=1.0, state=state))
+    directory.save_checkpoint(Plan(), {"x": "y"}, 1.0, Saved(state))
     return directory.checkpoint_file
 
 
@@ -457,8 +505,10 @@ def _run(name: str) -> Callable[[Path], Path]:
         best = {"code": "3-5", "architecture": [0, 1], "score": 0.5, "predicted_score": 0.5, "flops": 9, "params": 9}
         sizes = {"image_size": 8, "image_channels": 1, "classes": 2, "width": 0.25, "layers": 5}
         result = {
-            "space": "shufflenet", "ranking_metric": "accuracy", "geometry": sizes, "truth": None, "best": best,
-            "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0",
+            "space": "shufflenet", "ranking_metric": "accuracy", "network": sizes, "truth": None, "best": best,
+            "pareto": [best], "evaluated": 2, "draws": None, "seconds": 1.5, "version": "0.1.0", "kind": "search",
+            "method": "one-shot", "sampler": "vae", "seed": 0, "latency": None, "environment": {"threads": 1},
+            "images": {"training": 9, "ranking": 3, "test_split": None, "skipped": [], "notes": []},
             "evaluations": [{"score": s, "predicted_score": s, "flops": f} for s, f in ((0.5, 9), (0.25, 8))],
         }  # fmt: skip
         update = {"kind": "update", "step": 2, "epoch": 0.5, "scores": [0.5, 0.25], "learned": [True, False], "kl": 1.0}
@@ -473,7 +523,7 @@ def _run(name: str) -> Callable[[Path], Path]:
             "groups": [{"name": "g", "output": "o", "slots": [{"slot": i, "operation": i} for i in (0, 1)]}],
         }  # fmt: skip
         (folder / "config.yaml").write_text(
-            "# vaenas 0.1.0\nspace: shufflenet\nsampler: vae\nmax_flops: null\nseed: 0\n"
+            "# vaenas 0.1.0\nspace: shufflenet\nsampler: vae\nconstraints:\n  max_flops: null\nseed: 0\n"
         )
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
         (folder / "result.json").write_text(json.dumps(result))
@@ -493,18 +543,17 @@ def _report(path: Path) -> None:
 def _settings(path: Path) -> None:
     """As the report and as `vaenas train RUN` read them."""
     _report(path)
-    make_train_config(found_by(str(path.parent)))
+    make(TrainConfig, found_by(str(path.parent)))
 
 
 def _plan(path: Path) -> None:
     _, plan = open_run(path.parent)  # whose lock ends with this function
-    plan.check(make_config({}))
+    plan.check(make(SearchConfig, {}))
 
 
 def _latencies(path: Path) -> LatencyTable:
     with _refusing():
-        geometry = IMAGE_SPACES["nasbench201"].geometry(16, 1, 2, 8, 1)  # the cost of which is soon known
-        return LatencyTable.from_json(path.read_bytes(), "nasbench201", geometry)
+        return LatencyTable.from_json(path.read_bytes(), space_class("nasbench201")(NetworkConfig(16, 1, 2, 8, 1)))
 
 
 @contextlib.contextmanager
@@ -542,12 +591,13 @@ def _index(folder: Path) -> Path:
 
 
 def _open(index: Path) -> ShardSet:
-    return open_shards(index, ("a", "b"), 16, 1)
+    return open_shards(index, ("a", "b"), 16, 1, Findings())
 
 
 def _shard(path: Path) -> None:
     """What a worker does, in this process."""
-    stream = _Stream(_open(path.parent / "index.json"), [str(path)], None, 0)
+    shards = _open(path.parent / "index.json")
+    stream = _Stream([str(path)], len(shards.classes), Decoder(shards.image_size, "white"))
     with _refusing():
         for sample in map(stream._decoded, _samples(str(path))):
             if isinstance(sample, str):  # why it cannot be read
@@ -576,21 +626,27 @@ def _image(kind: str) -> Callable[[Path], Path]:
 
 def _folder(path: Path) -> object:
     with tempfile.TemporaryDirectory() as cache:
-        return load_folder(path.parents[2], 16, False, "white", Path(cache))
+        return load_folder(DataSettings(str(path.parents[2]), image_size=16), Path(cache))
 
 
 def _chosen(path: Path, genotype: bool = False) -> object:
     text = path.read_text(errors="surrogateescape")  # as the command line has it
-    return choose(None if genotype else text, None, text if genotype else None, None, None, None, None)
+    return choose(None if genotype else text, None, text if genotype else None, {})
 
 
 def _formats() -> dict[str, Format]:
-    config = "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nmax_flops: 300M\nweight_decay: 3.0e-05\ntable: null\n"
+    config = (
+        "# vaenas 0.1.0\nspace: shufflenet\nseed: 3\nconstraints:\n  max_flops: 300M\nsupernet:\n"
+        "  weight_decay: 3.0e-05\ntable:\n  path: null\n"
+    )
     own = "depth, kernel, act, score\n3, 5, relu, 0.5\n3, 3, relu, 0.75\n4, 5, gelu, 0.25\n"
     environment = {"format": FORMAT, "kind": "search", "environment": machine.environment(torch.device("cpu"))}
     latency = {"table": [[7] * 5] * 6, "constant": 9, "error": 0.5, "device": "x"}
-    trained = {"accuracy": 0.5, "top5": 1, "params": 7, "flops": 9, "images": {"training": 9, "test": 2}}
-    trained |= {"environment": {"python": "3.12", "threads": 1}}
+    sizes = {"image_size": 8, "image_channels": 1, "classes": 2, "width": 0.25, "layers": 5}
+    trained = {"kind": "training", "accuracy": 0.5, "top5": 1, "params": 7, "flops": 9, "space": "shufflenet"}
+    trained |= {"code": "3-5", "recipe": "quick", "epochs": 2, "search": None, "seed": 0, "network": sizes}
+    trained |= {"images": {"training": 9, "test": 2, "test_split": {"seed": 7}, "skipped": ["x"], "notes": []}}
+    trained |= {"environment": {"python": "3.12", "threads": 1}, "seconds": 1.5, "version": "0.1.0"}
     pairs = [("sep_conv_3x3", 0), ("sep_conv_5x5", 1)] * 4
     genotype = f"Genotype(normal={pairs}, normal_concat=range(2, 6), reduce={pairs}, reduce_concat=range(2, 6))"
     matrix = '{"matrix": [[0, 1, 1], [0, 0, 1], [0, 0, 0]], "ops": ["input", "maxpool3x3", "output"]}'
@@ -600,10 +656,7 @@ def _formats() -> dict[str, Format]:
         f"report of {name}": Format(_run(name), _report, (kind, flipped))
         for name, kind in (("result.json", json_text), ("metrics.jsonl", json_lines), ("drawing.json", json_text))
     }
-    states = {
-        f"checkpoint of {of}": Format(_state(of), _go_on, (torch_file,))
-        for of in ("ranking", "evolution", "comparison")
-    }
+    states = {f"checkpoint of {of}": _state(of) for of in BOUNDARIES}
     teachers = {
         f"teacher {ending}": Format(_teacher(ending), lambda p: load_teacher("test_resnet", p, 10, (0.3,), (0.4,)), how)
         for ending, how in (("safetensors", (flipped,)), ("pth", (torch_file, torch_file, flipped)))
@@ -613,16 +666,19 @@ def _formats() -> dict[str, Format]:
         "weights": Format(_weights, load_weights, (tensor_file, tensor_file, flipped)),
         "checkpoint": Format(_checkpoint, lambda p: RunDirectory(p.parent).load_checkpoint(), (torch_file, flipped)),
         **states,
+        "saved scores": Format(_saved_scores, _scored_again, (flipped, signed_lines)),
         "environment": Format(
             _text("environment.json", json.dumps(environment)),
-            lambda p: RunDirectory(p.parent).warn_of_changes(environment["environment"]),
+            lambda p: RunDirectory(p.parent).begun,
             (json_text, flipped),
         ),
         "plan": Format(_text("run.yaml", Plan().to_yaml().decode()), _plan, (yaml_text, yaml_text, flipped)),
         "latencies": Format(_text("latency.json", json.dumps(latency)), _latencies, (json_text, flipped)),
         "bench runs": Format(_runs_seed, _runs, (json_lines, flipped)),
         "settings of a run": Format(_run("config.yaml"), _settings, (yaml_text, yaml_text, flipped)),
-        "training result": Format(_text("result.json", json.dumps(trained)), read_result, (json_text, flipped)),
+        "training result": Format(
+            _text("result.json", json.dumps(trained)), lambda p: read_json(TrainingResult, p), (json_text, flipped)
+        ),
         "parquet": Format(_parquet, import_table, (table_of_parquet, flipped)),
         "tfrecord": Format(_tfrecord, import_table, (record, record, flipped)),
         "nasbench201 csv": Format(_text("a.csv", _nasbench201()), import_table, (cells_of_csv, flipped)),
@@ -632,10 +688,12 @@ def _formats() -> dict[str, Format]:
             (cells_of_csv, flipped),
         ),
         "macro json": Format(_text("a.json", _macro()), import_table, (json_text, flipped)),
-        "search config": Format(_text("a.yaml", config), lambda p: make_config({}, p), (yaml_text, yaml_text, flipped)),
+        "search config": Format(
+            _text("a.yaml", config), lambda p: make(SearchConfig, {}, p), (yaml_text, yaml_text, flipped)
+        ),
         "train config": Format(
-            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nlayers: 5\nseed: 3\nema: 0.5\n"),
-            lambda p: make_train_config({}, p),
+            _text("a.yaml", "recipe: quick\ncode: 3-5-7x-3\nnetwork:\n  layers: 5\nseed: 3\ntraining:\n  ema: 0.5\n"),
+            lambda p: make(TrainConfig, {}, p),
             (yaml_text, yaml_text, flipped),
         ),
         **reports,

@@ -15,16 +15,17 @@ from PIL import Image
 
 from vaenas import cli
 
-CHOICES = ["--layers", "5", "--width", "0.25", "--population", "6", "--generations", "3", "--top-k", "3"]
+CHOICES = ["--layers", "5", "--width", "0.25"]
+CHOICES += ["--evolution.population", "6", "--evolution.generations", "3", "--evolution.top-k", "3"]
 # A small population soon knows all neighbours of its parents at the default probability.
-CHOICES += ["--mutation-prob", "0.5", "--ranking-size", "6", "--log-interval", "1"]
+CHOICES += ["--evolution.mutation-prob", "0.5", "--update.ranking-size", "6", "--log-interval", "1"]
 # 120 images in 7 steps an epoch, an update every 7, 28 in all.
-TINY = [*CHOICES, "--image-size", "16", "--epochs", "4", "--batch-size", "16", "--ranking-images", "30"]
-TINY += ["--recalibration-images", "32", "--vae-interval", "2"]
+TINY = [*CHOICES, "--image-size", "16", "--epochs", "4", "--batch-size", "16", "--ranking.images", "30"]
+TINY += ["--ranking.recalibration-images", "32", "--update.vae-interval", "2"]
 
 # Built-in images, about ten seconds: 36 steps with two updates, three generations, the comparison.
-BUILTIN = [*CHOICES, "--epochs", "1", "--batch-size", "256", "--ranking-images", "600", "--recalibration-images", "64"]
-BUILTIN += ["--vae-interval", "0.5", "--checkpoint-seconds", "0.5"]
+BUILTIN = [*CHOICES, "--epochs", "1", "--batch-size", "256", "--ranking.images", "600"]
+BUILTIN += ["--ranking.recalibration-images", "64", "--update.vae-interval", "0.5", "--checkpoint-seconds", "0.5"]
 
 
 def make_pictures(root: Path) -> Path:

@@ -13,12 +13,10 @@ from torch import nn
 
 from vaenas import parallel
 from vaenas.errors import UserError
-from vaenas.networks.nasbench101 import NASBench101
+from vaenas.networks import NetworkConfig
+from vaenas.networks.nasbench101 import NASBench101ImageSpace
 from vaenas.networks.nasnet import NASNet
 from vaenas.networks.shufflenet import ShuffleNet
-from vaenas.spaces.nasbench101 import NASBench101Geometry, nasbench101_space
-from vaenas.spaces.nasnet import NASNetGeometry
-from vaenas.spaces.shufflenet import ShuffleNetGeometry
 
 atexit.register(lambda: os._exit(9) if torch.distributed.is_initialized() else None)  # called last
 parallel.make_fabric("cpu", "32-true")
@@ -29,11 +27,12 @@ else:
         parallel.check_batch_size(21)
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(0)
-nasnet = NASNet(NASNetGeometry(16, 3, 3, 4, 3), [[4]] * 28, auxiliary=True, drop_path=0.2)
-shufflenet = ShuffleNet(ShuffleNetGeometry(16, 3, 3, width=0.25, layers=5), [[2]] * 5)
+nasnet = NASNet(NetworkConfig(16, 3, 3, 4, 3), [[4]] * 28, auxiliary=True, drop_path=0.2)
+shufflenet = ShuffleNet(NetworkConfig(16, 3, 3, width=0.25, layers=5), [[2]] * 5)
 # a supernet, whose steps use different parts of its weights
-nasbench101 = NASBench101(NASBench101Geometry(16, 3, 3, 6, 1))
-cells = nasbench101_space().uniform(4, torch.Generator().manual_seed(0))
+of_cells = NASBench101ImageSpace(NetworkConfig(16, 3, 3, 6, 1))
+nasbench101 = of_cells.supernet()
+cells = of_cells.space.uniform(4, torch.Generator().manual_seed(0))
 images, labels = torch.randn(20, 3, 16, 16), torch.randint(3, (20,))
 for network in (nasnet, shufflenet, nasbench101):
     parallel.synchronize(network)

@@ -8,61 +8,65 @@ import pytest
 import torch
 
 from tests.runs.command import TINY, assert_same_end, call, metrics, result
-from vaenas.networks.image_spaces import IMAGE_SPACES
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
+from vaenas.runs.settings import make, nested, without_effect
+from vaenas.search.search import BOUNDARIES
 
 COMMON = {
-    "image_size": 16, "epochs": 2, "batch_size": 12, "ranking_images": 30, "recalibration_images": 24,
-    "vae_interval": 1, "population": 4, "generations": 2, "top_k": 2, "mutation_prob": 0.5, "ranking_size": 5,
-    "log_interval": 1, "vae_iterations": 5,
+    "data.image_size": 16, "supernet.epochs": 2, "supernet.batch_size": 12, "ranking.images": 30,
+    "ranking.recalibration_images": 24, "update.vae_interval": 1, "update.ranking_size": 5, "vae.iterations": 5,
+    "evolution.population": 4, "evolution.generations": 2, "evolution.top_k": 2, "evolution.mutation_prob": 0.5,
+    "log_interval": 1,
 }  # fmt: skip
-NASNET = {"space": "nasnet", "layers": 3, "width": 2, **COMMON}
-SHUFFLENET = {"space": "shufflenet", "layers": 5, "width": 0.125, **COMMON}
+NASNET = {"space": "nasnet", "network.layers": 3, "network.width": 2, **COMMON}
+SHUFFLENET = {"space": "shufflenet", "network.layers": 5, "network.width": 0.125, **COMMON}
+SMALL = {"constraints.max_params": 6000}
+PROXYLESS = {"method": "gradient", "gradient.arch_update": "two-path"}
+DARTS = {"method": "gradient", "gradient.arch_update": "mixture"}
 STOPPED = [  # tests/search stop each method and update at many records
-    {**NASNET, "method": "one-shot", "sampler": "vae", "max_params": 6000},
-    {**SHUFFLENET, "method": "gradient", "sampler": "multinomial"},
+    {**NASNET, "method": "one-shot", "sampler": "vae", **SMALL},
+    {**SHUFFLENET, **PROXYLESS},
 ]
 CASES = [
     *STOPPED,
-    {**NASNET, "method": "gradient", "sampler": "vae", "max_params": 6000},
-    {**NASNET, "method": "gradient", "sampler": "multinomial"},
-    {**NASNET, "method": "one-shot", "sampler": "uniform", "max_params": 6000},
-    {**NASNET, "method": "gradient", "sampler": "full"},
-    *({**SHUFFLENET, "method": "gradient", "sampler": s} for s in ("categorical", "full")),
+    {**NASNET, "method": "gradient", "sampler": "vae", **SMALL},
+    {**NASNET, **PROXYLESS},
+    {**NASNET, "method": "one-shot", "sampler": "uniform", **SMALL},
+    {**NASNET, **DARTS},
+    {**SHUFFLENET, "method": "gradient", "sampler": "categorical"},
+    {**SHUFFLENET, **DARTS},
 ]
 
 
-def settings(case: dict) -> dict:
+def configuration(case: dict) -> SearchConfig:
     """Without what the method or the sampler would have no use for, which is refused."""
-    case = {"method": "one-shot", "sampler": "vae", **case}
-    idle = {"generations", "top_k", "mutation_prob"} if case["method"] == "gradient" else set()
-    idle |= {"vae_iterations"} if case["sampler"] != "vae" else set()
-    idle |= {"ranking_size"} if case["sampler"] not in ("vae", "categorical") else set()
-    idle |= {"vae_interval"} if (case["method"], case["sampler"]) == ("one-shot", "uniform") else set()
-    idle |= set() if "table" in case else {"table_sample"}
-    return {name: value for name, value in case.items() if name not in idle}
+    idle = without_effect(SearchConfig.model_validate(nested(case)))
+    return make(SearchConfig, {path: value for path, value in case.items() if path not in idle})
 
 
 def title(case: dict) -> str:
-    return "-".join(str(case.get(name, "")) for name in ("space", "method", "sampler", "max_params"))
+    return "-".join(str(case.get(name, "")) for name in ("space", "method", "sampler", "gradient.arch_update"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=title)
 def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pictures: Path, tmp_path: Path) -> None:
-    config = make_config({"data": str(pictures), **settings(case)})
+    config = configuration({"data.source": str(pictures), **case})
     whole = SearchRun(config, NewRun(tmp_path / "whole"))
     records = list(whole.records())
     kinds = [record.kind for record in records]
 
-    # Stopped at the first record of each kind, where kinds meet.
-    folder = tmp_path / "stopped"
-    at, stops = -1, sorted({kinds.index(kind) for kind in kinds}) if case in STOPPED else []
-    for stop in [*stops, len(kinds)] if stops else []:
-        run = SearchRun(config, RunDirectory.open(folder, "search") if at >= 0 else NewRun(folder))
-        assert [record.kind for record in islice(run.records(), stop - at)] == kinds[at + 1 : stop + 1]
-        at = stop
+    # Stopped at the first record of each kind, where kinds meet; it goes on from the last boundary.
+    folder, boundary = tmp_path / "stopped", 0
+    stops = [*sorted({kinds.index(kind) + 1 for kind in kinds}), len(kinds)] if case in STOPPED else []
+    for i, stop in enumerate(stops):
+        run = SearchRun(config, RunDirectory.open(folder, "search") if i else NewRun(folder))
+        told = [
+            record.kind for record in (run.records() if stop == len(kinds) else islice(run.records(), stop - boundary))
+        ]
+        assert told == kinds[boundary:stop]
+        boundary = max((at for at in range(stop + 1) if at == 0 or kinds[at - 1] in BOUNDARIES), default=0)
         if stop < len(kinds):
             run.save()
         del run  # and the lock with it
@@ -70,19 +74,17 @@ def test_every_combination_searches_keeps_its_limits_and_resumes(case: dict, pic
         assert_same_end(tmp_path / "stopped", tmp_path / "whole")
 
     found = result(tmp_path / "whole")
-    image_space = IMAGE_SPACES[config.space]
-    space = image_space.space(whole.geometry)
     best = torch.tensor([found["best"]["architecture"]])
-    assert bool(space.is_valid(best)[0])
-    network = image_space.network(whole.geometry, [[o] for o in best[0].tolist()])
+    assert bool(whole.image_space.space.is_valid(best)[0])
+    network = whole.image_space.network(best[0])
     assert found["best"]["params"] == sum(p.numel() for p in network.parameters())
-    assert found["best"]["params"] <= (config.max_params or 10**9)
-    assert found["geometry"]["layers"] == config.layers
+    assert found["best"]["params"] <= (config.constraints.max_params or 10**9)
+    assert found["network"]["layers"] == config.network.layers
 
 
 def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None:
-    case = {**NASNET, "method": "gradient", "sampler": "multinomial", "data": str(pictures)}
-    list(SearchRun(make_config(settings(case)), NewRun(tmp_path / "run")).records())
+    case = {**NASNET, **PROXYLESS, "data.source": str(pictures)}
+    list(SearchRun(configuration(case), NewRun(tmp_path / "run")).records())
     lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "weights"]
     assert [line["epoch"] for line in lines] == [1, 2]
     for line in lines:
@@ -99,13 +101,19 @@ def test_diversity_stands_in_the_metrics(pictures: Path, tmp_path: Path) -> None
     ("words", "said"),
     [
         (["--space", "nasnet", "--sampler", "fair"], "--sampler: fair needs a space without rules"),
-        (["--sampler", "multinomial"], "--sampler: multinomial draws from architecture weights; add --method gradient"),
+        (["--gradient.arch-update", "mixture"], "--gradient.arch-update: has no effect without method gradient"),
         (["--space", "nasnet", "--width", "8.5"], "--width: 8.5 does not fit: space nasnet takes even numbers"),
         (["--space", "nasnet", "--layers", "2"], "--layers: 2 does not fit: space nasnet has reductions"),
         (["--space", "nasnet", "--width", "2", "--layers", "3", "--max-params", "100"], "--max-params 100: nothing in"),
         (["--train-images", "121"], "--train-images 121: there are only 120 after 30 for ranking"),
-        (["--method", "gradient", "--weights-share", "0.95"], "--batch-size 16: only 6 images are left to train on"),
-        (["--weights-share", "1"], "--weights-share: '1' is not allowed: must be less than 1"),
+        (
+            ["--method", "gradient", "--gradient.arch-data-fraction", "0.95"],
+            "--batch-size 16: only 6 images are left to train on",
+        ),
+        (
+            ["--gradient.arch-data-fraction", "1"],
+            "--gradient.arch-data-fraction: '1' is not allowed: must be less than 1",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(
@@ -113,7 +121,7 @@ def test_what_does_not_fit_is_said_in_one_line(
 ) -> None:
     given = [w for w in TINY if w not in ("--layers", "--width", "5", "0.25")] if "nasnet" in words else TINY
     if "gradient" in words:
-        given = TINY[:4] + TINY[TINY.index("--ranking-size") :]
+        given = TINY[:4] + TINY[TINY.index("--update.ranking-size") :]
     assert call("search", "--data", pictures, "--output", tmp_path / "run", *given, *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line

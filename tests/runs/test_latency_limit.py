@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,13 +10,24 @@ import yaml
 
 from tests.runs.command import TINY, assert_same_end, call, make_pictures, result
 from vaenas.errors import UserError
-from vaenas.networks import latency
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks import ImageSpace, NetworkConfig, latency, space_class
+from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.latency import LatencyTable
 
-NASNET = ["--space", "nasnet", "--method", "gradient", "--sampler", "multinomial", "--width", "4", "--layers", "3"]
-NASNET += ["--population", "4", "--batch-size", "16", "--epochs", "1", "--image-size", "16"]
-NASNET += ["--ranking-images", "30", "--recalibration-images", "16", "--vae-interval", "0.5"]
+NASNET = [
+    "--space",
+    "nasnet",
+    "--method",
+    "gradient",
+    "--gradient.arch-update",
+    "two-path",
+    "--width",
+    "4",
+    "--layers",
+    "3",
+]
+NASNET += ["--evolution.population", "4", "--batch-size", "16", "--epochs", "1", "--image-size", "16"]
+NASNET += ["--ranking.images", "30", "--ranking.recalibration-images", "16", "--update.vae-interval", "0.5"]
 BOTH = {"one-shot": TINY, "gradient": NASNET}
 
 
@@ -35,12 +45,11 @@ def test_what_is_ranked_or_returned_is_as_fast(
     assert call("search", "--data", pictures, "--output", tmp_path / "slow", *words, "--max-latency", "1us") == 2
     assert "--max-latency 0.001ms: nothing in space" in capsys.readouterr().err
     (file,) = (tmp_path / "cache" / "latency").glob("*.json")
-    space = "nasnet" if words is NASNET else "shufflenet"
-    geometry = _geometry(space)
-    table = LatencyTable.from_json(file.read_bytes(), space, geometry)
+    space = _space("nasnet" if words is NASNET else "shufflenet")
+    table = LatencyTable.from_json(file.read_bytes(), space)
     limit = _median_of_random(space, table)
     assert call("search", "--data", pictures, "--output", run, *words, "--max-latency", f"{limit}ms") == 0
-    used = LatencyTable.from_json((run / "latency.json").read_bytes(), space, geometry)
+    used = LatencyTable.from_json((run / "latency.json").read_bytes(), space)
     found = result(run)
     assert found["latency"] == {"device": used.device, "error": used.error}
     for entry in [found["best"], *found["pareto"]]:
@@ -49,14 +58,16 @@ def test_what_is_ranked_or_returned_is_as_fast(
         assert entry["latency_ms"] == total / 1e6 <= limit
 
 
-def _geometry(space: str) -> Any:
-    return IMAGE_SPACES[space].geometry(16, 3, 3, *((4, 3) if space == "nasnet" else (0.25, 5)))
+def _space(name: str) -> ImageSpace:
+    return space_class(name)(NetworkConfig(16, 3, 3, *((4, 3) if name == "nasnet" else (0.25, 5))))
 
 
-def _median_of_random(space: str, table: LatencyTable) -> float:
-    image_space, geometry = IMAGE_SPACES[space], _geometry(space)
-    population = image_space.space(geometry).uniform(500, torch.Generator().manual_seed(0))
-    return round(float(table.added_to(image_space.cost(geometry)).totals(population)[2].median()) / 1e6, 4)
+def _median_of_random(space: ImageSpace, table: LatencyTable) -> float:
+    population = space.space.uniform(500, torch.Generator().manual_seed(0))
+    assert isinstance(space.cost, AdditiveCost)
+    latency = table.added_to(space.cost)(population).latency
+    assert latency is not None
+    return round(float(latency.median()) / 1e6, 4)
 
 
 def test_a_resumed_run_keeps_its_latencies(
@@ -66,7 +77,7 @@ def test_a_resumed_run_keeps_its_latencies(
     run, again = tmp_path / "run", tmp_path / "again"
     words = [*TINY, "--epochs", "2"]
     assert call("search", "--data", pictures, "--output", run, *words, "--max-latency", "1s") == 0
-    assert yaml.safe_load((run / "config.yaml").read_text())["max_latency"] == 1000
+    assert yaml.safe_load((run / "config.yaml").read_text())["constraints"]["max_latency"] == 1000
     shutil.copytree(run, again)
     (again / "result.json").unlink()
     monkeypatch.setenv("VAENAS_CACHE", str(tmp_path / "empty"))
@@ -103,14 +114,14 @@ def test_a_cache_that_cannot_be_written_is_said_before_anything_is_timed(
     (tmp_path / "file").write_text("mine")
     monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("timed"))
     with pytest.raises(UserError, match=r"cannot write .*; make room or set VAENAS_CACHE to another folder"):
-        latency.latency_table("shufflenet", _geometry("shufflenet"), torch.device("cpu"), tmp_path / cache)
+        latency.latency_table(_space("shufflenet"), torch.device("cpu"), tmp_path / cache)
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_damaged_table_in_the_cache_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     measured = LatencyTable(torch.ones(5, 4, dtype=torch.int64), 3, 0.1, "x")
-    arguments = "shufflenet", _geometry("shufflenet"), torch.device("cpu"), Path("relative")
+    arguments = _space("shufflenet"), torch.device("cpu"), Path("relative")
     for content in HOSTILE:
         monkeypatch.setattr(latency, "measure", lambda *_: measured)
         assert latency.latency_table(*arguments).constant == 3

@@ -13,7 +13,8 @@ from tests.runs.command import command, environment
 def test_cifar10_stays_below_one_and_a_half_gib(tmp_path: Path, test_cache: Path, cifar10_archive: Path) -> None:
     """All training images are touched (an epoch of 49,000), ranked and searched; the peak counts mapped pages too."""
     words = ["--data", "cifar10", "--data-root", cifar10_archive, "--layers", 5, "--width", 0.125, "--epochs", 1]
-    words += ["--batch-size", 256, "--vae-interval", 1, "--ranking-size", 4, "--population", 4, "--generations", 2]
+    words += ["--batch-size", 256, "--update.vae-interval", 1, "--update.ranking-size", 4]
+    words += ["--evolution.population", 4, "--evolution.generations", 2]
     with (tmp_path / "errors").open("w") as errors:
         words = command("search", *words, "--output", tmp_path / "run")
         process = subprocess.Popen(words, env=environment(test_cache), stdout=subprocess.DEVNULL, stderr=errors)

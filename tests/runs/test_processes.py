@@ -12,11 +12,11 @@ import pytest
 
 from tests.runs.command import TINY, call, environment, make_pictures, metrics, result
 
-NASNET = ["--space", "nasnet", "--width", "4", "--layers", "3", "--epochs", "2", "--vae-interval", "1"]
+NASNET = ["--space", "nasnet", "--width", "4", "--layers", "3", "--epochs", "2", "--update.vae-interval", "1"]
 SEARCHES = {  # few steps: rounding grows with each
-    "one-shot": [*TINY, "--epochs", "2", "--vae-interval", "1", "--learning-rate", "0.02"],
+    "one-shot": [*TINY, "--epochs", "2", "--update.vae-interval", "1", "--learning-rate", "0.02"],
     "gradient": [
-        *TINY[TINY.index("--ranking-size") :],
+        *TINY[TINY.index("--update.ranking-size") :],
         *NASNET,
         "--method",
         "gradient",

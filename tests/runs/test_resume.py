@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.runs.command import BUILTIN, assert_same_end, metrics, run, start
 
-STEPS, INTERVAL, GENERATIONS = 36, 18, 3
+STEPS, INTERVAL, ROUNDS = 36, 18, 3
 
 
 def phase(path: Path) -> str:
@@ -17,24 +17,23 @@ def phase(path: Path) -> str:
     if not lines:
         return "start"
     last = lines[-1]
-    if last["kind"] == "train":
-        return "ranking" if last["step"] % INTERVAL == 0 and last["epsilon"] > 0 else "train"
+    if last["kind"] == "train" and last["step"] < STEPS:  # the last step of an interval is told after its update
+        return "ranking" if (last["step"] + 1) % INTERVAL == 0 else "train"
     if last["kind"] == "update":
-        return "train" if last["step"] < STEPS else "evolution"
-    return "evolution" if last.get("generation", GENERATIONS) < GENERATIONS - 1 else "comparison"
+        return "train"
+    return "last stage" if last.get("round", 0) < ROUNDS - 1 else "comparison"
 
 
 def seconds_of_phases(path: Path) -> dict[str, float]:
     """How long the whole run spent in each, one spell of it."""
     times = {}
     for line in (json.loads(text) for text in (path / "metrics.jsonl").read_text().splitlines()):
-        times[line["kind"], line.get("generation", line["step"])] = line["seconds"]
-    update, train = times.get(("update", STEPS)), times["train", STEPS]
-    begin, last = update or train, times["generation", GENERATIONS - 1]
-    ends = {"train": train / 3, "evolution": (last - begin) / 2, "start": 0.0}
-    if update:
-        ends |= {"ranking": update - train, "comparison": times["comparison", STEPS] - last}
-    return ends
+        times[line["kind"], line.get("round", line["step"])] = line["seconds"]
+    update, train, last = times["update", STEPS], times["train", STEPS], times["surrogate", ROUNDS - 1]
+    return {
+        "start": 0.0, "train": train / 3, "ranking": update - times["train", STEPS - 1],
+        "last stage": (last - train) / 2, "comparison": times["comparison", STEPS] - last,
+    }  # fmt: skip
 
 
 def kill_in(wanted: str, spell: float, begun: bool, path: Path, words: list[object]) -> str:
@@ -54,7 +53,7 @@ def kill_in(wanted: str, spell: float, begun: bool, path: Path, words: list[obje
     return phase(path)
 
 
-LEARNED_PHASES = ["start", "train", "ranking", "evolution", "comparison"]
+LEARNED_PHASES = ["start", "train", "ranking", "last stage", "comparison"]
 
 
 def test_killed_in_every_phase(tmp_path: Path, cache: Path) -> None:

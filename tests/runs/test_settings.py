@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,41 +10,42 @@ import yaml
 
 from tests.runs.command import TINY, call, make_pictures, result
 from vaenas.errors import UserError
-from vaenas.runs.config import SearchConfig, make_config, option
+from vaenas.runs.config import SearchConfig
+from vaenas.runs.settings import make, option, settings_of
 from vaenas.samplers.vae import PAPER, RECOMMENDED
-from vaenas.training.config import TrainConfig, make_train_config
+from vaenas.training.config import TrainConfig
 
 
 def saved(path: Path, **options: object) -> Path:
-    path.write_text(yaml.safe_dump(make_config(options).model_dump()))
+    path.write_text(yaml.safe_dump(make(SearchConfig, options).model_dump()))
     return path
 
 
 def test_a_preset_on_the_command_line_brings_its_own_numbers_over_a_saved_file(tmp_path: Path) -> None:
     file = saved(tmp_path / "config.yaml")
-    assert make_config({}, file).keep_ratio == RECOMMENDED.keep_ratio
-    literal = make_config({"vae": "paper", "free_bits": "0.3"}, file)
-    assert (literal.keep_ratio, literal.kl_weight, literal.vae_iterations) == (
-        PAPER.keep_ratio, PAPER.kl_weight, PAPER.iterations,
-    )  # fmt: skip
-    assert literal.free_bits == 0.3
-    assert literal.epsilon_limit == PAPER.keep_ratio  # which follows K
+    assert make(SearchConfig, {}, file).vae == RECOMMENDED
+    paper = make(SearchConfig, {"preset": "paper", "vae.free_bits": "0.3"}, file)
+    assert paper.vae == replace(PAPER, free_bits=0.3)
+    assert make(SearchConfig, {"preset": "recommended"}, saved(tmp_path / "paper.yaml", preset="paper")) == make(
+        SearchConfig, {}
+    )
+    changed = saved(tmp_path / "changed.yaml", preset="paper", **{"evolution.top_k": 3})
+    assert make(SearchConfig, {}, changed).evolution.top_k == 3
 
 
-def test_epsilon_ends_at_k_wherever_that_comes_from_and_at_what_was_asked_for_else(tmp_path: Path) -> None:
+def test_settings_of_one_space_are_not_those_of_another(tmp_path: Path) -> None:
+    """What a space decides is left to it in a saved file."""
     file = saved(tmp_path / "config.yaml")
-    assert make_config({"keep_ratio": "0.1"}, file).epsilon_limit == 0.1
-    assert make_config({"keep_ratio": "0.1", "epsilon_limit": "0.3"}, file).epsilon_limit == 0.3
-    assert make_config({"epochs": "3"}, saved(tmp_path / "other.yaml", epsilon_limit=0.6)).epsilon_limit == 0.6
+    assert make(SearchConfig, {"space": "nasnet"}, file).image_space().config.width == 8
 
 
 def test_saved_settings_hold_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pictures").mkdir()
     monkeypatch.chdir(tmp_path)
-    file = saved(tmp_path / "config.yaml", data="pictures")
+    file = saved(tmp_path / "config.yaml", data={"source": "pictures"})
     monkeypatch.chdir("/")
-    assert make_config({}, file).data == str(tmp_path / "pictures")
-    assert make_config({"data": "cifar10", "data_root": "somewhere"}).data_root == "/somewhere"
+    assert make(SearchConfig, {}, file).data.source == str(tmp_path / "pictures")
+    assert make(SearchConfig, {"data": {"source": "cifar10", "root": "somewhere"}}).data.root == "/somewhere"
 
 
 def test_a_run_does_not_resume_on_other_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,67 +66,120 @@ def test_a_finished_run_is_shown_again_without_its_images(finished: Path, tmp_pa
     run = shutil.copytree(finished, tmp_path / "run")
     settings = yaml.safe_load((run / "config.yaml").read_text())
     head = (run / "config.yaml").read_text().split("\n", 1)[0]
-    (run / "config.yaml").write_text(head + "\n" + yaml.safe_dump({**settings, "data": str(tmp_path / "gone")}))
+    settings["data"]["source"] = str(tmp_path / "gone")
+    (run / "config.yaml").write_text(head + "\n" + yaml.safe_dump(settings))
     assert call("search", "--resume", run) == 0
 
 
-NO_EFFECT = [  # command, what is given, the first that is named
-    ("search", "--table-sample 50", "--table-sample: has no effect without a table"),
-    ("search", "--download", "--download: has no effect but with data cifar10"),
-    ("search", "--data-root x", "--data-root: has no effect but with data cifar10"),
-    ("search", "--workers 2", "--workers: has no effect but on a folder of images"),
-    ("search", "--skip-bad-images", "--skip-bad-images: has no effect but on a folder of images"),
-    ("search", "--weights-share 0.4", "--weights-share: has no effect without method gradient"),
-    ("search", "--method gradient --top-k 3", "--top-k: has no effect with method gradient"),
-    ("search", "--method gradient --epsilon-limit 1", "--epsilon-limit: has no effect with method gradient"),
-    ("search", "--sampler uniform --epsilon-inc 0.1", "--epsilon-inc: has no effect with a sampler that never learns"),
-    ("search", "--sampler uniform --vae-interval 2", "--vae-interval: has no effect with a sampler that never learns"),
-    ("search", "--sampler categorical --kl-weight 2", "--kl-weight: has no effect without sampler vae"),
-    ("search", "--surrogate none --surrogate-rounds 3", "--surrogate-rounds: has no effect without surrogate ridge"),
-    ("train", "--temperature 2", "--temperature: has no effect without a teacher"),
-    ("train", "--distillation 0.9", "--distillation: has no effect without a teacher"),
-    ("train", "--space macro --dropout 0.3", "--dropout: has no effect but in space shufflenet"),
-    ("train", "--workers 2", "--workers: has no effect but on a folder of images"),
-    ("eval", "--workers 2", "--workers: has no effect but on a folder of images"),
-    ("eval", "--data-root x", "--data-root: has no effect but with data cifar10"),
+NO_EFFECT = [  # command, what is given, why the last of it is refused
+    ("search", "--table.sample 50", "without a table"),
+    ("search", "--data.download", "but with data cifar10"),
+    ("search", "--data-root x", "but with data cifar10"),
+    ("search", "--workers 2", "but on a folder of images"),
+    ("search", "--skip-bad-images", "but on a folder of images"),
+    ("search", "--gradient.arch-data-fraction 0.4", "without method gradient"),
+    ("search", "--method gradient --evolution.top-k 3", "with method gradient"),
+    ("search", "--method gradient --update.epsilon-limit 1", "with method gradient"),
+    ("search", "--method gradient --gradient.arch-update mixture --sampler uniform", "with gradient.arch_update"),
+    ("search", "--method gradient --gradient.arch-update two-path --vae.latent 3", "without sampler vae"),
+    ("search", "--sampler uniform --update.epsilon-inc 0.1", "with a sampler that never learns"),
+    ("search", "--sampler uniform --update.vae-interval 2", "with a sampler that never learns"),
+    ("search", "--sampler categorical --vae.kl-weight 2", "without sampler vae"),
+    ("search", "--categorical.floor 0.1", "without sampler categorical"),
+    ("search", "--surrogate.kind none --surrogate.rounds 3", "without surrogate ridge"),
+    ("search", "--preset paper --surrogate.rounds 3", "without surrogate ridge"),
+    ("train", "--training.temperature 2", "without a teacher"),
+    ("train", "--training.distillation 0.9", "without a teacher"),
+    ("train", "--space macro --training.dropout 0.3", "but in space shufflenet"),
+    ("train", "--workers 2", "but on a folder of images"),
+    ("eval", "--workers 2", "but on a folder of images"),
+    ("eval", "--data-root x", "but with data cifar10"),
 ]
 
 
-@pytest.mark.parametrize(("command", "words", "said"), NO_EFFECT)
+@pytest.mark.parametrize(("command", "words", "why"), NO_EFFECT)
 def test_a_setting_without_effect_is_refused_where_it_is_given(
-    command: str, words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: str, words: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = {"train": ["3-3-33-3"], "eval": [tmp_path]}.get(command, [])
+    flag, _, value = words[words.rindex("--") :].partition(" ")
     assert call(command, *first, *words.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert f"{flag}: has no effect {why}" in line
     if command == "search":  # the same in a file, which is named
-        name, _, value = words.rpartition("--")[2].replace("-", "_").partition(" ")
-        (tmp_path / "s.yaml").write_text(f"{name}: {value or 'true'}\n")
+        path = next(path for path in settings_of(SearchConfig) if option(path) == flag)
+        part, _, name = path.rpartition(".")
+        (tmp_path / "s.yaml").write_text(f"{part}: {{{name}: {value or 'true'}}}\n" if part else f"{name}: {value}\n")
         others = words[: words.rindex("--")].split()
         assert call("search", "--config", tmp_path / "s.yaml", *others) == 2
-        assert f"s.yaml, {name}: has no effect" in capsys.readouterr().err
+        assert f"s.yaml, {path}: has no effect" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("sampler", ["uniform", "categorical", "full"])
-def test_the_settings_of_a_run_are_taken_whole(sampler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--keep-ratio 0.3", "No such option: --keep-ratio (Possible options: --categorical.keep-ratio, --vae"),
+        ("--vae.keepratio 0.3", "No such option: --vae.keepratio (Possible options: "),
+        ("--vae.keep-ratio", "Option '--vae.keep-ratio' requires an argument"),
+        ("--vae.keep-ratio 3", "--vae.keep-ratio: '3' is not allowed: must be less than or equal to 1"),
+    ],
+)
+def test_what_is_wrong_with_a_dotted_path(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("search", *words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("vae: 3", "vae: 3 is not allowed: must hold settings as 'name: value'"),
+        ("vae: [1]", "vae: [1] is not allowed: must hold settings"),
+        ("vae: {keep_rato: 0.3}", "vae.keep_rato: there is no such setting; did you mean vae.keep_ratio?"),
+        ("keep_ratio: 0.3", "keep_ratio: there is no such setting; did you mean vae.keep_ratio?"),
+        ("seed: {vae: 1}", "seed.vae: there is no such setting; did you mean"),
+        ("vae: {latent: {of: 1}}", "vae.latent.of: there is no such setting; did you mean"),
+        ("supernet: {epochs: true}", "supernet.epochs: true is not allowed: must be no truth value"),
+        ("space: null", "space: None is not allowed"),
+    ],
+)
+def test_what_is_wrong_with_a_nested_file(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    assert call("search", "--config", tmp_path / "s.yaml") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"s.yaml, {said}" in line
+
+
+@pytest.mark.parametrize("preset", ["recommended", "paper"])
+@pytest.mark.parametrize("sampler", ["uniform", "categorical", "mixture"])
+def test_the_settings_of_a_run_are_taken_whole(sampler: str, preset: str, tmp_path: Path) -> None:
     """All of them stand in its file: those without effect as they are by default, and so may be given, too."""
-    method = "gradient" if sampler == "full" else "one-shot"
-    file = saved(tmp_path / "config.yaml", sampler=sampler, method=method)
-    assert make_config({}, file).sampler == sampler
-    assert make_config({"free_bits": RECOMMENDED.free_bits, "weights_share": "0.5"}, file).sampler == sampler
+    own: dict[str, Any] = {"sampler": sampler}
+    if sampler == "mixture":
+        own = {"method": "gradient", "gradient": {"arch_update": sampler}}
+    file = saved(tmp_path / "config.yaml", preset=preset, **own)
+    usual = {"recommended": RECOMMENDED, "paper": PAPER}[preset].free_bits
+    assert make(SearchConfig, {}, file).sampler_name == sampler
+    given = {"vae.free_bits": usual, "gradient.arch_data_fraction": "0.5"}
+    assert make(SearchConfig, given, file).sampler_name == sampler
 
 
 NUMBERS = [
-    (make, name)
-    for make, model in ((make_config, SearchConfig), (make_train_config, TrainConfig))
-    for name, field in model.model_fields.items()
+    (model, path)
+    for model in (SearchConfig, TrainConfig)
+    for path, field in settings_of(model).items()
     if re.search("int|float", str(field.annotation))
 ]
 
 
-@pytest.mark.parametrize(("make", "name"), NUMBERS)
-def test_no_number_is_too_large(make: Callable[[dict[str, str]], object], name: str) -> None:
+@pytest.mark.parametrize(("model", "path"), NUMBERS)
+def test_no_number_is_too_large(model: type[SearchConfig | TrainConfig], path: str) -> None:
     """Each setting has a largest value: beyond it torch would overflow, or the memory run out."""
-    with pytest.raises(UserError, match=rf"^{option(name)}: '9+' is not allowed: must be less than"):
-        make({name: "9" * 20})
+    with pytest.raises(UserError, match=rf"^{option(path)}: '9+' is not allowed: must be less than"):
+        make(model, {path: "9" * 20})
+    if "float" in str(settings_of(model)[path].annotation):
+        for text in ("nan", "inf", "-inf"):
+            with pytest.raises(UserError, match=rf"^{option(path)}: '{text}' is not allowed"):
+                make(model, {path: text})

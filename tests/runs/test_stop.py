@@ -11,15 +11,16 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.runs.command import BUILTIN, TINY, assert_same_end, call, environment, files, metrics, result, run, start
-from vaenas.runs.config import make_config
+from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
+from vaenas.runs.settings import make
 
 # Forks a process for each kill, which kills itself before or after it renames a file, or with half of it written.
 KILLED_WHILE_WRITING = """
 import json, os, signal, sys
 from vaenas import cli
-import vaenas.progress, vaenas.report, vaenas.runs.search_run
+import vaenas.commands.progress, vaenas.report, vaenas.runs.search_run
 
 kills, first, rest = json.loads(sys.argv[1])
 folder = rest[-1]
@@ -108,7 +109,7 @@ def test_tensorboard_after_kills(killed_while_writing: Path) -> None:
 
 def test_stopped_at_the_last_record(finished: Path, pictures: Path, tmp_path: Path) -> None:
     """A checkpoint of the very end: the comparison is not told a second time."""
-    config = make_config({}, finished / "config.yaml")
+    config = make(SearchConfig, {}, finished / "config.yaml")
     begun = SearchRun(config, NewRun(tmp_path / "run"))
     for record in begun.records():
         if record.kind == "comparison":

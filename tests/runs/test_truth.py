@@ -8,19 +8,17 @@ import pytest
 import torch
 
 from tests.runs.command import assert_same_end, call, metrics, result
-from tests.runs.test_combinations import COMMON, settings
-from vaenas.bench.truth import BEST_OF, best_of
+from tests.runs.test_combinations import COMMON, configuration
+from vaenas.bench.task import BEST_OF, best_of
 from vaenas.evaluation.rank import kendall_tau
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.runs.config import make_config
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
-from vaenas.search.one_shot import OneShotState
 from vaenas.spaces.cells import embed, is_full
 from vaenas.spaces.nasbench101 import nasbench101_space
 
-MACRO = {"space": "macro", "width": 0.125, "table_sample": 24, **COMMON}
-OF101 = {"space": "nasbench101", "width": 5, "layers": 1, "table_sample": 24, **COMMON}
+MACRO = {"space": "macro", "network.width": 0.125, "table.sample": 24, **COMMON}
+OF101 = {"space": "nasbench101", "network.width": 5, "network.layers": 1, "table.sample": 24, **COMMON}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +39,8 @@ def sparse_table(cells_parquet: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
     """With and without a table: the same losses, populations, scores, answer."""
-    for name, more in (("with", {"table": str(macro_table)}), ("without", {})):
-        run = SearchRun(make_config(settings({**MACRO, "data": str(pictures), **more})), NewRun(tmp_path / name))
+    for name, more in (("with", {"table.path": str(macro_table)}), ("without", {})):
+        run = SearchRun(configuration({**MACRO, "data.source": str(pictures), **more}), NewRun(tmp_path / name))
         kinds = [record.values.get("of") for record in run.records()]
         assert ("truth" in kinds) == bool(more)
     lines = {name: metrics(tmp_path / name) for name in ("with", "without")}
@@ -76,14 +74,16 @@ def test_the_truth_is_the_tables_and_the_search_never_saw_it(macro_table: Path, 
 
 
 def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
-    config = make_config(settings({**MACRO, "data": str(pictures), "table": str(macro_table), "sampler": "uniform"}))
+    config = configuration(
+        {**MACRO, "data.source": str(pictures), "table.path": str(macro_table), "sampler": "uniform"}
+    )
     list(SearchRun(config, NewRun(tmp_path / "whole")).records())
     run = SearchRun(config, NewRun(tmp_path / "stopped"))
     for record in run.records():
         if record.values.get("of") == "truth":
             run.save()
             break
-    assert 0 < len(run.ranked) < 24
+    assert 0 < record.values["done"] < 24
     del run
     list(SearchRun(config, RunDirectory.open(tmp_path / "stopped", "search")).records())
     assert_same_end(tmp_path / "stopped", tmp_path / "whole")
@@ -91,20 +91,17 @@ def test_stopped_while_the_sample_is_ranked_it_ends_alike(macro_table: Path, pic
 
 
 def test_where_few_are_labelled_only_those_count(sparse_table: Path, pictures: Path, tmp_path: Path) -> None:
-    more = {"data": str(pictures), "table": str(sparse_table), "sampler": "categorical", "full_cells": True}
-    run = SearchRun(make_config(settings({**OF101, **more})), NewRun(tmp_path / "run"))
+    more = {"data.source": str(pictures), "table.path": str(sparse_table), "sampler": "categorical", "full_cells": True}
+    run = SearchRun(configuration({**OF101, **more}), NewRun(tmp_path / "run"))
     updates, trained = [], []
     for record in run.records():
         if record.kind == "update":
             updates.append(record.values["population"])
-        assert isinstance(run.state, OneShotState)
-        if run.state.upcoming is not None:
-            trained.append(run.state.upcoming)
+        trained.append(run.search.ahead.rows)
     assert updates
     assert is_full(torch.tensor(updates).flatten(0, 1)).all()  # what is ranked
     assert is_full(torch.cat(trained)).all()
-    assert run.state.evaluated is not None
-    assert is_full(run.state.evaluated.population).all()  # what may be returned
+    assert is_full(run.found.population).all()  # what may be returned
     truth = result(tmp_path / "run")["truth"]
     assert "7-vertex" in truth["measured"]
     assert 18_000 < truth["architectures"] < 22_000
@@ -122,8 +119,12 @@ def test_of_a_table_without_every_architecture_what_is_missing_does_not_count(
         labels = table.validation(part)[:, None, None]
         half = TabularBenchmark.of(table.space, part, table.budgets, labels, source="half", measured="accuracy")
         half.save(tmp_path / f"half-{first}.table")
-        more = {"data": str(pictures), "table": str(tmp_path / f"half-{first}.table"), "sampler": "categorical"}
-        list(SearchRun(make_config(settings({**MACRO, **more})), NewRun(run)).records())
+        more = {
+            "data.source": str(pictures),
+            "table.path": str(tmp_path / f"half-{first}.table"),
+            "sampler": "categorical",
+        }
+        list(SearchRun(configuration({**MACRO, **more}), NewRun(run)).records())
         found = result(run)
         truth = found["truth"]
         assert truth["architectures"] == len(part)
@@ -179,7 +180,9 @@ def test_bad_input(
 
 
 def test_a_damaged_truth_is_named(macro_table: Path, pictures: Path, tmp_path: Path) -> None:
-    config = make_config(settings({**MACRO, "data": str(pictures), "table": str(macro_table), "sampler": "uniform"}))
+    config = configuration(
+        {**MACRO, "data.source": str(pictures), "table.path": str(macro_table), "sampler": "uniform"}
+    )
     list(SearchRun(config, NewRun(tmp_path / "run")).records())
     content = result(tmp_path / "run")
     content["truth"]["sample"] = {"scores": ["x"]}

@@ -10,7 +10,7 @@ from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
-from vaenas.search.gradient import architecture_weights
+from vaenas.search.architecture_weights import initial_weights
 from vaenas.spaces.space import SearchSpace
 
 Make = Callable[[SearchSpace, Generator], Sampler]
@@ -26,6 +26,6 @@ LEARNED: dict[str, Make] = {
 SAMPLERS: dict[str, Make] = {
     "uniform": lambda space, rng: UniformSampler(space),
     "fair": lambda space, rng: FairSampler(space),
-    "multinomial": lambda space, rng: MultinomialSampler(space, architecture_weights(space)),
+    "multinomial": lambda space, rng: MultinomialSampler(space, initial_weights(space)),
     **LEARNED,
 }

@@ -39,7 +39,7 @@ def test_fair_rounds_are_random(rng: torch.Generator) -> None:
 
 
 def test_categorical_smooths_between_old_probabilities_and_elite_frequencies(rng: torch.Generator) -> None:
-    sampler = CategoricalSampler(SPACE, CategoricalSettings(keep_ratio=0.5, surrogate=0.5, floor=0.0))
+    sampler = CategoricalSampler(SPACE, CategoricalSettings(keep_ratio=0.5, smoothing=0.5, floor=0.0))
     population = torch.zeros(4, 10, dtype=torch.int64)
     population[1] = 1
     sampler.update(population, torch.tensor([0.9, 0.8, 0.1, 0.1]), rng)  # elite: one all-0, one all-1

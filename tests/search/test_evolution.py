@@ -5,22 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.shared_fixtures import GEOMETRY
+from tests.shared_fixtures import SHUFFLENET, anything
 from tests.spaces.spaces import SPACES
 from vaenas.constraints import Constraints, readable, uniform_proposals
 from vaenas.errors import UserError
-from vaenas.networks.cost import additive_cost
-from vaenas.networks.shufflenet import ShuffleNet
+from vaenas.networks import NetworkConfig
+from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
-from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
-from vaenas.spaces.shufflenet import ShuffleNetGeometry, shufflenet_space
+from vaenas.search.evolution import Evolution
+from vaenas.search.settings import EvolutionSettings
+from vaenas.search.surrogate_search import SurrogateSearch
 from vaenas.spaces.space import Population, Scores
 
 SPACE = SPACES["shufflenet-10"]
-
-
-def everything(population: Population) -> torch.Tensor:
-    return torch.ones(len(population), dtype=torch.bool)
 
 
 def weighted(population: Population) -> Scores:
@@ -29,10 +26,10 @@ def weighted(population: Population) -> Scores:
     return (population.float() / 3 @ weights) / weights.sum()
 
 
-def run(rng: torch.Generator, settings: EvolutionSettings, is_feasible=everything) -> Evolution:
-    seeds = SPACE.uniform(10_000, rng)
-    state = Evolution.start(seeds[is_feasible(seeds)][: settings.population])
-    for _ in evolve(state, SPACE, settings, weighted, is_feasible, rng):
+def run(rng: torch.Generator, settings: EvolutionSettings, is_feasible=anything) -> Evolution:
+    initial = SPACE.uniform(10_000, rng)
+    state = Evolution.start(initial[is_feasible(initial)][: settings.population])
+    for _ in state.run(SPACE, settings, weighted, is_feasible, rng):
         pass
     return state
 
@@ -45,7 +42,7 @@ def test_evolution_beats_as_many_uniform_draws(rng: torch.Generator) -> None:
     assert len(state.evaluated) <= 1000
 
 
-def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -> None:
+def test_choosing_by_the_ridge_surrogate_sees_through_noise(rng: torch.Generator) -> None:
     """Noise of 0.2 on scores that spread by 0.1: the truth of the best eight is higher, as with 38 of 40 seeds."""
     noise = torch.Generator().manual_seed(1)
 
@@ -54,39 +51,41 @@ def test_choosing_by_the_additive_fit_sees_through_noise(rng: torch.Generator) -
 
     means = {}
     for surrogate in (False, True):
-        settings = EvolutionSettings(population=40, generations=6, top_k=8, surrogate=surrogate)
-        state = Evolution.start(SPACE.uniform(40, rng))
-        for _ in evolve(state, SPACE, settings, noisy, everything, rng):
+        settings = EvolutionSettings(population=40, generations=6, top_k=8)
+        state = (SurrogateSearch if surrogate else Evolution).start(SPACE.uniform(40, rng))
+        for _ in state.run(SPACE, settings, noisy, anything, rng):
             pass
-        fit, found = state.fit(SPACE), state.evaluated.population
-        assert (fit is not None) == surrogate
-        assert len(state.design) == (160 if surrogate else 0)
-        predicted = fit(found) if fit else state.evaluated.scores
+        if isinstance(state, SurrogateSearch):
+            assert len(state.uniform) == 160
+            assert state.surrogate(SPACE) is not None
+        predicted, found = state.predicted(SPACE), state.evaluated.population
         means[surrogate] = float(weighted(found[predicted.topk(8).indices]).mean())
     assert means[True] > means[False]
 
 
-def test_what_evolves_on_the_fit_keeps_the_limit_and_is_the_best_of_it(rng: torch.Generator) -> None:
+def test_what_evolves_on_predicted_scores_keeps_the_limit_and_is_the_best_of_it(rng: torch.Generator) -> None:
     def few(population: Population) -> torch.Tensor:
         return (population == 3).sum(-1) <= 4
 
-    settings = EvolutionSettings(population=30, generations=4, top_k=8, surrogate=True)
-    seeds = SPACE.uniform(200, rng)
-    state = Evolution.start(seeds[few(seeds)][:30])
-    for _ in evolve(state, SPACE, settings, weighted, few, rng):
-        pass
+    settings = EvolutionSettings(population=30, generations=4, top_k=8)
+    initial = SPACE.uniform(200, rng)
+    state = SurrogateSearch.start(initial[few(initial)][:30])
+    records = [r for r in state.run(SPACE, settings, weighted, few, rng) if r.kind == "surrogate"]
+    assert [r.values["drawn"] for r in records] == ["initial", "uniform", "uniform", "predicted"]
     assert few(state.evaluated.population).all()
     assert len(state.evaluated) <= 120
-    assert state.population[0].tolist() == 6 * [2] + 4 * [3]  # the optimum under the limit
+    # The last round has the optimum under the limit.
+    assert max(records[-1].values["scores"]) == pytest.approx(float(weighted(torch.tensor([6 * [2] + 4 * [3]]))))
 
 
 @pytest.mark.parametrize("generations", [1, 2])
-def test_too_few_generations_for_a_design(generations: int, rng: torch.Generator) -> None:
-    state = Evolution.start(SPACE.uniform(12, rng))
-    settings = EvolutionSettings(population=12, generations=generations, top_k=3, surrogate=True)
-    for _ in evolve(state, SPACE, settings, weighted, everything, rng):
+def test_too_few_generations_for_a_surrogate(generations: int, rng: torch.Generator) -> None:
+    state = SurrogateSearch.start(SPACE.uniform(12, rng))
+    settings = EvolutionSettings(population=12, generations=generations, top_k=3)
+    for _ in state.run(SPACE, settings, weighted, anything, rng):
         pass
-    assert state.fit(SPACE) is None
+    assert state.surrogate(SPACE) is None
+    assert torch.equal(state.predicted(SPACE), state.evaluated.scores)
     assert len(state.evaluated) <= 12 * generations
 
 
@@ -100,9 +99,9 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
     def even(population: Population) -> torch.Tensor:
         return population.sum(-1) % 2 == 0
 
-    seeds = SPACE.uniform(200, rng)
-    state = Evolution.start(seeds[even(seeds)][:20])
-    for _ in evolve(state, SPACE, EvolutionSettings(20, 6, 5), evaluate, even, rng):
+    initial = SPACE.uniform(200, rng)
+    state = Evolution.start(initial[even(initial)][:20])
+    for _ in state.run(SPACE, EvolutionSettings(20, 6, 5), evaluate, even, rng):
         pass
     seen = torch.cat(calls)
     assert even(seen).all()
@@ -112,7 +111,7 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
 def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Generator) -> None:
     space = SPACES["uneven"]  # 30 architectures
     state = Evolution.start(space.uniform(40, rng))
-    for _ in evolve(state, space, EvolutionSettings(40, 5, 5), lambda p: p.float().mean(-1) / 5, everything, rng):
+    for _ in state.run(space, EvolutionSettings(40, 5, 5), lambda p: p.float().mean(-1) / 5, anything, rng):
         pass
     assert len(state.evaluated) == 30
     assert state.generation == 5
@@ -121,8 +120,8 @@ def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Gene
 def test_archive_scores_each_architecture_once_and_finds_it_again(rng: torch.Generator) -> None:
     evaluated = EvaluatedSet(10)
     population = SPACE.uniform(20, rng).repeat(2, 1)
-    for _ in score(population, evaluated, weighted):
-        pass
+    records = score(population, weighted, "ranking", evaluated)
+    assert [record.values["done"] for record in records] == [16, len(evaluated)]
     assert len(evaluated) == len(population.unique(dim=0))
     assert torch.allclose(evaluated.lookup(population), weighted(population))
     assert len(evaluated.missing(population)) == 0
@@ -144,12 +143,11 @@ def test_pareto_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -
     assert pareto_front(scores, costs).tolist() == [not dominated(p) for p in points]
 
 
-COST = additive_cost(lambda: ShuffleNet(GEOMETRY))
-TINY = shufflenet_space(5)
+COST, TINY = SHUFFLENET.cost, SHUFFLENET.space
 
 
 def test_a_budget_that_nothing_meets_names_the_cheapest_architecture() -> None:
-    architecture, least = COST.cheapest(0)
+    architecture, least = COST.cheapest("multiply_adds")
     constraints = Constraints(COST, max_flops=least - 1)
     with pytest.raises(
         UserError, match=rf"--max-flops .*cheapest architecture, {TINY.encode(architecture[None])[0]}, has {least:,}"
@@ -161,9 +159,9 @@ def test_a_budget_that_nothing_meets_names_the_cheapest_architecture() -> None:
 
 
 def test_two_limits_that_exclude_each_other_are_found_out() -> None:
-    flops, params = COST.cheapest(0)[1], COST.cheapest(1)[1]
-    small = COST(COST.cheapest(0)[0][None]).params
-    assert int(small) > params, "else this geometry cannot show it"
+    flops, params = COST.cheapest("multiply_adds")[1], COST.cheapest("params")[1]
+    small = COST(COST.cheapest("multiply_adds")[0][None]).params
+    assert int(small) > params, "else this network cannot show it"
     with pytest.raises(UserError, match=r"only 0 keep --max-flops .* and --max-params"):
         Constraints(COST, max_flops=flops, max_params=params).check(TINY, uniform_proposals(TINY, 0))
 
@@ -171,8 +169,8 @@ def test_two_limits_that_exclude_each_other_are_found_out() -> None:
 def test_limits_accept_exactly_what_is_within(rng: torch.Generator) -> None:
     population = TINY.uniform(300, rng)
     costs = COST(population)
-    bound = int(costs.flops.median())
-    assert torch.equal(Constraints(COST, max_flops=bound).is_feasible(population), costs.flops <= bound)
+    bound = int(costs.multiply_adds.median())
+    assert torch.equal(Constraints(COST, max_flops=bound).is_feasible(population), costs.multiply_adds <= bound)
     assert Constraints(COST).is_feasible(population).all()
 
 
@@ -182,8 +180,9 @@ def test_counts_are_readable() -> None:
 
 def test_a_budget_that_leaves_too_few_to_finish_the_search_is_found_out_before_it_begins(rng: torch.Generator) -> None:
     """One architecture can be drawn, hundreds cannot: the check asks for as many as the search will need."""
-    cost = additive_cost(lambda: ShuffleNet(ShuffleNetGeometry(28, 1, 10, 0.25, 10)))
-    space, tight = shufflenet_space(10), cost.cheapest(0)[1] + 20_000
+    of_ten = ShuffleNetImageSpace(NetworkConfig(28, 1, 10, 0.25, 10))
+    space, cost = of_ten.space, of_ten.cost
+    tight = cost.cheapest("multiply_adds")[1] + 20_000
     accepted = int(Constraints(cost, max_flops=tight).is_feasible(space.uniform(409_600, rng)).sum())
     assert accepted < 200, "else this limit cannot show it"
     with pytest.raises(UserError, match=r"only \d+ keep --max-flops .*; 200 are needed.* the cheapest"):

@@ -1,5 +1,6 @@
 """The NASNet-like space: validity, draws given validity, DARTS's genotypes."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vaenas.errors import UserError
-from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, NASNetGeometry, drawing, nasnet_space
+from vaenas.networks import NetworkConfig
+from vaenas.networks.nasnet import NASNetImageSpace
+from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, nasnet_space
 
 SPACE = nasnet_space()
+CIFAR = NetworkConfig(32, 3, 10, width=36, layers=20)
 seeds = st.integers(0, 2**31 - 1)
 DARTS_V2 = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
@@ -265,14 +269,14 @@ def test_any_text_is_an_architecture_or_a_user_error(text: str) -> None:
         ({"classes": 1}, "classes 1: must be 2"),
     ],
 )
-def test_impossible_geometry_names_value_and_limit(bad: dict, words: str) -> None:
+def test_an_impossible_network_is_named_with_value_and_limit(bad: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        NASNetGeometry(**bad)
+        NASNetImageSpace(dataclasses.replace(CIFAR, **bad))
 
 
 def test_drawing_has_the_edges_that_are_there(rng: torch.Generator) -> None:
     (architecture,) = SPACE.uniform(1, rng)
-    picture = drawing(NASNetGeometry(), architecture)
+    picture = NASNetImageSpace(CIFAR).drawing(architecture)
     assert [cell["name"] for cell in picture["cells"]] == ["normal", "reduction"]
     rebuilt = torch.zeros(28, dtype=torch.int64)
     for number, cell in enumerate(picture["cells"]):

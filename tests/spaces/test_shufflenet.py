@@ -1,6 +1,7 @@
 """The ShuffleNet-like space is the paper's."""
 
 import ast
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import torch
 
 import vaenas.spaces
 from vaenas.errors import UserError
-from vaenas.spaces.shufflenet import OPERATIONS, ShuffleNetGeometry, drawing, shufflenet_space
+from vaenas.networks import NetworkConfig
+from vaenas.networks.shufflenet import ShuffleNetImageSpace, channels_of
+from vaenas.spaces.shufflenet import OPERATIONS, shufflenet_space
+
+PAPER = NetworkConfig(224, 3, 1000, 1.0, 20)
 
 
 def test_twenty_layers_of_four_in_stages_of_4_4_8_4() -> None:
@@ -28,23 +33,23 @@ def test_twenty_layers_of_four_in_stages_of_4_4_8_4() -> None:
         ({"image_size": 8}, "image size 8: .* 16 pixels or more"),
     ],
 )
-def test_impossible_geometry_names_value_and_limit(bad: dict, words: str) -> None:
+def test_an_impossible_network_is_named_with_value_and_limit(bad: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        ShuffleNetGeometry(**bad)
+        ShuffleNetImageSpace(dataclasses.replace(PAPER, **bad))
 
 
 @pytest.mark.parametrize("width", [0.125, 0.13, 0.25, 0.3, 0.5, 0.77, 1.0, 2.5])
 def test_channels_grow_from_stage_to_stage_at_every_width(width: float) -> None:
-    channels = [ShuffleNetGeometry(width=width).channels(c) for c in (16, 64, 160, 320, 640, 1024)]
+    channels = [channels_of(c, width) for c in (16, 64, 160, 320, 640, 1024)]
     assert all(a < b for a, b in itertools.pairwise(channels))
     assert all(c % 8 == 0 for c in channels)
     if width == 1.0:
         assert channels == [16, 64, 160, 320, 640, 1024]
 
 
-def test_drawing_shows_each_slot_once_with_the_shapes_of_the_geometry() -> None:
+def test_drawing_shows_each_slot_once_with_the_shapes_of_the_network() -> None:
     architecture = torch.arange(20) % 4
-    picture = drawing(ShuffleNetGeometry(32, 3, 10, width=0.5), architecture)
+    picture = ShuffleNetImageSpace(NetworkConfig(32, 3, 10, 0.5, 20)).drawing(architecture)
     slots = [slot for group in picture["groups"] for slot in group["slots"]]
     assert [slot["slot"] for slot in slots] == list(range(20))
     assert [slot["operation"] for slot in slots] == architecture.tolist()

@@ -1,15 +1,17 @@
 """The presets are App. A.1's to the letter; settings say what is run, and what is wrong with them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.runs.command import call
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks import space_names
+from vaenas.runs.settings import make
 from vaenas.spaces.nasbench101 import nasbench101_space
-from vaenas.training.config import make_train_config
-from vaenas.training.recipes import RECIPES, Recipe
+from vaenas.training.config import TrainConfig
+from vaenas.training.recipes import RECIPES
 
 CELL = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
 CELLS = nasbench101_space()
@@ -33,27 +35,25 @@ def test_the_paper_s_recipes() -> None:
     assert all(recipe.label_smoothing == 0.1 for recipe in RECIPES.values())
 
 
-@pytest.mark.parametrize("space", IMAGE_SPACES)
+@pytest.mark.parametrize("space", space_names())
 @pytest.mark.parametrize("recipe", ["quick", "modern", "imagenet-shufflenet"])
 def test_these_recipes_are_for_every_space(recipe: str, space: str) -> None:
-    assert make_train_config({"code": "any", "space": space, "recipe": recipe}).recipe == recipe
+    assert make(TrainConfig, {"code": "any", "space": space, "recipe": recipe}).recipe == recipe
 
 
 def test_a_setting_beside_a_recipe_changes_that_alone() -> None:
-    config = make_train_config({"code": CODE, "space": "nasnet", "recipe": "cifar10", "epochs": "3"})
-    changed = {n for n in Recipe.model_fields if getattr(config, n) != getattr(RECIPES["cifar10"], n)}
-    assert changed == {"epochs"}
-    assert (config.width, config.layers) == (8, 5)
+    config = make(TrainConfig, {"code": CODE, "space": "nasnet", "recipe": "cifar10", "training.epochs": "3"})
+    assert config.training == replace(RECIPES["cifar10"], epochs=3)
 
 
 def test_another_recipe_on_the_command_line_brings_its_own_numbers_over_a_saved_file(tmp_path: Path) -> None:
-    saved = make_train_config({"code": CODE, "space": "nasnet", "recipe": "cifar10", "width": "4"})
+    saved = make(TrainConfig, {"code": CODE, "space": "nasnet", "recipe": "cifar10", "network.width": "4"})
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(saved.model_dump()))
-    assert make_train_config({}, file) == saved
-    quick = make_train_config({"recipe": "quick"}, file)
-    assert all(getattr(quick, n) == getattr(RECIPES["quick"], n) for n in Recipe.model_fields)
-    assert quick.width == 4
+    assert make(TrainConfig, {}, file) == saved
+    quick = make(TrainConfig, {"recipe": "quick"}, file)
+    assert quick.training == RECIPES["quick"]
+    assert quick.network.width == 4
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_another_recipe_on_the_command_line_brings_its_own_numbers_over_a_saved_
         (["--code", "33-33", "--recipe", "fast"], "--recipe: 'fast' is not allowed"),
         ([CODE, "--space", "nasnet", "--width", "7"], "--width: 7"),
         (["nn" + CODE[2:], "--space", "nasnet"], "not valid in space nasnet"),
-        (["33-33-3333-33", "--recipe", "cifar10"], "--auxiliary: 0.4 is for space nasnet alone"),
+        (["33-33-3333-33", "--recipe", "cifar10"], "--training.auxiliary: 0.4 is for space nasnet alone"),
         (["33-33-3333-33", "--batch-size", "20000"], "--batch-size 20000: there are only"),
         (["33-33-3333-33", "--train-images", "10000000"], "--train-images 10000000: there are only"),
         (["33-33-3333-33", "--learning-rate", "-1"], "--learning-rate: '-1' is not allowed"),
@@ -88,7 +88,10 @@ def test_what_is_wrong_is_said_in_one_line(
 
 def test_an_unknown_field_of_a_recipe_file_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(f"code: {CODE}\nspace: nasnet\nlearning_rates: 0.1\n")
+    file.write_text(f"code: {CODE}\nspace: nasnet\ntraining:\n  learning_rates: 0.1\n")
     assert call("train", "--config", file, "--output", tmp_path / "run") == 2
-    assert f"{file}, learning_rates: there is no such setting; did you mean learning_rate?" in capsys.readouterr().err
+    assert (
+        f"{file}, training.learning_rates: there is no such setting; did you mean training.learning_rate?"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()

@@ -9,20 +9,21 @@ from safetensors.torch import save_file
 
 from tests.runs.command import call, metrics
 from vaenas.runs.directory import NewRun
-from vaenas.training.config import make_train_config
+from vaenas.runs.settings import make
+from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
 from vaenas.training.train_run import TrainRun
 
 NAME = "test_resnet"
 SETTINGS = {
     "code": "3-5-7x-3",
-    "width": "0.125",
-    "layers": "5",
-    "batch_size": "32",
+    "network.width": "0.125",
+    "network.layers": "5",
+    "training.batch_size": "32",
     "train_images": "320",
-    "epochs": "3",
+    "training.epochs": "3",
 }
-SETTINGS |= {"learning_rate": "0.05", "distillation": "0.99"}
+SETTINGS |= {"training.learning_rate": "0.05", "training.distillation": "0.99"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_answers_are_learned(weights: Path, tmp_path: Path) -> None:
-    config = make_train_config({**SETTINGS, "teacher": NAME, "teacher_weights": str(weights)})
+    config = make(TrainConfig, {**SETTINGS, "teacher.model": NAME, "teacher.weights": str(weights)})
     run = TrainRun(config, NewRun(tmp_path / "run"))
     before = {name: value.clone() for name, value in run.training.teacher.state_dict().items()}  # type: ignore[union-attr]
     list(run.records())
@@ -86,7 +87,9 @@ def test_it_sees_images_as_its_own_config_says(
 
 
 def test_a_training_asks_it_within_its_range(weights: Path, tmp_path: Path) -> None:
-    config = make_train_config({**SETTINGS, "epochs": 1, "teacher": NAME, "teacher_weights": str(weights)})
+    config = make(
+        TrainConfig, {**SETTINGS, "training.epochs": 1, "teacher.model": NAME, "teacher.weights": str(weights)}
+    )
     run, seen = TrainRun(config, NewRun(tmp_path / "run")), []
     run.training.teacher.model.register_forward_pre_hook(  # type: ignore[union-attr]
         lambda _, given: seen.append((*given[0].shape[1:], float(given[0].min()), float(given[0].max())))
@@ -102,8 +105,8 @@ def test_what_is_no_teacher(weights: Path, tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "damaged.pth").write_bytes(b"no")
     cases = [
         (["--teacher", "resnet_none", "--teacher-weights", weights], "--teacher resnet_none: timm"),
-        (["--teacher", NAME], "--teacher: needs teacher-weights, too"),
-        (["--teacher-weights", weights], "--teacher-weights: needs teacher, too"),
+        (["--teacher", NAME], "--teacher: needs teacher.weights, too"),
+        (["--teacher-weights", weights], "--teacher-weights: needs teacher.model, too"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "none.pth"], "none.pth: there is no such file"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.pth"], f"not weights of {NAME} for 1 channels"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.safetensors"], "not a whole safetensors file"),

@@ -12,17 +12,30 @@ import torch
 from tests.runs.command import call, metrics
 from tests.training.test_recipes import CODE
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.weights import load_weights, save_weights
 from vaenas.runs.directory import NewRun, RunDirectory
-from vaenas.training.config import make_train_config
+from vaenas.runs.settings import make
+from vaenas.training.config import TrainConfig
 from vaenas.training.recipes import RECIPES
 from vaenas.training.train_run import TrainRun
 
-NASNET = {"code": CODE, "space": "nasnet", "width": "2", "layers": "3"}
-SHUFFLENET = {"code": "3-5-7x-3", "space": "shufflenet", "width": "0.125", "layers": "5"}
-SMALL = {"batch_size": "16", "train_images": "64", "epochs": "3", "log_interval": "1", "evaluate_every": "3"}
-EVERYTHING = {"auxiliary": "0.4", "drop_path": "0.3", "ema": "0.9", "mixup": "0.2", "cutmix": "1", "cutout": "4"}
+NASNET = {"code": CODE, "space": "nasnet", "network.width": "2", "network.layers": "3"}
+SHUFFLENET = {"code": "3-5-7x-3", "space": "shufflenet", "network.width": "0.125", "network.layers": "5"}
+SMALL = {
+    "training.batch_size": "16",
+    "train_images": "64",
+    "training.epochs": "3",
+    "log_interval": "1",
+    "evaluate_every": "3",
+}
+EVERYTHING = {
+    "training.auxiliary": "0.4",
+    "training.drop_path": "0.3",
+    "training.ema": "0.9",
+    "training.mixup": "0.2",
+    "training.cutmix": "1",
+    "training.cutout": "4",
+}
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:
@@ -33,12 +46,19 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     "settings",
     [
         {**NASNET, **SMALL, **EVERYTHING},
-        {**SHUFFLENET, **SMALL, "dropout": "0.3", "rand_augment": "5", "inception": "true", "padding": "0"},
+        {
+            **SHUFFLENET,
+            **SMALL,
+            "training.dropout": "0.3",
+            "training.rand_augment": "5",
+            "training.inception": "true",
+            "training.padding": "0",
+        },
     ],
     ids=["nasnet", "shufflenet"],
 )
 def test_stopped_anywhere_it_ends_in_the_same_bits(settings: dict[str, str], tmp_path: Path) -> None:
-    config = make_train_config(settings)
+    config = make(TrainConfig, settings)
     whole = TrainRun(config, NewRun(tmp_path / "whole"))
     kinds = [record.kind for record in whole.records()]
     assert kinds == ["train", "train", "train", "train", "epoch"] * 3
@@ -60,7 +80,7 @@ def test_stopped_anywhere_it_ends_in_the_same_bits(settings: dict[str, str], tmp
 
 
 def test_the_file_is_the_network_that_was_tested(tmp_path: Path) -> None:
-    run = TrainRun(make_train_config({**NASNET, **SMALL, **EVERYTHING}), NewRun(tmp_path / "run"))
+    run = TrainRun(make(TrainConfig, {**NASNET, **SMALL, **EVERYTHING}), NewRun(tmp_path / "run"))
     list(run.records())
     network, info = load_weights(tmp_path / "run" / "weights.safetensors")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -74,8 +94,10 @@ def test_the_file_is_the_network_that_was_tested(tmp_path: Path) -> None:
 
 
 def test_a_network_learns_real_images(cifar10_archive: Path, tmp_path: Path) -> None:
-    settings = {**SHUFFLENET, "data": "cifar10", "data_root": str(cifar10_archive), "train_images": "1500"}
-    run = TrainRun(make_train_config({**settings, "epochs": "4", "batch_size": "32"}), NewRun(tmp_path / "run"))
+    settings = {**SHUFFLENET, "data.source": "cifar10", "data.root": str(cifar10_archive), "train_images": "1500"}
+    run = TrainRun(
+        make(TrainConfig, {**settings, "training.epochs": "4", "training.batch_size": "32"}), NewRun(tmp_path / "run")
+    )
     list(run.records())
     epochs = [line for line in metrics(tmp_path / "run") if line["kind"] == "epoch"]
     assert epochs[-1]["train_loss"] < epochs[0]["train_loss"] - 0.1
@@ -85,8 +107,14 @@ def test_a_network_learns_real_images(cifar10_archive: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", RECIPES)
 def test_one_epoch_of_every_recipe(name: str, tmp_path: Path) -> None:
     network = SHUFFLENET if name == "imagenet-shufflenet" else NASNET
-    settings: dict[str, Any] = {**network, "recipe": name, "epochs": "1", "batch_size": "16", "train_images": "32"}
-    run = TrainRun(make_train_config(settings), NewRun(tmp_path / "run"))
+    settings: dict[str, Any] = {
+        **network,
+        "recipe": name,
+        "training.epochs": "1",
+        "training.batch_size": "16",
+        "train_images": "32",
+    }
+    run = TrainRun(make(TrainConfig, settings), NewRun(tmp_path / "run"))
     before = {name: value.clone() for name, value in run.state.trained.state_dict().items()}
     list(run.records())
     after = run.state.trained.state_dict()
@@ -95,9 +123,11 @@ def test_one_epoch_of_every_recipe(name: str, tmp_path: Path) -> None:
 
 
 def test_rates_rise_and_fall_as_the_recipe_says(tmp_path: Path) -> None:
-    settings = {**SHUFFLENET, **SMALL, "learning_rate": "0.4", "warmup_epochs": "1"}
+    settings = {**SHUFFLENET, **SMALL, "training.learning_rate": "0.4", "training.warmup_epochs": "1"}
     for schedule, halfway in (("linear", 0.2), ("cosine", 0.2)):
-        training = TrainRun(make_train_config({**settings, "schedule": schedule}), NewRun(tmp_path / schedule)).training
+        training = TrainRun(
+            make(TrainConfig, {**settings, "training.schedule": schedule}), NewRun(tmp_path / schedule)
+        ).training
         rates = [training.rate(step) for step in range(training.steps)]
         assert rates[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
         assert rates[4] == pytest.approx(0.4)
@@ -118,7 +148,7 @@ def test_a_search_s_architecture_is_trained_with_its_settings(finished_search: P
 
 def test_damage_is_named_and_nothing_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    run = TrainRun(make_train_config({**SHUFFLENET, **SMALL}), NewRun(out))
+    run = TrainRun(make(TrainConfig, {**SHUFFLENET, **SMALL}), NewRun(out))
     list(islice(run.records(), 3))
     run.save()
     del run
@@ -135,11 +165,11 @@ def test_damage_is_named_and_nothing_lost(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_weights_file_of_another_network_is_refused(tmp_path: Path) -> None:
-    run = TrainRun(make_train_config({**SHUFFLENET, **SMALL, "epochs": "1"}), NewRun(tmp_path / "run"))
+    run = TrainRun(make(TrainConfig, {**SHUFFLENET, **SMALL, "training.epochs": "1"}), NewRun(tmp_path / "run"))
     list(run.records())
     file = tmp_path / "run" / "weights.safetensors"
     _, info = load_weights(file)
-    other = IMAGE_SPACES["shufflenet"].network(info.geometry, [[0]] * 5)
+    other = info.image_space.network(torch.zeros(5, dtype=torch.int64))
     save_weights(tmp_path / "other.safetensors", other, info)
     with pytest.raises(UserError, match=r"not those of architecture 3-5-7x-3") as refused:
         load_weights(tmp_path / "other.safetensors")
@@ -155,16 +185,16 @@ def test_a_weights_file_of_another_network_is_refused(tmp_path: Path) -> None:
 
 def test_decoded_in_workers_at_full_size(imagenet_mini: Path, tmp_path: Path) -> None:
     """Inception crops of real JPEGs; stopped within an epoch it ends in the same bits."""
-    settings = {**SHUFFLENET, "recipe": "imagenet-shufflenet", "data": str(imagenet_mini / "imagenet-mini")}
+    settings = {**SHUFFLENET, "recipe": "imagenet-shufflenet", "data.source": str(imagenet_mini / "imagenet-mini")}
     settings |= {
-        "image_size": "32",
-        "workers": "1",
-        "epochs": "2",
-        "batch_size": "20",
+        "data.image_size": "32",
+        "data.workers": "1",
+        "training.epochs": "2",
+        "training.batch_size": "20",
         "log_interval": "1",
         "train_images": "66",
     }
-    config = make_train_config(settings)
+    config = make(TrainConfig, settings)
     list(TrainRun(config, NewRun(tmp_path / "whole")).records())
     run = TrainRun(config, NewRun(tmp_path / "stopped"))
     for record in run.records():

@@ -1,66 +1,53 @@
 """Regret over labels: what a search has found after so many queries, with every label counted."""
 
-import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import torch
 from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator
 
-from vaenas.bench.finished import Finished
-from vaenas.bench.pool import run_jobs
-from vaenas.bench.truth import Task
+from vaenas.bench.finished import Finished, check_least, write_summary
+from vaenas.bench.task import Task, interval, open_task
 from vaenas.blackbox.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
 from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, AskTell, BlackBoxSettings, VAESearch
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.files import write_atomically
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
-from vaenas.spaces.space import Population
 
-ROUND = 5  # labels per question for searches that learn a model; the others ask for one at a time
-EVERY = 10  # labels between two points of a curve
-
-
-@runtime_checkable
-class _Search(AskTell, Protocol):
-    def best(self) -> Population: ...
+QUESTION = 5  # labels per question for searches that learn a model; the others ask for one at a time
+SPACING = 10  # labels between two points of a curve
 
 
-def _vae(settings: BlackBoxSettings) -> Callable[[Task, Generator], _Search]:
+def _vae(settings: BlackBoxSettings) -> Callable[[Task, Generator], AskTell]:
     return lambda task, rng: VAESearch(task.space, rng, replace(settings, repeats=task.noisy))
 
 
-def _categorical(task: Task, rng: Generator) -> _Search:
+def _categorical(task: Task, rng: Generator) -> AskTell:
     sampler = CategoricalSampler(task.space, CategoricalSettings(keep_ratio=0.25))
     return VAESearch(task.space, rng, replace(ALONE, repeats=task.noisy), sampler)
 
 
 # name: (labels per question, the search)
-METHODS: dict[str, tuple[int, Callable[[Task, Generator], _Search]]] = {
-    "vae": (ROUND, _vae(BlackBoxSettings())),
-    "vae_alone": (ROUND, _vae(ALONE)),
-    "vae_paper": (ROUND, _vae(PAPER_ALONE)),
-    "random": (ROUND, lambda task, rng: RandomSearch(task.space, rng, task.noisy)),
+METHODS: dict[str, tuple[int, Callable[[Task, Generator], AskTell]]] = {
+    "vae": (QUESTION, _vae(BlackBoxSettings())),
+    "vae_alone": (QUESTION, _vae(ALONE)),
+    "vae_paper": (QUESTION, _vae(PAPER_ALONE)),
+    "random": (QUESTION, lambda task, rng: RandomSearch(task.space, rng, task.noisy)),
     "evolution": (1, lambda task, rng: RegularizedEvolution(task.space, rng, task.noisy)),
     "local": (1, lambda task, rng: LocalSearch(task.space, rng, task.noisy)),
     "tpe": (1, lambda task, rng: TPE(task.space, rng, task.noisy, task.population)),
-    "categorical": (ROUND, _categorical),
+    "categorical": (QUESTION, _categorical),
     # the ablation of `vae`
-    "vae_no_latent": (ROUND, _vae(BlackBoxSettings(latent=False))),
-    "vae_no_neighbours": (ROUND, _vae(BlackBoxSettings(neighbours=False))),
-    "vae_uniform_proposals": (ROUND, _vae(BlackBoxSettings(epsilon=0.0))),
+    "vae_no_latent": (QUESTION, _vae(BlackBoxSettings(latent=False))),
+    "vae_no_neighbours": (QUESTION, _vae(BlackBoxSettings(neighbours=False))),
+    "vae_uniform_proposals": (QUESTION, _vae(BlackBoxSettings(epsilon=0.0))),
 }
 
 
 def points(queries: int) -> list[int]:
     """After how many labels a curve has a point."""
-    return sorted({*range(EVERY, queries + 1, EVERY), queries, *(q for q in (192,) if q <= queries)})
+    return sorted({*range(SPACING, queries + 1, SPACING), queries, *(q for q in (192,) if q <= queries)})
 
 
 def search(task: Task, method: str, queries: int, seed: int) -> dict[int, float]:
@@ -92,13 +79,8 @@ class Run(BaseModel, extra="forbid"):
         return self
 
 
-@lru_cache(maxsize=1)
-def _task(table: Path) -> Task:
-    return Task(TabularBenchmark.open(table))
-
-
-def _job(table: Path, method: str, queries: int, seed: int) -> dict[int, float]:
-    return search(_task(table), method, queries, seed)
+def _job(table: Path, method: str, queries: int, seed: int) -> Run:
+    return Run(method=method, seed=seed, curve=search(open_task(table), method, queries, seed))
 
 
 def run_curves(
@@ -115,28 +97,25 @@ def run_curves(
     unknown = [m for m in methods if m not in METHODS]
     if unknown or not methods:
         raise UserError(f"--methods {','.join(unknown) or '(none)'}: unknown; choose from {', '.join(METHODS)}")
-    for name, value in (("--queries", queries), ("--seeds", seeds), ("--workers", workers)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} {value}: at least 1 is needed")
-    task = _task(table)
+    check_least({"--queries": queries, "--seeds": seeds, "--workers": workers})
+    task = open_task(table)
     if not task.noisy and queries > len(task.population):
         raise UserError(
             f"--queries {queries}: {table} has only {len(task.population)} architectures to ask for; lower --queries"
         )
     if "tpe" in methods:
         METHODS["tpe"][1](task, Generator())  # whether Optuna is there
-    methods = list(dict.fromkeys(methods))
+    wanted = [(method, seed) for seed in range(seeds) for method in dict.fromkeys(methods)]
     belongs_to = {"table": task.table.digest(), "queries": queries, "version": 3}
+    offset, scale = units(task)
     with Finished(output / "runs.jsonl", belongs_to, Run) as finished:
-        done = {(run.method, run.seed): run.curve for run in finished.entries}
-        offset, scale = units(task)
-        todo = [(table, m, queries, s) for s in range(seeds) for m in methods if (m, s) not in done]
-        for (_, method, _, seed), curve in run_jobs(_job, todo, workers):
-            finished.add(Run(method=method, seed=seed, curve=curve))
-            done[method, seed] = curve
-            yield method, seed, offset + scale * curve[queries]
-    summary = summarise(task, {m: [done[m, s] for s in range(seeds)] for m in methods}, seeds)
-    write_atomically(output / "curves.json", (json.dumps(summary, indent=1) + "\n").encode())
+        done = {(run.method, run.seed) for run in finished.entries}
+        todo = [(table, method, queries, seed) for method, seed in wanted if (method, seed) not in done]
+        for run in finished.run(_job, todo, workers):
+            yield run.method, run.seed, offset + scale * run.curve[queries]
+        curves = {(run.method, run.seed): run.curve for run in finished.entries}
+    summary = summarise(task, {m: [curves[m, s] for s in range(seeds)] for m in dict.fromkeys(methods)}, seeds)
+    write_summary(output / "curves.json", summary)
     from vaenas.bench.figures import draw_curves
 
     draw_curves(summary, output / "curves.png")
@@ -148,20 +127,13 @@ def units(task: Task) -> tuple[float, float]:
 
 
 def summarise(task: Task, runs: dict[str, list[dict[int, float]]], seeds: int) -> dict[str, Any]:
-    """Mean and 95 % interval over seeds; a user's own table in the units of its file, accuracies in [0, 1]."""
+    """Mean and 95 % interval (normal quantile) over seeds, in the `units` of the table."""
     offset, scale = units(task)
-
-    def entry(values: list[float]) -> dict[str, float]:
-        x = offset + scale * torch.tensor(values, dtype=torch.float64)
-        spread = float(x.std()) if len(x) > 1 else math.nan
-        ci95 = 1.96 * spread / len(x) ** 0.5
-        return {"mean": float(x.mean()), "ci95": ci95 if math.isfinite(ci95) else 0.0}
-
-    methods = {
-        method: {str(q): entry([curve[q] for curve in curves]) for q in curves[0]} for method, curves in runs.items()
-    }
     return {
-        "methods": methods,
+        "methods": {
+            method: {str(q): interval([offset + scale * curve[q] for curve in curves], 1.96) for q in curves[0]}
+            for method, curves in runs.items()
+        },
         "optimum": offset + scale * task.optimum,
         "seeds": seeds,
         "table": task.table.source,

@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from vaenas.bench.pool import run_jobs
 from vaenas.documents import first_of
 from vaenas.errors import UserError
 from vaenas.files import FolderLock, write_atomically, writing
@@ -29,9 +31,9 @@ class Finished(Generic[E]):
     def __init__(self, file: Path, belongs_to: dict[str, Any], kind: type[E]) -> None:
         self.file, folder = file, file.parent
         head = json.dumps(belongs_to).encode() + b"\n"
-        with writing(file, "choose another folder"):
+        with writing(file):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(folder, "choose another folder")
+            self._lock = FolderLock(folder)
             lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
         if not lines or (len(lines) == 1 and not lines[0].endswith(b"\n")):
             write_atomically(file, head)
@@ -59,6 +61,12 @@ class Finished(Generic[E]):
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
+    def run(self, call: Callable[..., E], jobs: Iterable[tuple], workers: int | None) -> Iterator[E]:
+        """Yields `call(*job)` of each job, as they end in processes of their own, each once it is in the file."""
+        for entry in run_jobs(call, jobs, workers):
+            self.add(entry)
+            yield entry
+
     def add(self, entry: E) -> None:
         """One line more, which a power cut leaves whole or not at all."""
         self.entries.append(entry)
@@ -66,3 +74,15 @@ class Finished(Generic[E]):
             file.write(entry.model_dump_json().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """What the pieces say, as JSON."""
+    write_atomically(path, (json.dumps(summary, indent=1) + "\n").encode())
+
+
+def check_least(options: dict[str, int | None], least: int = 1) -> None:
+    """Raises `UserError` for the first option that is given and smaller."""
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise UserError(f"{name} {value}: at least {least} is needed")

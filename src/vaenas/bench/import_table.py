@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vaenas.bench import nasbench101, sequences
+from vaenas.bench import import_nasbench101, import_sequences
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 
@@ -20,8 +20,8 @@ def import_table(
     Args:
         path: NAS-Bench-101 as `.tfrecord` or `.parquet`; NAS-Bench-Macro as `.json`; NAS-Bench-201 as `.csv`; any other
             `.csv` with `slots` and `score`.
-        dataset: NAS-Bench-201 only, one of `sequences.DATASETS`; by default cifar10.
-        slots, score, test: columns of a user's own CSV, see `sequences.from_csv`.
+        dataset: NAS-Bench-201 only, one of `import_sequences.DATASETS`; by default cifar10.
+        slots, score, test: columns of a user's own CSV, see `import_sequences.from_csv`.
 
     Raises:
         UserError: the file is of no known kind, not whole, or has other content; an option does not fit it.
@@ -38,15 +38,15 @@ def import_table(
         raise UserError(f"{path}: cannot read it: not a regular file; check the path")
     try:
         if kind == ".tfrecord":
-            return nasbench101.from_tfrecord(path)
+            return import_nasbench101.from_tfrecord(path)
         if kind == ".parquet":
-            return nasbench101.from_parquet(path)
+            return import_nasbench101.from_parquet(path)
         if kind == ".json":
-            return sequences.from_nasbench_macro(path)
+            return import_sequences.from_nasbench_macro(path)
         if slots and score is not None:
-            return sequences.from_csv(path, slots, score, test)
+            return import_sequences.from_csv(path, slots, score, test)
         if kind == ".csv":
-            return sequences.from_nasbench201(path, dataset or "cifar10")
+            return import_sequences.from_nasbench201(path, dataset or "cifar10")
     except OSError as error:
         raise UserError(f"{path}: cannot read it: {error.strerror}; check the path") from error
     raise UserError(f"{path}: unknown kind of file; known are .tfrecord, .parquet, .json and .csv")

@@ -14,12 +14,11 @@ import torch
 from vaenas.errors import UserError
 from vaenas.machine import cores
 
-J = TypeVar("J", bound=tuple)
 R = TypeVar("R")
 
 
-def run_jobs(call: Callable[..., R], jobs: Iterable[J], workers: int | None) -> Iterator[tuple[J, R]]:
-    """Yields each job and `call(*job)`, as they end; stopped in between, by a signal too, it ends the workers at once.
+def run_jobs(call: Callable[..., R], jobs: Iterable[tuple], workers: int | None) -> Iterator[R]:
+    """Yields `call(*job)` of each job, as they end; stopped in between, by a signal too, it ends the workers at once.
 
     Args:
         call: a function of a module.
@@ -34,11 +33,11 @@ def run_jobs(call: Callable[..., R], jobs: Iterable[J], workers: int | None) -> 
             # Ctrl-C in a terminal goes to the workers as well: from their first moment they leave it to this process.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                futures = {pool.submit(call, *job): job for job in jobs}
+                futures = [pool.submit(call, *job) for job in jobs]
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                yield future.result()
         except BrokenProcessPool:
             raise UserError(
                 "a worker process was killed, perhaps since memory ran out: lower --workers and start again to go on"

@@ -1,10 +1,8 @@
 """Table 4 without weight sharing, and Fig. 2: what a sampler learns from 6,000 labelled cells (Sec. 5.3)."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +10,27 @@ import torch
 from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator, Tensor
 
-from vaenas.bench.finished import Finished
-from vaenas.bench.pool import run_jobs
-from vaenas.bench.truth import BEST_OF, Task, best_of, gap_closed
+from vaenas.bench.finished import Finished, check_least, write_summary
+from vaenas.bench.task import BEST_OF, Task, best_of, gap_closed, interval, open_task
 from vaenas.blackbox.guided import GuidedSampler
 from vaenas.errors import UserError
-from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.files import write_atomically
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
-from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
-from vaenas.spaces.cells import is_full
+from vaenas.search.evolution import Evolution
+from vaenas.search.settings import EvolutionSettings
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 LABELS, KEPT = 6000, 0.25  # "6000 trained architectures are sampled and the top-1500 models form the training set"
 NOISES = (0.0, 0.001, 0.005)
-EVOLUTION = EvolutionSettings(population=50, generations=6)  # 300 cells, as many as the last column draws
-BATCH = 4000
-MOST = 2_000_000  # raw draws before a sampler that hardly ever meets a labelled cell is given up
-SHOWN = 5000  # draws in Fig. 2
+EVOLUTION = EvolutionSettings(population=50, generations=6, top_k=10)  # 300 cells, as many as the last column draws
+DRAWN_AT_ONCE = 4000
+MOST_DRAWS = 2_000_000  # before a sampler that hardly ever meets a labelled cell is given up
+FIG2_DRAWS = 5000
 
-# One fit from nothing, so more iterations than an update within a search; for paper and recommended alike.
-FIT = {"keep_ratio": KEPT, "iterations": 400, "batch_size": 128, "hidden": 64, "learning_rate": 5e-3}
+# The one update is from nothing, so it has more iterations than one within a search; for paper and recommended alike.
+ONE_UPDATE = {"keep_ratio": KEPT, "iterations": 400, "batch_size": 128, "hidden": 64, "learning_rate": 5e-3}
 
 
 def _vae(settings: Any) -> Callable[[SearchSpace, Generator], LearnedSampler]:
@@ -49,17 +44,26 @@ def _categorical(space: SearchSpace, rng: Generator) -> LearnedSampler:
 # row: (the learned sampler, whether a predictor guides it)
 ROWS: dict[str, tuple[Callable[[SearchSpace, Generator], LearnedSampler], bool]] = {
     "categorical": (_categorical, False),
-    "vae_paper": (_vae(replace(PAPER, **FIT)), False),
-    "vae": (_vae(replace(RECOMMENDED, **FIT)), True),
+    "vae_paper": (_vae(replace(PAPER, **ONE_UPDATE)), False),
+    "vae": (_vae(replace(RECOMMENDED, **ONE_UPDATE)), True),
     # what is it that helps: the VAE's settings alone, and the predictor with another sampler
-    "vae_unguided": (_vae(replace(RECOMMENDED, **FIT)), False),
+    "vae_unguided": (_vae(replace(RECOMMENDED, **ONE_UPDATE)), False),
     "categorical_guided": (_categorical, True),
 }
 RANDOM = "random"
 
 
-def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -> dict[str, Any]:
-    """The truth of n draws that count, and what was drawn for them.
+@dataclass(frozen=True)
+class Draws:
+    """Draws that count, and what of the raw ones was full: n cells, their truth, a share in [0, 1]."""
+
+    population: Population
+    accuracies: Scores
+    seven_vertices: float
+
+
+def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -> Draws:
+    """n draws that count.
 
     Draws are independent, so it does not matter that the table is asked before the predictor, which costs more.
     """
@@ -67,23 +71,16 @@ def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -
     kept: list[Tensor] = []
     tried = full = found = 0
     while found < n:
-        if tried >= MOST:
+        if tried >= MOST_DRAWS:
             raise UserError(f"of {tried} draws only {found} are labelled cells; {n} are needed: lower --draws")
-        drawn = inner.sample(BATCH, rng)
+        drawn = inner.sample(DRAWN_AT_ONCE, rng)
         tried += len(drawn)
-        full += int(is_full(drawn).sum())
-        good = drawn if task.is_feasible is None else drawn[task.is_feasible(drawn)]
+        full += int(task.table.space.is_full(drawn).sum())
+        good = drawn[task.counts(drawn)]
         kept.append(good if guide is None else good[guide(good)])
         found += len(kept[-1])
     population = torch.cat(kept)[:n]
-    accuracies = task.truth(population)
-    return {
-        "population": population,
-        "best_of": {str(k): best_of(accuracies, k) for k in BEST_OF if k <= n},
-        "accuracies": accuracies[:SHOWN],
-        "seven_vertices": full / tried,  # share of the raw draws
-        "distinct": len(task.table.space.keys(population).unique()) / n,
-    }
+    return Draws(population, task.truth(population), full / tried)
 
 
 def evolution(task: Task, first: Population, rng: Generator) -> float:
@@ -93,76 +90,72 @@ def evolution(task: Task, first: Population, rng: Generator) -> float:
     def evaluate(population: Population) -> Scores:
         return task.observe(population, rng)
 
-    def is_feasible(population: Population) -> Tensor:
-        return (
-            torch.ones(len(population), dtype=torch.bool) if task.is_feasible is None else task.is_feasible(population)
-        )
-
-    for _ in evolve(state, task.table.space, EVOLUTION, evaluate, is_feasible, rng):
+    for _ in state.run(task.table.space, EVOLUTION, evaluate, task.counts, rng):
         pass
     return float(task.truth(state.evaluated.best(1)))
 
 
-def trial(task: Task, row: str, noise: float, seed: int, draws: int) -> dict[str, Any]:
-    """One trained sampler: labels, fit, draws, evolution from its draws. The same labels for every row of a seed."""
+class Trial(BaseModel, extra="forbid"):
+    """One trained sampler: a line of `trials.jsonl`."""
+
+    row: str
+    noise: float
+    seed: int
+    seconds: FiniteFloat  # of one core
+    learning_seconds: FiniteFloat
+    best_of: dict[str, FiniteFloat]  # expected highest truth of so many draws
+    evolution: FiniteFloat  # truth of the best cell that evolution from the draws finds
+    seven_vertices: FiniteFloat  # share of the raw draws
+    distinct: FiniteFloat  # share of the draws that count
+    kl: FiniteFloat | None
+    accuracies: list[FiniteFloat]  # for Fig. 2, of the first seed
+
+    @model_validator(mode="after")
+    def _is_whole(self, info: Any) -> "Trial":  # a ValidationInfo, which beartype cannot check
+        if info.context and list(self.best_of) != [str(k) for k in BEST_OF if k <= info.context["draws"]]:
+            raise ValueError("not the best of as many draws")
+        return self
+
+    def figures(self) -> dict[str, float]:
+        """By column of the summary."""
+        others = ("evolution", "seven_vertices", "distinct", "learning_seconds")
+        return self.best_of | {name: getattr(self, name) for name in others}
+
+
+def trial(task: Task, row: str, noise: float, seed: int, draws: int) -> Trial:
+    """Labels, one update, draws, evolution from its draws. The same labels for every row of a seed."""
+    began = time.monotonic()
     rng, space = Generator().manual_seed(seed), task.table.space
     chosen = task.population[torch.randperm(len(task.population), generator=rng)[:LABELS]]
     labels = task.table.validation(chosen)
     labels = labels + noise * torch.randn(len(labels), generator=rng)
     rng = Generator().manual_seed(1_000_000 + seed)
-    began, stats, sampler = time.monotonic(), None, UniformSampler(space)
+    learning, stats, sampler = time.monotonic(), None, UniformSampler(space)
     if row != RANDOM:
         make, guided = ROWS[row]
         learned = make(space, rng)
         sampler = GuidedSampler(learned) if guided else learned
         stats = sampler.update(chosen, labels, rng)
-    fitted = time.monotonic() - began
+    learned_at = time.monotonic()
     found = draw(task, sampler, draws, rng)
-    first = found.pop("population")[-min(EVOLUTION.population, draws) :]
-    return {
-        **found,
-        "accuracies": found["accuracies"].tolist() if seed == 0 else [],
-        "evolution": evolution(task, first, rng),
-        "kl": stats and stats.kl,
-        "fit_seconds": fitted,
-    }
+    best = evolution(task, found.population[-min(EVOLUTION.population, draws) :], rng)
+    return Trial(
+        row=row,
+        noise=noise,
+        seed=seed,
+        seconds=time.monotonic() - began,
+        learning_seconds=learned_at - learning,
+        best_of={str(k): best_of(found.accuracies, k) for k in BEST_OF if k <= draws},
+        evolution=best,
+        seven_vertices=found.seven_vertices,
+        distinct=len(space.keys(found.population).unique()) / draws,
+        kl=stats and stats.kl,
+        accuracies=found.accuracies[:FIG2_DRAWS].tolist() if seed == 0 else [],
+    )
 
 
-class Result(BaseModel, extra="forbid"):
-    """What `trial` gives."""
-
-    best_of: dict[str, FiniteFloat]
-    accuracies: list[FiniteFloat]
-    seven_vertices: FiniteFloat
-    distinct: FiniteFloat
-    evolution: FiniteFloat
-    kl: FiniteFloat | None
-    fit_seconds: FiniteFloat
-
-    @model_validator(mode="after")
-    def _is_whole(self, info: Any) -> "Result":  # a ValidationInfo, which beartype cannot check
-        if info.context and list(self.best_of) != [str(k) for k in BEST_OF if k <= info.context["draws"]]:
-            raise ValueError("not the best of as many draws")
-        return self
-
-
-class Trial(BaseModel, extra="forbid"):
-    """A line of `trials.jsonl`."""
-
-    job: tuple[str, float, int]  # row, noise, seed
-    seconds: FiniteFloat  # of the whole run so far
-    result: Result
-
-
-@lru_cache(maxsize=1)
-def _task(table: Path) -> Task:
-    opened = TabularBenchmark.open(table)
-    opened.expect("nasbench101")
-    return Task(opened)
-
-
-def _job(table: Path, row: str, noise: float, seed: int, draws: int) -> dict[str, Any]:
-    return trial(_task(table), row, noise, seed, draws)
+def _job(table: Path, row: str, noise: float, seed: int, draws: int) -> Trial:
+    return trial(open_task(table, "nasbench101"), row, noise, seed, draws)
 
 
 def run_table4(
@@ -173,89 +166,58 @@ def run_table4(
     Raises:
         UserError: a table of another space, too few labels, or an output with other settings.
     """
-    began = time.monotonic()
-    for name, value, least in (("--samplers", samplers, 1), ("--draws", draws, BEST_OF[0]), ("--workers", workers, 1)):
-        if value is not None and value < least:
-            raise UserError(f"{name} {value}: at least {least} is needed")
-    task = _task(table)
+    check_least({"--samplers": samplers, "--workers": workers})
+    check_least({"--draws": draws}, BEST_OF[0])
+    task = open_task(table, "nasbench101")
     if len(task.population) < LABELS:
         raise UserError(f"{table}: {len(task.population)} labelled cells; the protocol needs {LABELS}")
-    jobs = [
+    wanted = [
         (row, noise, s)
         for s in range(seed, seed + samplers)
         for noise in NOISES
         for row in [RANDOM, *ROWS]
         if row != RANDOM or noise == 0.0  # knows no labels
     ]
-    belongs_to = {"table": task.table.digest(), "draws": draws, "version": 2}
+    belongs_to = {"table": task.table.digest(), "draws": draws, "version": 3}
     with Finished(output / "trials.jsonl", belongs_to, Trial) as finished:
-        done = {entry.job: entry.result.model_dump() for entry in finished.entries}
-        before = finished.entries[-1].seconds if finished.entries else 0.0
-        todo = [(table, *job, draws) for job in jobs if job not in done]
-        for (_, row, noise, number, _), result in run_jobs(_job, todo, workers):
-            job = row, noise, number
-            finished.add(Trial(job=job, seconds=before + time.monotonic() - began, result=Result(**result)))
-            done[job] = result
-            yield job
-    summary = summarise(task, {job: done[job] for job in jobs})
-    summary |= {"table": task.table.source, "samplers": samplers, "draws": draws, "first_seed": seed}
-    summary["seconds"] = round(before + time.monotonic() - began, 1)
-    write_atomically(output / "table4.json", (json.dumps(summary, indent=1) + "\n").encode())
+        done = {(t.row, t.noise, t.seed) for t in finished.entries}
+        for t in finished.run(_job, [(table, *job, draws) for job in wanted if job not in done], workers):
+            yield t.row, t.noise, t.seed
+        trials = [t for t in finished.entries if (t.row, t.noise, t.seed) in wanted]
+    summary = summarise(task, trials) | {
+        "table": task.table.source, "samplers": samplers, "draws": draws, "first_seed": seed,
+        "seconds": round(sum(t.seconds for t in trials), 1),
+    }  # fmt: skip
+    write_summary(output / "table4.json", summary)
     from vaenas.bench.figures import draw_fig2
 
-    shown = {(row, noise): result["accuracies"] for (row, noise, s), result in done.items() if s == 0}
+    shown = {(t.row, t.noise): t.accuracies for t in trials if t.accuracies}
     if shown:
         draw_fig2(shown, summary, output / "fig2.png")
 
 
-def _interval(values: list[float]) -> dict[str, float]:
-    """Mean and half of the 95 % interval (Student's t)."""
-    x = torch.tensor(values, dtype=torch.float64)
-    if len(x) < 2:
-        return {"mean": float(x.mean()), "ci95": 0.0}
-    # 97.5 % quantiles of Student's t for 1 to 9 degrees of freedom, then close enough to their limit
-    quantiles = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-    quantile = quantiles[len(x) - 2] if len(x) <= 10 else 2.26 if len(x) < 12 else 2.1 if len(x) < 30 else 1.96
-    return {"mean": float(x.mean()), "ci95": quantile * float(x.std()) / len(x) ** 0.5}
-
-
-def summarise(task: Task, results: dict[tuple[str, float, int], dict[str, Any]]) -> dict[str, Any]:
+def summarise(task: Task, trials: list[Trial]) -> dict[str, Any]:
     """Rows, differences to the categorical baseline, and the share of the gap to the best cell that is closed."""
+    cells: dict[tuple[str, float], list[dict[str, float]]] = {}
+    for t in sorted(trials, key=lambda t: ([RANDOM, *ROWS].index(t.row), t.noise, t.seed)):
+        cells.setdefault((t.row, t.noise), []).append(t.figures())
     rows: dict[str, Any] = {}
     closed: dict[str, Any] = {}
     ahead: dict[str, Any] = {}
-
-    def values(row: str, noise: float, pick: Callable[[dict[str, Any]], float]) -> list[float]:
-        return [pick(r) for (name, level, _), r in sorted(results.items()) if name == row and level == noise]
-
-    columns = {k: (lambda r, k=k: r["best_of"][k]) for k in next(iter(results.values()))["best_of"]}
-    columns |= {
-        name: (lambda r, name=name: r[name]) for name in ("evolution", "seven_vertices", "distinct", "fit_seconds")
-    }
-    for row in [RANDOM, *ROWS]:
-        for noise in (0.0,) if row == RANDOM else NOISES:
-            entry = {name: _interval(values(row, noise, pick)) for name, pick in columns.items()}
-            level = f"noise_{100 * noise:g}"
-            rows.setdefault(row, {})[level] = entry
-            if row == RANDOM:
-                continue
-            uniform = rows[RANDOM]["noise_0"]
-            best = {k: v["mean"] for k, v in entry.items() if k.isdigit()}
-            closed.setdefault(row, {})[level] = {
-                k: gap_closed(v, uniform[k]["mean"], task.optimum) for k, v in best.items()
-            }
-            if row != "categorical":
-                ahead.setdefault(row, {})[level] = {
-                    k: _interval(
-                        [
-                            a - b
-                            for a, b in zip(
-                                values(row, noise, columns[k]), values("categorical", noise, columns[k]), strict=True
-                            )
-                        ]
-                    )
-                    for k in best
-                }
+    draws = list(trials[0].best_of)
+    for (row, noise), figures in cells.items():
+        level = f"noise_{100 * noise:g}"
+        entry = {name: interval([f[name] for f in figures]) for name in figures[0]}
+        rows.setdefault(row, {})[level] = entry
+        if row == RANDOM:
+            continue
+        uniform = rows[RANDOM]["noise_0"]
+        closed.setdefault(row, {})[level] = {
+            k: gap_closed(entry[k]["mean"], uniform[k]["mean"], task.optimum) for k in draws
+        }
+        if row != "categorical":
+            pairs = list(zip(figures, cells["categorical", noise], strict=True))
+            ahead.setdefault(row, {})[level] = {k: interval([a[k] - b[k] for a, b in pairs]) for k in draws}
     return {
         "rows": rows,
         "gap_closed": closed,

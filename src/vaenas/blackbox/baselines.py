@@ -7,10 +7,17 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Generator, Tensor
 
-from vaenas.blackbox.vae_search import History, first_of_equals
+from vaenas.blackbox.vae_search import History
 from vaenas.errors import UserError
-from vaenas.spaces.cells import EDGES
-from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, Scores, SearchSpace, draw_valid
+from vaenas.spaces.space import (
+    ConstraintTooTight,
+    IsFeasible,
+    Population,
+    Scores,
+    SearchSpace,
+    draw_valid,
+    first_of_equals,
+)
 
 
 class _Search:
@@ -27,7 +34,7 @@ class _Search:
         return self.history.best()
 
     def _uniform(self, n: int, is_feasible: IsFeasible | None) -> Population:
-        """n uniform draws that are accepted, without `repeats` new ones, all different."""
+        """n uniform draws that are feasible, without `repeats` new ones, all different."""
         if self.repeats and is_feasible is None:
             return self.space.uniform(n, self.rng)
         drawn, keys = self.history.population[:0], self.history.keys[:0]
@@ -156,11 +163,9 @@ class TPE(_Search):
             self._study.tell(trial, value)
 
     def _suggest(self, trial: Any) -> list[int]:
-        edges = EDGES if self.space.name == "nasbench101" else 0
+        edges, present = self.space.top_slots
         numbers = torch.tensor([trial.suggest_float(f"edge{i}", 0, 1) for i in range(edges)])
-        row = torch.zeros(edges, dtype=torch.int64)
-        if edges:
-            row[numbers.topk(9).indices] = 1
+        row = torch.zeros(edges, dtype=torch.int64).index_fill(0, numbers.topk(present).indices, 1)
         choices = self.space.choices
         rest = [trial.suggest_categorical(f"slot{i}", range(choices[i])) for i in range(edges, self.space.slots)]
         return row.tolist() + rest

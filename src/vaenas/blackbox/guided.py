@@ -8,8 +8,8 @@ from vaenas.blackbox.predictor import GaussianProcess
 from vaenas.samplers.sampler import LearnedSampler, UpdateStats
 from vaenas.spaces.space import Population, Scores, draw_valid
 
-CONDITION = 1500  # labels that the Gaussian process takes: its cost grows with their cube
-CALIBRATION = 2000  # draws from which the threshold comes
+MAX_LABELS = 1500  # that the Gaussian process takes: its cost grows with their cube
+THRESHOLD_DRAWS = 2000  # from which the threshold comes
 CHUNK = 4000  # architectures predicted at once
 
 
@@ -25,18 +25,18 @@ class GuidedSampler:
     """
 
     def __init__(self, sampler: LearnedSampler, share: float = 0.1) -> None:
-        self.sampler, self.space, self.share = sampler, sampler.space, share
-        self._process: GaussianProcess | None = None
-        self.threshold = -torch.inf  # τ, in the process's units
+        self.sampler, self.space, self.share, self.keep_ratio = sampler, sampler.space, share, sampler.keep_ratio
+        self._predictor: GaussianProcess | None = None
+        self.threshold = -torch.inf  # τ, in the predictor's units
 
     def update(self, population: Population, scores: Scores, rng: Generator) -> UpdateStats:
         """(n, s), (n,); n >= 2."""
-        rows = torch.randperm(len(population), generator=rng)[:CONDITION]
+        rows = torch.randperm(len(population), generator=rng)[:MAX_LABELS]
         features = self.space.features(population[rows])
-        self._process = GaussianProcess(len(features))
-        self._process.fit(features, self.space.keys(population[rows]), scores[rows])
+        self._predictor = GaussianProcess(len(features))
+        self._predictor.fit(features, self.space.keys(population[rows]), scores[rows])
         stats = self.sampler.update(population, self._predict(population), rng)
-        self.threshold = float(self._predict(self.sampler.sample(CALIBRATION, rng)).quantile(1 - self.share))
+        self.threshold = float(self._predict(self.sampler.sample(THRESHOLD_DRAWS, rng)).quantile(1 - self.share))
         return stats
 
     def sample(self, n: int, rng: Generator) -> Population:
@@ -47,11 +47,11 @@ class GuidedSampler:
 
     def is_feasible(self, population: Population) -> Bool[Tensor, "n"]:
         """Which of the sampler's draws stay; all before the first update."""
-        if self._process is None:
+        if self._predictor is None:
             return torch.ones(len(population), dtype=torch.bool)
         return self._predict(population) >= self.threshold
 
     def _predict(self, population: Population) -> Scores:
-        assert self._process is not None
-        parts = [self._process.mean(self.space.features(p), self.space.keys(p)) for p in population.split(CHUNK)]
+        assert self._predictor is not None
+        parts = [self._predictor.mean(self.space.features(p), self.space.keys(p)) for p in population.split(CHUNK)]
         return torch.cat(parts).float() if parts else torch.zeros(0)

@@ -14,9 +14,9 @@ Others = list[Float[Tensor, "m _"]]
 """The same of m other architectures."""
 
 JITTER = 1e-6
-FIRST_STEPS, STEPS, RATE = 40, 12, 0.1  # of Adam on the hyperparameters: at the first fit, at each later one
-CENTRE = {"weights": -1.0, "amplitude": 0.0, "own": -4.5, "noise": -4.5}  # of the log-normal priors
-SPREAD = {"weights": 1.5, "amplitude": 1.0, "own": 1.5, "noise": 1.5}
+FIRST_STEPS, LATER_STEPS, LEARNING_RATE = 40, 12, 0.1  # of Adam on the hyperparameters, in the first `fit` and later
+PRIOR_MEAN = {"weights": -1.0, "amplitude": 0.0, "own": -4.5, "noise": -4.5}  # of the hyperparameters' logarithms
+PRIOR_STD = {"weights": 1.5, "amplitude": 1.0, "own": 1.5, "noise": 1.5}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class GaussianProcess:
     """Accuracy = a smooth function of the features + an architecture's own deviation + the noise of one training.
 
     Kernel: amplitude · exp(-Σ_g weight_g ‖φ_g - φ'_g‖²) + own · [same architecture]. Weights, amplitude, own and noise
-    maximise the marginal likelihood times wide log-normal priors; each fit goes on from the last one's.
+    maximise the marginal likelihood times wide log-normal priors; each `fit` goes on from the last one's.
 
     Scores are warped: below the median their distance is compressed logarithmically, since the good ones are those to
     tell apart, then standardised; the process works in these units.
@@ -40,7 +40,7 @@ class GaussianProcess:
     def __init__(self, groups: int) -> None:
         self.log = {
             name: torch.full((groups,) if name == "weights" else (), centre, dtype=torch.float64)
-            for name, centre in CENTRE.items()
+            for name, centre in PRIOR_MEAN.items()
         }
         self._fitted = False
 
@@ -53,23 +53,22 @@ class GaussianProcess:
             scores: any finite numbers, higher is better.
             most: the hyperparameters are fitted on so many of the labels, evenly spaced; all count in the posterior.
         """
-        self._features, self._ids = [f.double() for f in features], ids
+        self._features, self._ids = features, ids
         targets = warp(scores.double())
         rows = torch.linspace(0, len(ids) - 1, min(most, len(ids))).long()
-        self._maximise([f[rows] for f in self._features], ids[rows], targets[rows])
-        covariance = self._covariance(self._features, self._features) + self._own(ids, ids)
+        self._maximise([f[rows] for f in features], ids[rows], targets[rows])
+        covariance = self._kernel(features, ids, features, ids)
         covariance.diagonal().add_(self.log["noise"].exp() + JITTER)
         self._root = torch.linalg.cholesky(covariance)
         self._weights = torch.cholesky_solve(targets[:, None], self._root)[:, 0]
 
     def mean(self, features: Others, ids: Int64[Tensor, "m"]) -> Float[Tensor, "m"]:
         """The posterior's mean alone, in warped units: cheap for many architectures."""
-        doubled = [f.double() for f in features]
-        return self._weights @ (self._covariance(self._features, doubled) + self._own(self._ids, ids))
+        return self._weights @ self._kernel(self._features, self._ids, features, ids)
 
     def posterior(self, features: Others, ids: Int64[Tensor, "m"]) -> Posterior:
         """Of m architectures, own deviation included, in warped units."""
-        cross = self._covariance(self._features, [f.double() for f in features]) + self._own(self._ids, ids)  # (n, m)
+        cross = self._kernel(self._features, self._ids, features, ids)  # (n, m)
         return Posterior(self._weights @ cross, torch.linalg.solve_triangular(self._root, cross, upper=False))
 
     def deviation(self, posterior: Posterior) -> Float[Tensor, "m"]:
@@ -78,11 +77,9 @@ class GaussianProcess:
         return (prior - posterior.explained.square().sum(0)).clamp(min=JITTER).sqrt()
 
     def thompson(self, features: Others, ids: Int64[Tensor, "m"], n: int, rng: Generator) -> Int64[Tensor, "_"]:
-        """The favourites of n functions drawn from the posterior, n different ones of the m architectures."""
+        """The best of each of n functions drawn from the posterior, n different ones of the m architectures."""
         posterior = self.posterior(features, ids)
-        doubled = [f.double() for f in features]
-        covariance = self._covariance(doubled, doubled) + self._own(ids, ids)
-        covariance -= posterior.explained.T @ posterior.explained
+        covariance = self._kernel(features, ids, features, ids) - posterior.explained.T @ posterior.explained
         covariance.diagonal().add_(JITTER)
         root, failed = torch.linalg.cholesky_ex(covariance)
         if failed:  # rounding: the variances alone still are what they should be
@@ -94,36 +91,31 @@ class GaussianProcess:
             chosen.append(int(values.argmax()))
         return torch.tensor(chosen, dtype=torch.int64)
 
-    def _distances(self, a: Features, b: Others) -> Float[Tensor, "g n m"]:
-        return torch.stack([torch.cdist(x, y).square() for x, y in zip(a, b, strict=True)])
-
-    def _covariance(self, a: Features, b: Others) -> Float[Tensor, "n m"]:
+    def _kernel(
+        self, a: Features, a_ids: Int64[Tensor, "n"], b: Others, b_ids: Int64[Tensor, "m"]
+    ) -> Float[Tensor, "n m"]:
         # the weighted sum of squared distances is one squared distance of the weighted features
         roots = (0.5 * self.log["weights"]).exp()
-        x, y = (torch.cat([f * r for f, r in zip(part, roots, strict=True)], dim=1) for part in (a, b))
-        return self.log["amplitude"].exp() * (-torch.cdist(x, y).square()).exp()
-
-    def _own(self, a: Int64[Tensor, "n"], b: Int64[Tensor, "m"]) -> Float[Tensor, "n m"]:
-        return self.log["own"].exp() * (a[:, None] == b)
+        x, y = (torch.cat([f.double() * r for f, r in zip(part, roots, strict=True)], dim=1) for part in (a, b))
+        smooth = self.log["amplitude"].exp() * (-torch.cdist(x, y).square()).exp()
+        return smooth + self.log["own"].exp() * (a_ids[:, None] == b_ids)
 
     def _maximise(self, features: Features, ids: Int64[Tensor, "n"], targets: Float[Tensor, "n"]) -> None:
-        distances, same = self._distances(features, features), (ids[:, None] == ids).double()
-        eye, log = (
-            torch.eye(len(ids), dtype=torch.float64),
-            {k: v.clone().requires_grad_() for k, v in self.log.items()},
-        )
-        optimizer = torch.optim.Adam(log.values(), lr=RATE)
-        for _ in range(STEPS if self._fitted else FIRST_STEPS):
+        distances = torch.stack([torch.cdist(f.double(), f.double()).square() for f in features])  # (g, n, n)
+        same, eye = (ids[:, None] == ids).double(), torch.eye(len(ids), dtype=torch.float64)
+        log = {name: value.clone().requires_grad_() for name, value in self.log.items()}
+        optimizer = torch.optim.Adam(log.values(), lr=LEARNING_RATE)
+        for _ in range(LATER_STEPS if self._fitted else FIRST_STEPS):
             smooth = log["amplitude"].exp() * (-torch.einsum("g,gnm->nm", log["weights"].exp(), distances)).exp()
             covariance = smooth + log["own"].exp() * same + (log["noise"].exp() + JITTER) * eye
             root = torch.linalg.cholesky(covariance)
-            fit = 0.5 * targets @ torch.cholesky_solve(targets[:, None], root)[:, 0]
-            prior = sum((((log[name] - CENTRE[name]) / SPREAD[name]) ** 2).sum() for name in log)
-            loss = fit + root.diagonal().log().sum() + 0.5 * prior
+            data = 0.5 * targets @ torch.cholesky_solve(targets[:, None], root)[:, 0]
+            prior = sum((((log[name] - PRIOR_MEAN[name]) / PRIOR_STD[name]) ** 2).sum() for name in log)
+            loss = data + root.diagonal().log().sum() + 0.5 * prior
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        self.log, self._fitted = {k: v.detach() for k, v in log.items()}, True
+        self.log, self._fitted = {name: value.detach() for name, value in log.items()}, True
 
 
 def warp(scores: Float[Tensor, "n"]) -> Float[Tensor, "n"]:

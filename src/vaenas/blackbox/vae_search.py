@@ -12,18 +12,16 @@ from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler, VAESettings
-from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, Scores, SearchSpace
+from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, Scores, SearchSpace, first_of_equals
 
-BATCH = 250  # draws at a time, at least
-ROUNDS = 200  # of proposals before it gives up finding new architectures that are accepted
-EFFORT, CHOICE = 5, 20  # where few draws are accepted: so many rounds more for so many candidates per label
-FAVOURITES = 300  # candidates with the highest upper bounds, among which Thompson sampling decides
+MIN_DRAWS, UNIFORM_DRAWS = 250, 4096  # at a time, at least: from Γ, and where Γ finds too little
+MAX_ROUNDS = 200  # of draws before it gives up finding new architectures that are feasible
+CHOICE_ROUNDS, CHOICE_PER_LABEL = 5, 20  # where few draws are feasible, so many rounds for so many candidates per label
+THOMPSON_CANDIDATES = 300  # with the highest upper bounds, among which Thompson sampling decides
 NEIGHBOURHOODS = 5  # best architectures whose neighbours are candidates
 
-
-# A few hundred labels need no larger a VAE, and it goes on learning every round.
-SIZES = {"hidden": 48, "latent": 8, "iterations": 15}
-SMALL = replace(RECOMMENDED, **SIZES)
+SMALL = {"hidden": 48, "latent": 8, "iterations": 15}  # enough for hundreds of labels; it learns in every round
+SMALL_VAE, SMALL_PAPER_VAE = replace(RECOMMENDED, **SMALL), replace(PAPER, **SMALL)
 
 
 @runtime_checkable
@@ -33,6 +31,8 @@ class AskTell(Protocol):
     def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population: ...
 
     def tell(self, population: Population, scores: Scores) -> None: ...
+
+    def best(self) -> Population: ...
 
 
 class History:
@@ -56,10 +56,9 @@ class History:
     def means(self) -> tuple[Population, Scores]:
         """Each architecture once, in the order of its first label, and the mean of its labels."""
         _, inverse, counts = self.keys.unique(return_inverse=True, return_counts=True)
-        first = torch.full((len(counts),), len(self)).scatter_reduce(0, inverse, torch.arange(len(self)), "amin")
-        sums = torch.zeros(len(counts)).index_add(0, inverse, self.scores)
-        order = first.argsort()
-        return self.population[first[order]], (sums / counts)[order]
+        means = torch.zeros(len(counts)).index_add(0, inverse, self.scores) / counts
+        first = first_of_equals(self.keys)
+        return self.population[first], means[inverse[first]]
 
     def best(self) -> Population:
         """The architecture (1, s) with the highest mean of its labels, the earlier of equals."""
@@ -69,11 +68,11 @@ class History:
 
 @dataclass(frozen=True)
 class BlackBoxSettings:
-    """How `VAESearch` spends labels; docs/decisions.md, "Query-efficient search", has the ablation."""
+    """How `VAESearch` spends labels; docs/explanation/few-labels.md has the ablation."""
 
     initial: int = 5  # uniform architectures before the first update
     epsilon: float = 0.5  # share of the VAE in the proposals (eq. 5), in [0, 1]
-    vae: VAESettings = SMALL
+    vae: VAESettings = SMALL_VAE
     predictor: bool = True  # choose among the proposals by predicted accuracy; False: the paper's sampler alone
     proposals: int = 2000  # draws from Γ that the predictor scores for one question
     latent: bool = True  # the predictor sees the encoder's μ(α) beside the space's features
@@ -82,7 +81,7 @@ class BlackBoxSettings:
 
 
 ALONE = BlackBoxSettings(epsilon=0.9, predictor=False)
-PAPER_ALONE = replace(ALONE, vae=replace(PAPER, **SIZES))
+PAPER_ALONE = replace(ALONE, vae=SMALL_PAPER_VAE)
 
 
 class VAESearch:
@@ -109,7 +108,7 @@ class VAESearch:
         self.history = History(space)
         self.sampler = sampler or VAESampler(space, rng, self.settings.vae)
         self.mixture = Mixture(UniformSampler(space), self.sampler)
-        self._process: GaussianProcess | None = None
+        self._predictor: GaussianProcess | None = None
         self._learnt = 0  # labels that the models have seen
 
     def tell(self, population: Population, scores: Scores) -> None:
@@ -125,41 +124,37 @@ class VAESearch:
             ConstraintTooTight: so many are not found.
         """
         n = min(n, self.space.size) if self.settings.repeats else n
-        if len(self.history) < max(2, self.settings.initial):
-            return self._collect(n, n, 0.0, is_feasible)[:n]
-        self._learn()
-        if not self.settings.predictor:
-            return self._collect(n, n, self.settings.epsilon, is_feasible)[:n]
-        candidates = self._collect(n, self.settings.proposals, self.settings.epsilon, is_feasible)
-        assert self._process is not None
+        predictor = self._learn()
+        epsilon = self.settings.epsilon if self._learnt else 0.0
+        if predictor is None:
+            return self._collect(n, n, epsilon, is_feasible)[:n]
+        more = self._known_candidates() if epsilon else None
+        candidates = self._collect(n, self.settings.proposals, epsilon, is_feasible, more)
         features, keys = self._features(candidates), self.space.keys(candidates)
-        posterior = self._process.posterior(features, keys)
-        upper = posterior.mean + 2 * self._process.deviation(posterior)
-        favourites = upper.argsort(descending=True, stable=True)[: max(FAVOURITES, n)]
-        chosen = self._process.thompson([f[favourites] for f in features], keys[favourites], n, self.rng)
-        return candidates[favourites[chosen]]
+        posterior = predictor.posterior(features, keys)
+        upper = posterior.mean + 2 * predictor.deviation(posterior)
+        best = upper.argsort(descending=True, stable=True)[: max(THOMPSON_CANDIDATES, n)]
+        return candidates[best[predictor.thompson([f[best] for f in features], keys[best], n, self.rng)]]
 
     def best(self) -> Population:
         """The labelled architecture (1, s) with the highest predicted mean; by its labels alone without a predictor."""
-        if not self.settings.predictor or len(self.history) < max(2, self.settings.initial):
+        predictor = self._learn() if self.settings.predictor else None
+        if predictor is None:
             return self.history.best()
-        self._learn()
-        assert self._process is not None
         population, _ = self.history.means()
-        mean = self._process.posterior(self._features(population), self.space.keys(population)).mean
+        mean = predictor.posterior(self._features(population), self.space.keys(population)).mean
         return population[mean.argmax()][None]
 
-    def _learn(self) -> None:
-        """Algorithm 1 on all labels, and the predictor; nothing where both have seen them."""
-        if self._learnt == len(self.history):
-            return
-        self.sampler.update(*self.history.means(), self.rng)
-        if self.settings.predictor:
-            features = self._features(self.history.population)
-            if self._process is None:
-                self._process = GaussianProcess(len(features))
-            self._process.fit(features, self.history.keys, self.history.scores)
-        self._learnt = len(self.history)
+    def _learn(self) -> GaussianProcess | None:
+        """Algorithm 1 on all labels, once there are enough, and the predictor, if there is one."""
+        if self._learnt < len(self.history) >= max(2, self.settings.initial):
+            self.sampler.update(*self.history.means(), self.rng)
+            if self.settings.predictor:
+                features = self._features(self.history.population)
+                self._predictor = self._predictor or GaussianProcess(len(features))
+                self._predictor.fit(features, self.history.keys, self.history.scores)
+            self._learnt = len(self.history)
+        return self._predictor
 
     def _features(self, population: Population) -> Features:
         features = self.space.features(population)
@@ -167,46 +162,39 @@ class VAESearch:
             features = [*features, self.sampler.latent(population)]
         return features
 
-    def _collect(self, n: int, proposals: int, epsilon: float, is_feasible: IsFeasible | None) -> Int64[Tensor, "_ s"]:
-        """Different candidates: `proposals` draws; more where hardly any are accepted, until n are found."""
+    def _collect(
+        self, n: int, proposals: int, epsilon: float, is_feasible: IsFeasible | None, more: Population | None = None
+    ) -> Int64[Tensor, "_ s"]:
+        """Different candidates of `proposals` draws and `more`; of further draws where fewer than n are feasible."""
         known = self.history.keys
         candidates, keys = self.history.population[:0], known[:0]
-        tried, batch = 0, max(proposals, BATCH)
-        for attempt in range(ROUNDS):
-            if attempt < ROUNDS // 4:
-                drawn, _ = self.mixture.sample(torch.full((batch,), epsilon), self.rng)
+        tried, size = 0, max(proposals, MIN_DRAWS)
+        for attempt in range(MAX_ROUNDS):
+            if attempt < MAX_ROUNDS // 4:
+                drawn, _ = self.mixture.sample(torch.full((size,), epsilon), self.rng)
             else:  # a sampler that repeats itself: uniform draws find what is left
-                drawn = self.space.uniform(max(batch, 4096), self.rng)
-            if attempt == 0 and self.settings.predictor and epsilon:
-                drawn = torch.cat([drawn, *self._known_candidates()])
+                drawn = self.space.uniform(max(size, UNIFORM_DRAWS), self.rng)
+            if attempt == 0 and more is not None:
+                drawn = torch.cat([drawn, more])
             tried += len(drawn)
             if is_feasible is not None:
                 drawn = drawn[is_feasible(drawn)]
             drawn_keys = self.space.keys(drawn)
-            fresh = ~torch.isin(drawn_keys, keys)
-            if not self.settings.repeats:
-                fresh &= ~torch.isin(drawn_keys, known)
+            fresh = ~torch.isin(drawn_keys, keys if self.settings.repeats else torch.cat([keys, known]))
             drawn, drawn_keys = drawn[fresh], drawn_keys[fresh]
             first = first_of_equals(drawn_keys)
             candidates, keys = torch.cat([candidates, drawn[first]]), torch.cat([keys, drawn_keys[first]])
-            enough = n if attempt >= EFFORT or is_feasible is None else min(proposals, CHOICE * n)
-            if len(candidates) >= max(n, enough):
+            patient = is_feasible is not None and attempt < CHOICE_ROUNDS
+            if len(candidates) >= max(n, min(proposals, CHOICE_PER_LABEL * n) if patient else 0):
                 return candidates
         raise ConstraintTooTight(
-            f"of {tried} architectures drawn only {len(candidates)} are new and accepted; {n} are needed: "
-            f"loosen the limits, or stop: the space may be used up"
+            f"of {tried} architectures drawn only {len(candidates)} are new and feasible; {n} are needed: "
+            f"loosen the constraints, or stop: the space may be used up"
         )
 
-    def _known_candidates(self) -> list[Population]:
+    def _known_candidates(self) -> Population:
         """Neighbours of the best so far, and with `repeats` those that have labels."""
         population, means = self.history.means()
         best = population[means.argsort(descending=True, stable=True)]
         near = [self.space.neighbours(row) for row in best[:NEIGHBOURHOODS]] if self.settings.neighbours else []
-        return near + ([best] if self.settings.repeats else [])
-
-
-def first_of_equals(keys: Int64[Tensor, "n"]) -> Int64[Tensor, "_"]:
-    """Indices of each key's first appearance, ascending."""
-    values, inverse = keys.unique(return_inverse=True)
-    first = torch.full((len(values),), len(keys)).scatter_reduce(0, inverse, torch.arange(len(keys)), "amin")
-    return first.sort().values
+        return torch.cat([*near, best if self.settings.repeats else best[:0]])

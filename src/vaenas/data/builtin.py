@@ -10,7 +10,6 @@ import torch
 from vaenas.data.images import ImageData, ImageSet, pixel_statistics
 from vaenas.errors import UserError
 
-SIZE = 28
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 FILE = Path(__file__).parent / "builtin" / "fashion-mnist.npz"
 SHA256 = "078897b5400d55634807c08a3a63e8c160874ce9dadf3acab0a198e060eb2794"
@@ -31,11 +30,11 @@ def load_builtin() -> ImageData:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         train, test = (
             ImageSet(
-                parts=(torch.from_numpy(arrays[f"{part}_images"])[:, None],),
-                labels=torch.from_numpy(arrays[f"{part}_labels"]).long(),
-                classes=CLASSES,
+                torch.from_numpy(arrays[f"{part}_images"])[:, None],
+                torch.from_numpy(arrays[f"{part}_labels"]).long(),
+                CLASSES,
             )
             for part in ("train", "test")
         )
-    mean, std = pixel_statistics(train.parts[0])
-    return ImageData("builtin", train, test, mean, std, content=SHA256)
+    mean, std = pixel_statistics(train.images)
+    return ImageData("builtin", train, test, mean, std, lambda: SHA256)

@@ -1,4 +1,4 @@
-"""CIFAR-10, the official binary version (Krizhevsky 2009), memory-mapped and checked against its published md5s."""
+"""CIFAR-10, the official binary version (Krizhevsky 2009), checked against its published md5s."""
 
 import http.client
 import lzma
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaenas.data.cache import file_digest, new_folder, tensor_of
+from vaenas.data.cache import file_digest, new_folder
 from vaenas.data.images import ImageData, ImageSet
 from vaenas.errors import UserError
 
@@ -30,6 +30,7 @@ MD5 = {
 }
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
+REPLACE = "replace it with the official file from"
 
 _FOLDER = "cifar-10-batches-bin"
 _ARCHIVES = ("cifar-10-binary.tar.gz", f"{_FOLDER}.tar.gz", f"{_FOLDER}.tar.xz", f"{_FOLDER}.tar")
@@ -44,15 +45,12 @@ def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
 
     Raises `UserError` where nothing is found, a file is damaged, or the download fails.
     """
-    found = _find(root or cache)
-    if found is None and download:
-        found = _find(cache) or _download(cache)
+    found = _find(root or cache) or (_find(cache) or _download(cache) if download else None)
     if found is None:
-        message = (
+        raise UserError(
             f"no CIFAR-10 in {root or cache}: looked for the folder {_FOLDER} (binary version) and "
-            f"{', '.join(_ARCHIVES)}; name the place that has it, or use --download to fetch {URL}"
+            f"{', '.join(_ARCHIVES)}; name the place that has it, or use --data.download to fetch {URL}"
         )
-        raise UserError(message)
     if found.is_file():
         target = cache / "cifar10" / file_digest(found, "sha256") / _FOLDER
         if not target.is_dir():
@@ -60,12 +58,14 @@ def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
                 _unpack(found, folder, shown=str(found))
         found = target
     _check(found, shown=str(found))
-    batches = [tensor_of(np.memmap(found / name, np.uint8, mode="r", shape=(ROWS, ROW_BYTES))) for name in MD5]
-    images = [rows[:, 1:].unflatten(1, (3, SIZE, SIZE)) for rows in batches]
-    labels = [rows[:, 0].long() for rows in batches]
-    train = ImageSet(tuple(images[:5]), torch.cat(labels[:5]), CLASSES)
-    test = ImageSet((images[5],), labels[5], CLASSES)
-    return ImageData("cifar10", train, test, MEAN, STD, content=" ".join(MD5.values()))
+    batches = [np.fromfile(found / name, np.uint8).reshape(ROWS, ROW_BYTES) for name in MD5]
+
+    def images_of(files: list[np.ndarray]) -> ImageSet:
+        rows = torch.from_numpy(np.concatenate(files))
+        return ImageSet(rows[:, 1:].unflatten(1, (3, SIZE, SIZE)), rows[:, 0].long(), CLASSES)
+
+    train, test = images_of(batches[:5]), images_of(batches[5:])
+    return ImageData("cifar10", train, test, MEAN, STD, lambda: " ".join(MD5.values()))
 
 
 def _find(root: Path) -> Path | None:
@@ -110,18 +110,14 @@ def _check(folder: Path, shown: str) -> None:
             _check_size(path.stat().st_size, f"{shown}/{name}")
             found = file_digest(path, "md5")
         except OSError as error:
-            raise UserError(f"{shown}/{name}: cannot read it: {error.strerror}; {_replace_it()}") from error
+            raise UserError(f"{shown}/{name}: cannot read it: {error.strerror}; {REPLACE} {URL}") from error
         if found != md5:
-            raise UserError(f"{shown}/{name}: md5 is {found}, not {md5}: the file is damaged; {_replace_it()}")
+            raise UserError(f"{shown}/{name}: md5 is {found}, not {md5}: the file is damaged; {REPLACE} {URL}")
 
 
 def _check_size(size: int, shown: str) -> None:
     if size != ROWS * ROW_BYTES:
-        raise UserError(f"{shown}: {size} bytes, not {ROWS * ROW_BYTES}: the file is damaged; {_replace_it()}")
-
-
-def _replace_it() -> str:
-    return f"replace it with the official file from {URL}"
+        raise UserError(f"{shown}: {size} bytes, not {ROWS * ROW_BYTES}: the file is damaged; {REPLACE} {URL}")
 
 
 def _download(cache: Path) -> Path:

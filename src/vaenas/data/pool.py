@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ def thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads whose queued work is dropped when the block ends: the pool's own `with` would do all of it first."""
     pool = ThreadPoolExecutor(threads)
     try:
-        yield pool
+        with warnings.catch_warnings():
+            _ignore_odd_metadata()
+            yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -27,15 +30,21 @@ def process_pool(dataset: Any, workers: int, **batching: Any) -> DataLoader:
     """Processes that decode a data set's batches, each a list of its items."""
     # With a generator of its own: else making a loader would move torch's, and a resumed run makes one more.
     return DataLoader(
-        dataset, num_workers=workers, collate_fn=list, generator=torch.Generator(), worker_init_fn=_ignore_signals,
+        dataset, num_workers=workers, collate_fn=list, generator=torch.Generator(), worker_init_fn=_start_worker,
         **batching,
     )  # fmt: skip
 
 
-def _ignore_signals(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """A terminal and a job scheduler signal all processes of a group; the one that decides ends its workers itself."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    _ignore_odd_metadata()
+
+
+def _ignore_odd_metadata() -> None:
+    """It is no reason to stop; images that are too large are refused when they are opened."""
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 def check_shared_memory(workers: int) -> None:

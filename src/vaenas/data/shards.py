@@ -6,7 +6,7 @@ import random
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +19,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from vaenas.data.files import Transform, decoded, note_transparent
-from vaenas.data.folder import ENDINGS, MAX_BYTES, Background
+from vaenas.data.decode import ENDINGS, MAX_BYTES, Batch, Decoder, Findings, Transform
 from vaenas.data.pool import check_shared_memory, process_pool
 from vaenas.documents import LARGEST_JSON, from_json
 from vaenas.errors import UserError
@@ -29,7 +28,8 @@ from vaenas.parallel import rank, world_size
 BUFFER, BUFFER_BYTES = 500, 2**28  # images among which the next is drawn, beside the order of the shards
 MOST_IMAGES = 10**9  # of all shards: an epoch's order of them is in memory
 SECONDS = 60.0  # that a server may be silent
-Sample = tuple[UInt8[Tensor, "c h w"], int, str]  # pixels, label, name where the background shows through
+Sample = tuple[UInt8[Tensor, "c h w"], int, str]
+"""Pixels, label, and the name where the background shows through."""
 
 
 class _Files(NamedTuple):
@@ -52,7 +52,6 @@ class ShardSet:
     `images`: in all shards together.
     `workers`: processes that read and decode.
     `content`: changes with the shards that are listed, not with what is in them.
-    `transparent`: images that were put on `background`, so far.
     """
 
     urls: tuple[str, ...]
@@ -60,16 +59,13 @@ class ShardSet:
     classes: tuple[str, ...]
     image_size: int
     workers: int
-    content: str = ""
-    background: Background = "white"
-    transparent: set[str] = field(default_factory=set)
+    content: str
+    findings: Findings
 
     def __len__(self) -> int:
         return self.images
 
-    def stream(
-        self, chunks: Sequence[Int64[Tensor, " b"]], transform: Transform | None, seed: int
-    ) -> Iterator[tuple[UInt8[Tensor, "b c h w"], Int64[Tensor, " b"]]]:
+    def stream(self, chunks: Sequence[Int64[Tensor, " b"]], transform: Transform | None, seed: int) -> Iterator[Batch]:
         """A batch for each of `chunks`, of which only number and size count: shards have an order of their own.
 
         Shards are in an order drawn by `seed` and divided among processes and workers; for one number of both an
@@ -81,13 +77,14 @@ class ShardSet:
         random.Random(seed).shuffle(urls)
         mine = urls[rank() :: world_size()] or urls  # fewer shards than processes: they share them
         workers = min(self.workers, len(mine))  # one without a shard would wait for ever
-        loader = process_pool(_Stream(self, mine, transform, seed), workers, batch_size=size)
+        decoder = Decoder(self.image_size, self.findings.background, transform, seed)
+        loader = process_pool(_Stream(mine, len(self.classes), decoder), workers, batch_size=size)
         for number, samples in enumerate(itertools.islice(loader, done + len(chunks))):
             for sample in samples:
                 if isinstance(sample, str):  # raised in a worker it would come with the worker's traceback
                     raise UserError(sample)
                 if sample[2]:
-                    note_transparent(self.transparent, sample[2], self.background)
+                    self.findings.add_transparent(sample[2])
             if number >= done:
                 pixels, labels, _ = zip(*samples, strict=True)
                 yield torch.stack(pixels), torch.tensor(labels)
@@ -96,15 +93,15 @@ class ShardSet:
 class _Stream(IterableDataset):
     """What a worker does: its share of the shards, again and again, each time mixed."""
 
-    def __init__(self, shards: ShardSet, urls: list[str], transform: Transform | None, seed: int) -> None:
-        self.shards, self.urls, self.transform, self.seed = shards, urls, transform, seed
+    def __init__(self, urls: list[str], classes: int, decoder: Decoder) -> None:
+        self.urls, self.classes, self.decoder = urls, classes, decoder
 
     def __iter__(self) -> Iterator[Sample | str]:
         """Samples, or why there are no more."""
         worker = get_worker_info()
         assert worker is not None
         urls = self.urls[worker.id :: worker.num_workers]
-        rng = random.Random(f"{self.seed} {worker.id}")
+        rng = random.Random(f"{self.decoder.seed} {worker.id}")
         while True:
             empty = True
             try:
@@ -117,22 +114,19 @@ class _Stream(IterableDataset):
                 yield f"{', '.join(urls[:3])}: no images in a worker's share of the shards"
 
     def _decoded(self, files: _Files) -> Sample | str:
-        shards, name = self.shards, f"{files.url}, {files.key}"
-        found = next((files.contents[ending] for ending in ENDINGS if ending in files.contents), None)
+        name = f"{files.url}, {files.key}"
         try:
             label = int(files.contents[".cls"])
-            assert 0 <= label < len(shards.classes)
+            assert 0 <= label < self.classes
         except (KeyError, ValueError, AssertionError):
-            return f"{name}: no .cls from 0 to {len(shards.classes) - 1} beside the image"
+            return f"{name}: no .cls from 0 to {self.classes - 1} beside the image"
+        found = next((files.contents[ending] for ending in ENDINGS if ending in files.contents), None)
         if found is None:
             return f"{name}: no image beside the .cls ({' '.join(ENDINGS)})"
-        try:
-            seed = hash((self.seed, *files.key.encode(errors="surrogateescape")))
-            image = io.BytesIO(found)
-            pixels, transparent = decoded(image, shards.image_size, self.transform, seed, shards.background)
-            return pixels, label, name if transparent else ""
-        except Exception as error:  # decoders raise nearly everything
-            return f"{name}: cannot read the image: {error or type(error).__name__}; replace it, or leave it out"
+        pixels, transparent, reason = self.decoder(io.BytesIO(found), (*files.key.encode(errors="surrogateescape"),))
+        if pixels is None:
+            return f"{name}: cannot read the image: {reason}; replace it, or leave it out"
+        return pixels, label, name if transparent else ""
 
 
 def _mixed(samples: Iterator[_Files], rng: random.Random) -> Iterator[_Files]:
@@ -212,9 +206,7 @@ class _Index(BaseModel):
     shardlist: list[_Shard] = Field(min_length=1)
 
 
-def open_shards(
-    index: Path, classes: tuple[str, ...], image_size: int, workers: int, background: Background = "white"
-) -> ShardSet:
+def open_shards(index: Path, classes: tuple[str, ...], image_size: int, workers: int, findings: Findings) -> ShardSet:
     """The shards that a webdataset index (`wids`) lists: {"shardlist": [{"url": ..., "nsamples": ...}, ...]}.
 
     A url is https, or a path (with or without file:), relative to the index.
@@ -231,12 +223,9 @@ def open_shards(
     except (OSError, ValueError) as error:
         raise UserError(f"--shards {index}: not an index of webdataset shards: {error}") from None
     check_shared_memory(workers)
-    urls, facts = [], []
-    for shard in listed:
-        url, size = _checked(index, shard.url)
-        urls.append(url)
-        facts.append([shard.url, shard.nsamples, size])
-    return ShardSet(tuple(urls), images, classes, image_size, max(1, workers), str(facts), background)
+    urls, sizes = zip(*(_checked(index, shard.url) for shard in listed), strict=True)
+    facts = [[shard.url, shard.nsamples, size] for shard, size in zip(listed, sizes, strict=True)]
+    return ShardSet(urls, images, classes, image_size, max(1, workers), str(facts), findings)
 
 
 def _checked(index: Path, url: str) -> tuple[str, int]:

@@ -31,17 +31,13 @@ def quality(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Quality
     confidence, guessed = logits.softmax(-1).max(-1)
     right = guessed == labels
     five = (logits.topk(min(5, k)).indices == labels[:, None]).any(-1)
-    confusion = torch.zeros(k, k, dtype=torch.int64)
-    confusion.index_put_((labels, guessed), torch.ones(n, dtype=torch.int64), accumulate=True)
+    confusion = (labels * k + guessed).bincount(minlength=k * k).reshape(k, k)
     per_class = [float(row[c] / row.sum()) if row.sum() else None for c, row in enumerate(confusion.double())]
+    # |accuracy - confidence| of a bin times its images is the sum of (right - confidence) over them
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
-    gaps = [
-        abs(float(right[bins == b].double().mean() - confidence[bins == b].double().mean())) * int((bins == b).sum())
-        for b in bins.unique().tolist()
-    ]
-    return Quality(
-        int(right.sum()) / n, int(five.sum()) / n, per_class, sum(gaps) / n, confusion.tolist(), n
-    )  # fmt: skip
+    gaps = torch.zeros(BINS, dtype=torch.float64).index_add(0, bins, right.double() - confidence.double())
+    error = float(gaps.abs().sum()) / n
+    return Quality(int(right.sum()) / n, int(five.sum()) / n, per_class, error, confusion.tolist(), n)
 
 
 @dataclass(frozen=True)

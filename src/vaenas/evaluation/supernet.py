@@ -3,20 +3,19 @@
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
+from vaenas.data.images import Batch
+from vaenas.evaluation.settings import RankingMetric
 from vaenas.networks.supernet import Step, Supernet
 from vaenas.spaces.space import Population, Scores
 
 Evaluate = Callable[[Population], Scores]
 """Population -> scores; a supernet evaluator and a tabular benchmark both are one."""
-
-RankingMetric = Literal["accuracy", "likelihood", "quadratic"]
-Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
 
 
 @dataclass(eq=False)
@@ -102,9 +101,9 @@ class SupernetEvaluator:
     The likelihood is exp(-cross entropy), the geometric mean of the probabilities that the network gives the right
     classes; the quadratic score is 1 - half the Brier score, Σ_c (p_c - [c is right])² (Brier 1950), averaged over the
     images. Unlike the accuracy both count how sure the network is of every image, so that fewer images tell
-    architectures apart (docs/decisions.md, "Ranking by a supernet").
+    architectures apart (docs/explanation/ranking.md).
 
-    The statistics that training gathers mix all architectures and fit none, so they are taken anew: the mean over
+    The statistics that training gathers mix all architectures and suit none, so they are taken anew: the mean over
     batches of training images (Guo et al. 2019, Sec. 3.4). Only batch norm trains for it: dropout is off.
 
     What architectures have in common from the input on is computed once, recalibration included: the population is
@@ -118,7 +117,7 @@ class SupernetEvaluator:
         ranking: batches of images and labels held out of training, for the score.
         prepare: uint8 images -> normalised floats on the network's device.
         autocast: the precision that the network runs in.
-        measure: what the score is.
+        ranking_metric: what the score is.
     """
 
     def __init__(

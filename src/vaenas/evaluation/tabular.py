@@ -5,75 +5,21 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from torch import Tensor
 
 from vaenas.data.cache import cache_dir
-from vaenas.documents import first_of, from_json
+from vaenas.documents import first_of
 from vaenas.errors import UserError
-from vaenas.spaces import cells
-from vaenas.spaces.macro import macro_space
-from vaenas.spaces.nasbench101 import nasbench101_space
-from vaenas.spaces.nasbench201 import nasbench201_space
+from vaenas.evaluation.table_file import FORMAT, Facts, Space, Values, check_values, checked_keys, read_table, tested
 from vaenas.spaces.space import Population, Scores, SearchSpace
-from vaenas.tensors import Format, check_whole, read_tensors, write_tensors
+from vaenas.tensors import check_whole, write_tensors
 
-FORMAT = Format("vaenas table 2", "a table", "make one by: vaenas bench import")
-LONGEST_TRAINING = 1e12  # seconds; float32 has none beyond 3e38
-MOST_PARAMS = 2**53  # as exact as a number in JSON and CSV
-
-Values = Float[Tensor, "n b r"]
-"""Of n architectures after training for b epoch budgets in r runs; NaN where unknown."""
-
-
-class _Space(NamedTuple):
-    """What a table says of its search space."""
-
-    name: str
-    operations: tuple[str, ...]
-    groups: tuple[int, ...]
-
-    def space(self) -> SearchSpace:
-        """The space; one that has rules or features of its own by its name. `ValueError` where there is none such."""
-        for space in (nasbench101_space(), nasbench201_space(), macro_space()):
-            if self == (space.name, space.operations, space.groups):
-                return space
-            if self.name == space.name:
-                raise ValueError(f"operations of another space than {space.name}")
-        space = SearchSpace(self.name, self.operations, self.groups)
-        if space.max_choices > 256:
-            raise ValueError(f"{space.max_choices} choices in one slot; at most 256")
-        return space
-
-
-class _Facts(BaseModel):
-    """The metadata of a table: see `TabularBenchmark`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    space: _Space
-    budgets: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
-    test_budgets: tuple[int, ...]
-    source: str
-    measured: str
-    offset: float
-    scale: Annotated[float, Field(gt=0)]
-    slots: dict[str, list[str]]
-
-    @model_validator(mode="after")
-    def _agree(self) -> "_Facts":
-        space = self.space.space()
-        if any(a >= b for a, b in zip(self.budgets, self.budgets[1:], strict=False)):
-            raise ValueError(f"budgets {list(self.budgets)} are not ascending")
-        if list(self.test_budgets) != [b for b in self.budgets if b in self.test_budgets]:
-            raise ValueError(f"test budgets {list(self.test_budgets)} are not some of {list(self.budgets)}")
-        if self.slots and tuple(len(set(values)) for values in self.slots.values()) != space.choices:
-            raise ValueError(f"the slots' values are not as many as the choices, {list(space.choices)}")
-        return self
+Run = int | Int64[Tensor, "n"] | None
+"""One run, or one for each architecture, in [0, runs); None: the mean over those that are known."""
 
 
 class TabularBenchmark:
@@ -88,7 +34,7 @@ class TabularBenchmark:
         test        float32 (n, b, r)  the same, if the source has it
         seconds     float32 (n, b, r)  of training, if the source has it; NaN where unknown
         params      int64   (n,)       trainable parameters, if the source has it
-        hash        uint8   (n, 16)    the official module hash, NAS-Bench-101 only
+        hash        uint8   (n, 16)    the official hash, if the source has it
 
     Attributes:
         name: what messages call the table.
@@ -107,11 +53,10 @@ class TabularBenchmark:
         tensor(0.9491)
     """
 
-    def __init__(self, name: str, tensors: dict[str, Tensor], facts: _Facts) -> None:
+    def __init__(self, name: str, tensors: dict[str, Tensor], facts: Facts) -> None:
         self.name, self._tensors, self._facts = name, tensors, facts
-        self.space = facts.space.space()
+        self.space, self.runs = facts.space.space(), tensors["validation"].shape[2]
         self.budgets, self.test_budgets = facts.budgets, facts.test_budgets
-        self.runs: int = tensors["validation"].shape[2]
         self.source, self.measured = facts.source, facts.measured
         self.offset, self.scale, self.slots = facts.offset, facts.scale, facts.slots
 
@@ -138,21 +83,20 @@ class TabularBenchmark:
         Raises:
             UserError: a row is no architecture of the space, stands there twice, or has an accuracy outside [0, 1].
         """
-        columns = {"validation": validation, "test": test, "seconds": seconds}
-        given = {name: values.float() for name, values in columns.items() if values is not None}
-        given |= {name: values for name, values in (("params", params), ("hash", hashes)) if values is not None}
-        _check(space, population, source)
-        _check_values(space, population, given, source)
-        keys, order = space.keys(population).sort()
+        columns = {"validation": validation, "test": test, "seconds": seconds, "params": params, "hash": hashes}
+        given = {name: values for name, values in columns.items() if values is not None}
+        given |= {name: values.float() for name, values in given.items() if values.is_floating_point()}
+        keys, order = checked_keys(space, population, source).sort()
+        check_values(given, source)
         if (twice := keys[1:] == keys[:-1]).any():
             i, j = order[int(twice.int().argmax()) :][:2].tolist()
             raise UserError(f"{source}: rows {i} and {j} are the same architecture; keep one")
         tensors = {name: values[order] for name, values in given.items()}
         tensors |= {"keys": keys, "population": population[order].to(torch.uint8)}
         try:
-            facts = _Facts(
-                space=_Space(space.name, space.operations, space.groups), budgets=budgets,
-                test_budgets=_tested(budgets, test), source=source, measured=measured, offset=float(offset),
+            facts = Facts(
+                space=Space(space.name, space.operations, space.groups), budgets=budgets,
+                test_budgets=tested(budgets, test), source=source, measured=measured, offset=float(offset),
                 scale=float(scale), slots=slots or {},
             )  # fmt: skip
         except ValidationError as error:  # of a file's name that is no text, or scores that have no scale
@@ -169,7 +113,7 @@ class TabularBenchmark:
         Raises:
             UserError: there is no such file, or it is not a table of this format, or not whole.
         """
-        table = cls(str(path), *_read(path))
+        table = cls(str(path), *read_table(path))
         state = path.stat()
         known = f"{FORMAT.name} {path.resolve()} {state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
         note = cache_dir() / "whole-tables" / hashlib.sha256(os.fsencode(known)).hexdigest()
@@ -181,20 +125,17 @@ class TabularBenchmark:
             if time.time() - state.st_ctime > 2:  # else another change may get the same time
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.touch()
-        return cls(str(path), *_read(path))  # of which nothing is in memory
+        return cls(str(path), *read_table(path))  # of which nothing is in memory
 
     def _check_content(self) -> None:
         """Raises `UserError` where rows and values are not what the class promises."""
-        population, what = self._tensors["population"], f"{self.name}: damaged"
-        for part, keys in zip(population.split(1 << 15), self._tensors["keys"].split(1 << 15), strict=True):
-            rows = part.long()
-            _check(self.space, rows, what)
-            if not torch.equal(self.space.keys(rows), keys):
-                raise UserError(f"{what}: its keys are not those of its rows; {FORMAT.again}")
-        if not (self._tensors["keys"].diff() > 0).all():
+        what, keys = f"{self.name}: damaged", self._tensors["keys"]
+        if not torch.equal(checked_keys(self.space, self._tensors["population"], what), keys):
+            raise UserError(f"{what}: its keys are not those of its rows; {FORMAT.again}")
+        if not (keys.diff() > 0).all():
             raise UserError(f"{what}: its rows are not in the order of their keys; {FORMAT.again}")
-        _check_values(self.space, population, self._tensors, what)
-        if self.test_budgets != _tested(self.budgets, self._tensors.get("test")):
+        check_values(self._tensors, what)
+        if self.test_budgets != tested(self.budgets, self._tensors.get("test")):
             raise UserError(f"{what}: its test budgets are not those that have a test accuracy; {FORMAT.again}")
 
     def save(self, path: Path) -> None:
@@ -235,33 +176,23 @@ class TabularBenchmark:
         Raises:
             UserError: names the first row that is no architecture of the space, and the rule that it breaks.
         """
-        _check(self.space, population, "population")
+        self.space.check_entries(population, "population")
         keys, wanted = self._tensors["keys"], self.space.keys(population)
         rows = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
         found = keys[rows] == wanted
-        if self.space.name == "nasbench101" and not found.all():
-            cells.check(population)  # what is in the table keeps the rules
+        if not found.all():
+            self.space.check_rules(population)  # what is in the table keeps them
         return torch.where(found, rows, -1)
 
     def known(self, population: Population, budget: int | None = None) -> Bool[Tensor, "n"]:
         """Which architectures have a label (a validation accuracy) at this budget, by default the largest."""
         return ~self.validation(population, budget).isnan()
 
-    def validation(
-        self, population: Population, budget: int | None = None, run: int | Int64[Tensor, "n"] | None = None
-    ) -> Scores:
-        """Validation accuracies in [0, 1], NaN where unknown.
-
-        Args:
-            population: (n, s).
-            budget: epochs; by default the largest.
-            run: by default the mean over the runs that are known; or that run, in [0, runs); or one for each row.
-        """
+    def validation(self, population: Population, budget: int | None = None, run: Run = None) -> Scores:
+        """Validation accuracies of (n, s) in [0, 1] after `budget` epochs, by default the largest; NaN: unknown."""
         return self._look_up("validation", population, budget, run)
 
-    def test(
-        self, population: Population, budget: int | None = None, run: int | Int64[Tensor, "n"] | None = None
-    ) -> Scores:
+    def test(self, population: Population, budget: int | None = None, run: Run = None) -> Scores:
         """Test accuracies, as `validation`; `UserError` where the table has none at this budget."""
         epochs = self.budgets[self._budget(budget)]
         if epochs not in self.test_budgets:
@@ -269,9 +200,7 @@ class TabularBenchmark:
             raise UserError(f"{self.name}: no test accuracy at {epochs} epochs{at}; use validation accuracies")
         return self._look_up("test", population, budget, run)
 
-    def seconds(
-        self, population: Population, budget: int | None = None, run: int | Int64[Tensor, "n"] | None = None
-    ) -> Float[Tensor, "n"]:
+    def seconds(self, population: Population, budget: int | None = None, run: Run = None) -> Float[Tensor, "n"]:
         """Seconds of training, as `validation`; `UserError` where the table has none."""
         return self._look_up("seconds", population, budget, run)
 
@@ -297,9 +226,7 @@ class TabularBenchmark:
             raise UserError(f"{self.name}: unknown budget of {budget} epochs; the table has {_listed(self.budgets)}")
         return self.budgets.index(budget)
 
-    def _look_up(
-        self, name: str, population: Population, budget: int | None, run: int | Int64[Tensor, "n"] | None
-    ) -> Float[Tensor, "n"]:
+    def _look_up(self, name: str, population: Population, budget: int | None, run: Run) -> Float[Tensor, "n"]:
         column, position, rows = self._column(name), self._budget(budget), self.rows(population)
         values = column[rows.clamp(min=0), position]  # (n, r)
         if run is None:
@@ -315,70 +242,3 @@ class TabularBenchmark:
 
 def _listed(budgets: tuple[int, ...]) -> str:
     return ", ".join(map(str, budgets))
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], _Facts]:
-    """Tensors and metadata that fit each other; what the tensors hold is not looked at."""
-    tensors, text = read_tensors(path, FORMAT)
-    try:
-        facts = from_json(_Facts, text)
-    except ValueError as error:
-        raise UserError(f"{path}: wrong metadata: {error}; {FORMAT.again}") from None
-    measured = tensors.get("validation", torch.empty(0))
-    n, r = (measured.shape[0], measured.shape[2]) if measured.ndim == 3 else (0, 0)
-    per_run = torch.float32, (n, len(facts.budgets), r)
-    expected = {
-        "keys": (torch.int64, (n,)), "population": (torch.uint8, (n, len(facts.space.operations))),
-        "validation": per_run, "test": per_run, "seconds": per_run, "params": (torch.int64, (n,)),
-    }  # fmt: skip
-    if facts.space.name == "nasbench101":
-        expected["hash"] = torch.uint8, (n, 16)
-    optional = {"seconds", "params", "hash"} | (set() if facts.test_budgets else {"test"})
-    if not n or not r or not expected.keys() - optional <= tensors.keys() <= expected.keys():
-        raise UserError(f"{path}: tensors {', '.join(sorted(tensors))}, not those of a table with rows; {FORMAT.again}")
-    for name, tensor in tensors.items():
-        if (tensor.dtype, tuple(tensor.shape)) != expected[name]:
-            raise UserError(
-                f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}, not {expected[name][0]} "
-                f"{list(expected[name][1])}; {FORMAT.again}"
-            )
-    return tensors, facts
-
-
-def _tested(budgets: tuple[int, ...], test: Values | None) -> tuple[int, ...]:
-    """The budgets with test accuracies."""
-    known = [] if test is None else [not values.isnan().all() for values in test.unbind(1)]
-    return tuple(budget for budget, has in zip(budgets, known, strict=False) if has)
-
-
-def _check(space: SearchSpace, population: Population, what: str) -> None:
-    """Raises `UserError` for the first entry that the space does not offer."""
-    if population.shape[1] != space.slots:
-        raise UserError(f"{what}: rows of {population.shape[1]} slots; space {space.name} has {space.slots}")
-    outside = (population < 0) | (population >= torch.tensor(space.choices))
-    if outside.any():
-        i, slot = outside.nonzero()[0].tolist()
-        raise UserError(
-            f"{what}: row {i} has {int(population[i, slot])} in slot {slot}; "
-            f"space {space.name} takes 0 to {space.choices[slot] - 1} there"
-        )
-
-
-def _check_values(space: SearchSpace, population: Tensor, tensors: dict[str, Tensor], what: str) -> None:
-    """Raises `UserError` for the first row that is no cell of NAS-Bench-101, or value that is out of its range."""
-    size = 1 << 15  # bounds the memory
-    for i, part in enumerate(population.split(size) if space.name == "nasbench101" else ()):
-        try:
-            cells.check(part.long())
-        except UserError as error:
-            raise UserError(f"{what}: of the rows from {i * size} on, {error}") from error
-    for name, words, highest in (
-        ("validation", "validation accuracy", 1), ("test", "test accuracy", 1),
-        ("seconds", "seconds", LONGEST_TRAINING), ("params", "params", MOST_PARAMS),
-    ):  # fmt: skip
-        for values in tensors[name].split(size) if name in tensors else ():
-            outside = (values < 0) | (values > highest)
-            if outside.any():
-                first = values[outside][0].item()
-                limits = "accuracies lie in [0, 1]" if highest == 1 else f"must lie in [0, {highest:g}]"
-                raise UserError(f"{what}: {words} {first:.6g}; {limits}")

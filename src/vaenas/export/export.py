@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import vaenas
-from vaenas.documents import read_yaml
+from vaenas.documents import dotted, read_json, read_yaml
 from vaenas.errors import UserError, require
+from vaenas.export.formats import ENDINGS
 from vaenas.files import refuse_to_replace, write_atomically
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.supernet import Supernet
 from vaenas.networks.weights import NetworkInfo, load_weights
-from vaenas.records import TrainingResult, read_result_of
+from vaenas.records import TrainingResult
 
 T = TypeVar("T")
-ENDINGS = {"onnx": ".onnx", "torch": ".pt", "timm": ".safetensors", "safetensors": ".safetensors"}
 TOLERANCE = 1e-4  # largest difference of a logit between ONNX Runtime and PyTorch
 
 
@@ -74,7 +74,7 @@ def export(source: Path, kind: str, output: Path | None = None, force: bool = Fa
         write_atomically(target, buffer.getvalue())
     else:
         write_atomically(target, weights.read_bytes())
-    write_atomically(card, model_card(weights, network, info, target.name, kind).encode())
+    write_atomically(card, model_card(weights, info, target.name, kind).encode())
     return target
 
 
@@ -139,48 +139,31 @@ def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
     return {"onnx": lambda images: session.run(None, {"images": images.numpy()})}
 
 
-def model_card(weights: Path, network: Supernet, info: NetworkInfo, name: str, kind: str) -> str:
+def model_card(weights: Path, info: NetworkInfo, name: str, kind: str) -> str:
     """A model card in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
-    result = _beside(weights, "result.json", partial(read_result_of, TrainingResult))
-    config = _beside(weights, "config.yaml", read_yaml) or {}
-    space = IMAGE_SPACES[info.space]
-    costs = space.cost(info.geometry)(space.space(info.geometry).decode([info.code]))
+    config = dotted(_beside(weights, "config.yaml", read_yaml) or {})
     unknown = "not recorded beside the weights"
 
-    def known(values: dict[str, Any], key: str) -> str:
-        return str(values[key]) if values.get(key) is not None else unknown
+    def known(path: str) -> str:
+        return str(config[path]) if config.get(path) is not None else unknown
 
-    accuracy = f"{100 * result.accuracy:.2f} % top 1, {100 * result.top5:.2f} % top 5" if result else unknown
-    load = {
-        "onnx": f'onnxruntime.InferenceSession("{name}").run(None, {{"images": images}})',
-        "torch": f'torch.load("{name}", weights_only=True)  # info, state_dict',
-        "timm": f'import timm, vaenas.integrations.timm\ntimm.create_model("vaenas", weights="{name}")',
-        "safetensors": f'vaenas.networks.weights.load_weights("{name}")  # network, info',
-    }[kind]
-    rows = {
-        "Architecture": f"`{info.code}`, space {info.space}, width {info.width:g}, {info.layers} layers",
-        "Input": f"{info.image_channels} × {info.image_size} × {info.image_size}; pixels / 255, then mean "
-        f"{_numbers(info.mean)}, standard deviation {_numbers(info.std)}",
-        "Classes": f"{len(info.classes)}: {', '.join(info.classes[:20])}{', ...' if len(info.classes) > 20 else ''}",
-        "Parameters": f"{int(costs.params):,}",
-        "Multiply-adds": f"{int(costs.flops):,}",
-        "Data": f"{Path(known(config, 'data')).name}, {result.images.training if result else '?'} images, tested on "
-        f"{result.images.test if result else '?'}",
-        "Recipe": f"{known(config, 'recipe')}, {known(config, 'epochs')} epochs, batch {known(config, 'batch_size')}, "
-        f"learning rate {known(config, 'learning_rate')}",
-        "Accuracy": accuracy,
-        "Seed": known(config, "seed"),
-        "Licence": "not stated: the weights are yours to license; mind the licence of the images",
-    }
-    if result and result.environment:
-        rows["Trained with"] = ", ".join(f"{name} {value}" for name, value in result.environment.items())
-    cells = {what: " ".join(text.replace("|", "\\|").split()) for what, text in rows.items()}
-    table = "\n".join(f"| {what} | {text} |" for what, text in cells.items())
-    title = f"{info.space} network found by vaenas {vaenas.__version__}"
-    return (
-        f"---\ntags: [image-classification, vaenas]\n---\n\n# {title}\n\n"
-        f"| | |\n| --- | --- |\n{table}\n\n```python\n{load}\n```\n"
-    )
+    return CARDS.get_template("model_card.md.j2").render(
+        info=info, costs=info.costs(), version=vaenas.__version__, unknown=unknown, known=known, name=name, kind=kind,
+        result=_beside(weights, "result.json", partial(read_json, TrainingResult)),
+        source=Path(known("data.source")).name,
+    )  # fmt: skip
+
+
+def _cell(value: Any) -> Any:
+    """A text in a table of Markdown."""
+    return " ".join(value.replace("|", "\\|").split()) if type(value) is str else value
+
+
+CARDS = Environment(
+    loader=PackageLoader("vaenas.export", ""), undefined=StrictUndefined, finalize=_cell, trim_blocks=True,
+    keep_trailing_newline=True,
+)  # fmt: skip
+CARDS.filters["numbers"] = lambda values: ", ".join(f"{value:.4g}" for value in values)
 
 
 def _beside(weights: Path, name: str, read: Callable[[Path], T]) -> T | None:
@@ -189,7 +172,3 @@ def _beside(weights: Path, name: str, read: Callable[[Path], T]) -> T | None:
         return read(weights.parent / name)
     except UserError:
         return None
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)

@@ -4,34 +4,34 @@ Categorical and integer parameters are the slots of a search space and their val
 labelled architectures. All of it is read anew from the study's storage, so that studies can be resumed and shared.
 """
 
-import bisect
-import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, TypeGuard
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from optuna import Study
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.samplers._base import _process_constraints_after_trial  # as every sampler with constraints does
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from torch import Generator, Tensor
+from torch import Generator
 
 from vaenas.blackbox.vae_search import BlackBoxSettings, VAESearch
-from vaenas.spaces.space import Population, Scores, SearchSpace
+from vaenas.integrations.optuna_space import (
+    FINISHED,
+    PROPOSED,
+    Group,
+    ParameterSpace,
+    Row,
+    Slot,
+    groups_of,
+    is_learned,
+    read_history,
+)  # fmt: skip
 
-BINS = 32  # operations of an integer slot at most: with a hundred labels more of them would hardly be met twice
 TRIES = 5  # for a trial that differs from all others
-PROPOSED = "vaenas:proposed"  # system attribute: what a trial was given, which reaches `params` only bit by bit
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-Row = tuple[int, ...]
-Group = tuple["Slot", ...]
 _proposing = threading.Lock()  # threads of a study use the same models
 
 
@@ -40,18 +40,18 @@ class VAENASSampler(BaseSampler):
 
     Parameters that occur in the same trials form a group: one search space, one `VAESearch`. A conditional space has
     several. Proposals of a group are new (not finished, failed or running) as long as it has new ones. Where a trial
-    depends on more than the group (floats, other groups, integers in bins) a row may come again, to try it with other
-    values of the rest. Integers of more than 32 values, or with `log`, are learned in at most 32 bins, equally wide
-    (with `log` in the logarithm); inside a bin values are drawn uniformly.
+    depends on more (floats, other groups, integers in bins) they may come again, with other values of the rest.
+    Integers of more than 32 values, or with `log`, are learned in at most 32 bins, equally wide (with `log` in the
+    logarithm); inside a bin values are drawn uniformly.
 
     Trials rank as in Optuna's TPE: feasible complete ones by value, then pruned ones by last step and its value, then
     infeasible ones by the sum of their violations. Failed trials are no labels.
 
     Args:
         n_startup_trials: proposals are uniform until so many trials have finished, >= 0.
-        interval: the models of a group are fitted anew after so many new labels, >= 1.
+        interval: the models of a group learn anew after so many new labels, >= 1.
         seed: >= 0; None takes one from the system. A proposal depends on it, on the trial's number (so workers may
-            share a seed) and on the history when the models were fitted.
+            share a seed) and on the history when the models last learned.
         settings: of the search, but for `initial` and `repeats`.
         independent_sampler: for floats, and for all parameters until a trial has finished; by default Optuna's TPE.
         constraints_func: as in Optuna's `TPESampler`: a value > 0 is a violation. `Trial.set_constraint` (Optuna 5)
@@ -84,7 +84,7 @@ class VAENASSampler(BaseSampler):
         self._constraints_func = constraints_func
         self._entropy = np.random.SeedSequence(seed).entropy
         self._settings = replace(settings or BlackBoxSettings(), initial=0, repeats=True)
-        self._searches: dict[tuple[str, Group], tuple[VAESearch, int]] = {}  # and the labels that it was told
+        self._searches: dict[tuple[str, Group], VAESearch] = {}
 
     def reseed_rng(self) -> None:
         """Takes a new seed from the system; Optuna calls it in workers that were copied."""
@@ -95,19 +95,18 @@ class VAENASSampler(BaseSampler):
         """The categorical and integer parameters of the finished trials, each with its latest range."""
         latest: dict[str, BaseDistribution] = {}
         for finished in study.get_trials(deepcopy=False, states=FINISHED):
-            latest.update(finished.distributions)
-        return {name: distribution for name, distribution in latest.items() if _is_learned(distribution)}
+            latest |= finished.distributions
+        return {name: distribution for name, distribution in latest.items() if is_learned(distribution)}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A value for each name in `search_space`, by the independent sampler for what the VAE can't learn."""
         self._raise_error_if_multi_objective(study)
-        slots = [Slot(name, d) for name, d in search_space.items() if _is_learned(d)]
+        slots = [Slot(name, d) for name, d in search_space.items() if is_learned(d)]
         params = self._propose(study, trial, slots) if slots else {}
-        for name in [name for name in search_space if name not in params]:
-            params[name] = self.sample_independent(study, trial, name, search_space[name])
-        return params
+        independent = self.sample_independent
+        return params | {n: independent(study, trial, n, d) for n, d in search_space.items() if n not in params}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -124,9 +123,9 @@ class VAENASSampler(BaseSampler):
             _process_constraints_after_trial(self._constraints_func, study, trial, state)
         self._independent.after_trial(study, trial, state, values)
 
-    def _propose(self, study: Study, trial: FrozenTrial, slots: list["Slot"]) -> dict[str, Any]:
+    def _propose(self, study: Study, trial: FrozenTrial, slots: list[Slot]) -> dict[str, Any]:
         """Learned values that no other trial has, if that can be; they are stored with the trial."""
-        groups = _groups(slots, study.get_trials(deepcopy=False, states=FINISHED))
+        groups = groups_of(slots, study.get_trials(deepcopy=False, states=FINISHED))
         number = np.random.SeedSequence(self._entropy, spawn_key=(trial.number,)).generate_state(1, np.uint64)
         rng = Generator().manual_seed(int(number[0]))
         params: dict[str, Any] = {}
@@ -134,8 +133,9 @@ class VAENASSampler(BaseSampler):
             for i in range(TRIES):
                 for group in groups:
                     row = self._row(study, trial, group, rng, repeat=i == 0)
-                    values = [slot.value(operation, rng) for slot, operation in zip(group, row, strict=True)]
-                    params |= zip((slot.name for slot in group), values, strict=True)
+                    params |= {
+                        slot.name: slot.value(operation, rng) for slot, operation in zip(group, row, strict=True)
+                    }
                 # told first and looked after then, so that of two workers with one proposal at least one sees the other
                 study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, params)
                 others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
@@ -146,90 +146,22 @@ class VAENASSampler(BaseSampler):
     def _row(self, study: Study, trial: FrozenTrial, group: Group, rng: Generator, repeat: bool) -> Row:
         """The group's operations in this trial; `repeat`: may they come again where the trial depends on more?"""
         key, history = (study.study_name, group), read_history(study, trial, group)
-        search, told = self._searches.get(key, (None, 0))
-        labels = len(history.population) if history.finished >= self._startup else 0
+        search, labels = self._searches.get(key), len(history.population) if history.finished >= self._startup else 0
+        told = len(search.history) if search else 0
         if search is None or not 0 <= labels - told < self._interval or (labels and not told):
             search = VAESearch(ParameterSpace.of(group), rng, self._settings)
             if labels:
                 search.tell(history.population, history.scores)
-                search.ask(1)  # fits the models, which takes a while: others go on
+                search.ask(1)  # the models learn, which takes a while: others go on
                 history = read_history(study, trial, group)
             # groups and ranges change as a study goes on, and models are large: only this study's are kept
-            self._searches = {k: v for k, v in self._searches.items() if k[0] == key[0]} | {key: (search, labels)}
+            self._searches = {k: v for k, v in self._searches.items() if k[0] == key[0]} | {key: search}
 
         space, search.rng = search.space, rng
         taken = space.keys(torch.tensor(sorted(history.taken), dtype=torch.int64).reshape(-1, space.slots))
-        exhausted = len(taken) == math.prod(space.choices)
-        anything = exhausted or (repeat and labels > 0 and not history.decides)
+        anything = len(taken) == space.size or (repeat and labels > 0 and not history.decides)
         row = search.ask(1, None if anything else lambda rows: ~torch.isin(space.keys(rows), taken))[0]
         return tuple(row.tolist())
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A parameter as a slot of a search space."""
-
-    name: str
-    distribution: CategoricalDistribution | IntDistribution
-
-    @cached_property
-    def starts(self) -> list[int]:
-        """Of an integer: the first value of each bin, counted in steps from `low`."""
-        d = self.distribution
-        assert isinstance(d, IntDistribution)
-        values = (d.high - d.low) // d.step + 1
-        bins = min(values, BINS)
-        if d.log:  # Optuna: step 1, low >= 1
-            return sorted({math.floor(d.low * ((d.high + 1) / d.low) ** (i / bins)) - d.low for i in range(bins)})
-        return [i * values // bins for i in range(bins)]
-
-    @property
-    def choices(self) -> int:
-        """The number of operations."""
-        d = self.distribution
-        return len(d.choices) if isinstance(d, CategoricalDistribution) else len(self.starts)
-
-    @property
-    def exact(self) -> bool:
-        """Whether each operation stands for one value."""
-        d = self.distribution
-        return isinstance(d, CategoricalDistribution) or self.choices == (d.high - d.low) // d.step + 1
-
-    def operation(self, trial: FrozenTrial) -> int | None:
-        """The operation that a trial used or was given; None without such a parameter or with a value out of range."""
-        params = trial.params
-        if trial.state == TrialState.RUNNING:
-            params = trial.system_attrs.get(PROPOSED, {}) | params
-        if self.name not in params:
-            return None
-        d, value = self.distribution, params[self.name]
-        if isinstance(d, CategoricalDistribution):
-            return int(d.to_internal_repr(value)) if value in d.choices else None
-        if not d.low <= value <= d.high or (value - d.low) % d.step:
-            return None
-        return bisect.bisect_right(self.starts, (value - d.low) // d.step) - 1
-
-    def value(self, operation: int, rng: Generator) -> Any:
-        """The parameter's value; uniform inside a bin."""
-        d = self.distribution
-        if isinstance(d, CategoricalDistribution):
-            return d.choices[operation]
-        start, *following = self.starts[operation : operation + 2]
-        end = following[0] if following else (d.high - d.low) // d.step + 1
-        return d.low + d.step * int(torch.randint(start, end, (), generator=rng))
-
-
-def _is_learned(distribution: BaseDistribution) -> TypeGuard[CategoricalDistribution | IntDistribution]:
-    return isinstance(distribution, CategoricalDistribution | IntDistribution) and not distribution.single()
-
-
-def _groups(slots: list[Slot], trials: list[FrozenTrial]) -> list[Group]:
-    """Slots that occur in the same trials, as in `TPESampler(group=True)`."""
-    groups: dict[frozenset[int], list[Slot]] = {}
-    for slot in slots:
-        together = frozenset(trial.number for trial in trials if slot.name in trial.params)
-        groups.setdefault(together, []).append(slot)
-    return [tuple(group) for group in groups.values()]
 
 
 def _is_same(params: dict[str, Any], trial: FrozenTrial) -> bool:
@@ -238,82 +170,3 @@ def _is_same(params: dict[str, Any], trial: FrozenTrial) -> bool:
         return trial.state == TrialState.RUNNING and trial.system_attrs.get(PROPOSED) == params
     depended = {name: value for name, value in trial.params.items() if not trial.distributions[name].single()}
     return bool(depended) and depended.items() <= params.items()
-
-
-@dataclass(frozen=True)
-class ParameterSpace(SearchSpace):
-    """A group's search space: a predictor sees how far apart integers are, too.
-
-    Args:
-        ordinal: for each slot, whether its operations have an order.
-    """
-
-    ordinal: tuple[bool, ...] = ()
-
-    @classmethod
-    def of(cls, group: Group) -> "ParameterSpace":
-        """Operations are written as letters from U+0100 on: there may be many of them."""
-        operations = tuple("".join(chr(0x100 + i) for i in range(slot.choices)) for slot in group)
-        ordinal = tuple(isinstance(slot.distribution, IntDistribution) for slot in group)
-        return cls("optuna", operations, (len(group),), ordinal)
-
-    def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
-        """Those of any sequence space, and of each ordinal slot its place in the range, in [0, 1]."""
-        places = population / (torch.tensor(self.choices) - 1).clamp(min=1)
-        return super().features(population) + [places[:, slot : slot + 1] for slot, o in enumerate(self.ordinal) if o]
-
-
-@dataclass(frozen=True)
-class History:
-    """What a study's trials say about one group."""
-
-    population: Population  # (n, s): of the finished trials that have all of the group's parameters
-    scores: Scores  # (n,) in [0, 1]: their ranks, 1 is the best, equal trials have equal ranks
-    taken: set[Row]  # finished, failed or running
-    finished: int  # finished trials of the study
-    decides: bool  # whether a row of the group is all that a trial depends on
-
-
-def read_history(study: Study, trial: FrozenTrial, group: Group) -> History:
-    """The history of the group but for `trial` itself."""
-    trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL, TrialState.RUNNING))
-    rows: list[tuple[FrozenTrial, Row]] = []
-    for other in trials:
-        row = tuple(operation for slot in group if (operation := slot.operation(other)) is not None)
-        if other.number != trial.number and len(row) == len(group):
-            rows.append((other, row))
-    finished = [(other, row) for other, row in rows if other.state in FINISHED]
-    keys = [_rank(other, study.direction) for other, _ in finished]
-    position = {key: i for i, key in enumerate(sorted(set(keys), reverse=True))}
-    names = {slot.name for slot in group}
-    others = ((name, d) for other, _ in finished for name, d in other.distributions.items())
-    return History(
-        population=torch.tensor([row for _, row in finished], dtype=torch.int64).reshape(-1, len(group)),
-        scores=torch.tensor([position[key] for key in keys]) / max(1, len(position) - 1),
-        taken={row for _, row in rows},
-        finished=sum(other.state in FINISHED for other in trials),
-        decides=all(slot.exact for slot in group) and all(name in names or d.single() for name, d in others),
-    )
-
-
-def _rank(trial: FrozenTrial, direction: StudyDirection) -> tuple[int, float, float]:
-    """Sorts finished trials, the best first: the order that Optuna's TPE uses."""
-    sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
-    violation = _violation(trial)
-    if violation > 0:
-        return 2, 0.0, violation
-    if trial.state == TrialState.COMPLETE:
-        assert trial.value is not None
-        return 0, 0.0, sign * trial.value
-    if not trial.intermediate_values:
-        return 1, math.inf, 0.0
-    step, value = max(trial.intermediate_values.items())
-    return 1, -step, math.inf if math.isnan(value) else sign * value
-
-
-def _violation(trial: FrozenTrial) -> float:
-    """Sum of the constraints' values above 0."""
-    # `FrozenTrial.constraints` is of Optuna 5; both have what `constraints_func` gave under "constraints"
-    stored = trial.system_attrs.get("constraints") or ()
-    values = trial.constraints.values() if hasattr(trial, "constraints") else stored
-    return sum(value for value in values if value > 0)

@@ -1,6 +1,6 @@
 """Multiply-adds and parameters of whole populations, read off the network itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -16,59 +16,54 @@ from vaenas.spaces.space import Population
 class Costs(NamedTuple):
     """What each architecture of a population costs, (n,) each."""
 
-    flops: Int64[Tensor, "n"]  # multiply-adds of convolutions and linear layers for one image, "FLOPs" in the field
+    multiply_adds: Int64[Tensor, "n"]  # of convolutions and linear layers for one image, "FLOPs" in the field
     params: Int64[Tensor, "n"]  # weights, batch norm's included
+    latency: Int64[Tensor, "n"] | None = None  # nanoseconds for one image, where they were measured
 
 
 @runtime_checkable
 class Cost(Protocol):
     """What architectures of a space cost."""
 
-    def totals(self, population: Population) -> Int64[Tensor, "m n"]:
-        """Multiply-adds, parameters and perhaps nanoseconds of (n, s)."""
-        ...
-
     def __call__(self, population: Population) -> Costs:
-        """Multiply-adds and parameters of (n, s)."""
+        """The costs of (n, s)."""
         ...
 
-    def cheapest(self, which: int) -> tuple[Int64[Tensor, "s"], int]:
-        """The architecture with the fewest multiply-adds (`which` = 0), parameters (1), nanoseconds (2); the number."""
+    def cheapest(self, name: str) -> tuple[Int64[Tensor, "s"], int]:
+        """The architecture with the least of a cost, which is a name of `Costs`, and that number."""
         ...
 
-    def most(self, which: int) -> int:
-        """That number of the dearest architecture."""
+    def most(self, name: str) -> int:
+        """The most that any architecture has of a cost."""
         ...
 
 
 @dataclass(frozen=True)
 class AdditiveCost:
-    """Cost of a sequence space: a constant plus one entry per slot and operation.
+    """Costs of a sequence space by their names in `Costs`: a constant plus one entry per slot and operation.
 
     Exact where a slot's operation changes nobody else's shapes, as in the ShuffleNet-like and NASNet-like spaces.
     """
 
-    table: Int64[Tensor, "m s k"]  # multiply-adds, parameters; perhaps nanoseconds (`networks/latency.py`)
-    constant: Int64[Tensor, "m"]  # stem, last convolution, classifier
-
-    def totals(self, population: Population) -> Int64[Tensor, "m n"]:
-        """All the costs of (n, s), in one gather."""
-        chosen = self.table[:, torch.arange(population.shape[1]), population]  # (m, n, s)
-        return chosen.sum(-1) + self.constant[:, None]
+    tables: Mapping[str, Int64[Tensor, "s k"]]
+    constants: Mapping[str, int]  # stem, last convolution, classifier
 
     def __call__(self, population: Population) -> Costs:
-        """Multiply-adds and parameters of (n, s)."""
-        return Costs(*self.totals(population)[:2])
+        """The costs of (n, s)."""
+        slots = torch.arange(population.shape[1])
+        return Costs(
+            **{name: table[slots, population].sum(-1) + self.constants[name] for name, table in self.tables.items()}
+        )
 
-    def cheapest(self, which: int) -> tuple[Int64[Tensor, "s"], int]:
-        """The architecture with the fewest multiply-adds (`which` = 0), parameters (1), nanoseconds (2); the number."""
-        values, architecture = self.table[which].min(-1)
-        return architecture, int(values.sum() + self.constant[which])
+    def cheapest(self, name: str) -> tuple[Int64[Tensor, "s"], int]:
+        """The architecture with the least of a cost, which is a name of `Costs`, and that number."""
+        values, architecture = self.tables[name].min(-1)
+        return architecture, int(values.sum()) + self.constants[name]
 
-    def most(self, which: int) -> int:
-        """That number of the dearest architecture."""
-        offered = self.table[which].masked_fill(self.table[which] == ABSENT, 0)
-        return int(offered.amax(-1).sum() + self.constant[which])
+    def most(self, name: str) -> int:
+        """The most that any architecture has of a cost."""
+        table = self.tables[name]
+        return int(table.masked_fill(table == ABSENT, 0).amax(-1).sum()) + self.constants[name]
 
 
 ABSENT = torch.iinfo(torch.int64).max // 2**16  # cost of an operation that a slot does not offer: never the cheapest
@@ -102,14 +97,9 @@ class Placed:
         return table
 
 
-def place(supernet: Supernet, image: Tensor, slots: Sequence[int] | None = None) -> Placed:
-    """Every operation of a supernet with the input that it gets from `image` (1, c, h, w).
-
-    Args:
-        slots: the slot of each layer, where layers share one. None: every layer is a slot.
-    """
-    layers = supernet.choice_blocks
-    slots = slots or range(len(layers))
+def place(supernet: Supernet, image: Tensor) -> Placed:
+    """Every operation of a supernet with the input that it gets from `image` (1, c, h, w)."""
+    layers, slots = supernet.choice_blocks, supernet.layer_slots
     path = [0] * (max(slots) + 1)
     for slot, layer in zip(slots, layers, strict=True):
         path[slot] = layer.held[-1]  # the first one may be "none", which would leave the layer out
@@ -123,21 +113,21 @@ def place(supernet: Supernet, image: Tensor, slots: Sequence[int] | None = None)
     return Placed(path, [(slot, o, layer.operations[str(o)], x) for slot, layer, x in placed for o in layer.held])
 
 
-def additive_cost(build: Callable[[], Supernet], slots: Sequence[int] | None = None) -> AdditiveCost:
+def additive_cost(build: Callable[[], Supernet]) -> AdditiveCost:
     """The cost table of the supernet that `build` makes: every operation counted once, at its place.
 
-    Nothing is computed or held: the network is built on torch's meta device.
-
-    Args:
-        slots: the slot of each layer, where layers share one; their costs add up. None: every layer is a slot.
+    Of layers that share a slot the costs add up. Nothing is computed or held: the network is built on torch's meta
+    device.
     """
     with torch.device("meta"):
         supernet = build().eval()
         image = torch.empty(1, *supernet.input_shape)
-    placed = place(supernet, image, slots)
-    table = placed.table(count, 2)
+    placed = place(supernet, image)
+    multiply_adds, params = placed.table(count, 2)
     path = torch.tensor(placed.path)
-    on_path = table[0, torch.arange(len(path)), path].sum()
-    parameters = [sum(p.numel() for p in module.parameters()) for module in (supernet, supernet.layers)]
-    constant = torch.tensor([count(supernet, image, path)[0] - int(on_path), parameters[0] - parameters[1]])
-    return AdditiveCost(table, constant)
+    on_path = multiply_adds[torch.arange(len(path)), path].sum()
+    every, chosen = (sum(p.numel() for p in module.parameters()) for module in (supernet, supernet.layers))
+    return AdditiveCost(
+        {"multiply_adds": multiply_adds, "params": params},
+        {"multiply_adds": count(supernet, image, path)[0] - int(on_path), "params": every - chosen},
+    )

@@ -1,63 +1,114 @@
-"""What a search, a training or a drawing needs to know of a space with networks."""
+"""A search space bound to one network configuration, and the spaces that are known by name."""
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
 
 from jaxtyping import Int64
 from torch import Tensor
 
-from vaenas.networks.cost import Cost
+from vaenas.errors import UserError
+from vaenas.networks.cost import Cost, additive_cost
+from vaenas.networks.drawing import Drawing, Stage, chain
+from vaenas.networks.network_config import NetworkConfig, check_images
 from vaenas.networks.supernet import Supernet
 from vaenas.spaces.space import SearchSpace
 
 
-@runtime_checkable
-class Geometry(Protocol):
-    """Everything about a network but the choice of operations."""
-
-    @property
-    def image_size(self) -> int: ...
-    @property
-    def image_channels(self) -> int: ...
-    @property
-    def classes(self) -> int: ...
-    @property
-    def width(self) -> float: ...
-    @property
-    def layers(self) -> int: ...
-
-
-@dataclass(frozen=True)
 class ImageSpace:
-    """How a space becomes networks.
+    """A search space and the networks of its architectures, for images of one size and one number of classes.
+
+    A space of your own says its `name`, `network_class`, `default_width`, `default_layers` and `space`, and the other
+    facts where they are not as here; `register_space` makes it known.
 
     Args:
-        geometry: (image_size, image_channels, classes, width, layers) -> geometry; raises `UserError` "width ..." or
-            "layers ..." where the space has no such network.
-        space: geometry -> search space.
-        network: (geometry, the operations that each slot holds or None for all) -> supernet or final network.
-        cost: geometry -> multiply-adds and parameters of populations.
-        drawing: (geometry, architecture (s,)) -> what `report.draw_architecture` draws.
-        width, layers: of a search on two CPU cores, the defaults.
-        widths: what `vaenas run` chooses among, the widest first.
-        none: the operation that means "no edge".
-        slots: geometry -> the slot of each of the network's layers, where layers share one; else None.
-        full: geometry -> the part of the search space whose architectures lose nothing by pruning; None = nothing is
-            pruned.
-        additive: whether each operation is a layer with a cost of its own (`AdditiveCost`), whatever the others are;
-            Algorithm 3's gates and tables of latency need that.
+        config: raises `UserError` "width ...", "layers ..." or "image ..." where the space has no such network.
     """
 
-    geometry: Callable[[int, int, int, float, int], Any]
-    space: Callable[[Any], SearchSpace]
-    network: Callable[[Any, Sequence[Sequence[int]] | None], Supernet]
-    cost: Callable[[Any], Cost]
-    drawing: Callable[[Any, Int64[Tensor, "s"]], dict[str, Any]]
-    width: float
-    layers: int
-    widths: Sequence[float]
-    none: int | None = None
-    slots: Callable[[Any], Sequence[int] | None] = lambda geometry: None
-    full: Callable[[Any], SearchSpace] | None = None
-    additive: bool = True
+    name: ClassVar[str]
+    network_class: ClassVar[Callable[..., Supernet]]
+    """Takes (config, the operations that each slot holds): all of them = the supernet, one each = a final network."""
+    default_width: ClassVar[float]
+    """Of a search on two CPU cores, as `default_layers`."""
+    default_layers: ClassVar[int]
+    space: SearchSpace
+    """What is searched: the class's where it is always the same, else set after `__init__`."""
+    widths: ClassVar[Sequence[float]] = ()
+    """What `vaenas run` chooses among, the widest first; none = it keeps the default."""
+    operation_names: ClassVar[Sequence[str]] = ()
+    """For drawings, in the order of the slots' symbols, each once; none = the symbols are the names."""
+    none: ClassVar[int | None] = None
+    """The operation that means "no edge"."""
+    additive: ClassVar[bool] = True
+    """Whether each operation costs the same whatever the others are. Gates and tables of latency need that."""
+    has_dropout: ClassVar[bool] = False
+    """Whether the network has an `nn.Dropout` before its classifier."""
+    has_auxiliary: ClassVar[bool] = False
+    """Whether the network class takes `auxiliary` (a second classifier for training) and has drop path."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        self.config = self.checked(config)
+
+    @classmethod
+    def checked(cls, config: NetworkConfig) -> NetworkConfig:
+        """The configuration as the network takes it; raises `UserError` where the space has no such network."""
+        check_images(cls.name, config)
+        return config
+
+    @classmethod
+    def layers_of(cls, code: str) -> int | None:
+        """How many layers an architecture's code tells; None where it doesn't."""
+        return None
+
+    def supernet(self) -> Supernet:
+        """A network that holds all operations, its weights as they are initialised."""
+        return self.network_class(self.config, [range(n) for n in self.space.choices])
+
+    def network(self, architecture: Int64[Tensor, "s"], **options: Any) -> Supernet:
+        """The final network of one architecture; `options` are the network class's own, such as `auxiliary`."""
+        return self.network_class(self.config, [[operation] for operation in architecture.tolist()], **options)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Multiply-adds and parameters of populations."""
+        return additive_cost(self.supernet)
+
+    def drawing(self, architecture: Int64[Tensor, "s"]) -> Drawing:
+        """What `report.draw_architecture` draws; here a chain of layers."""
+        return chain(self.name, self.config, self.space, self.operation_names, [Stage("layers", "", self.space.slots)],
+                     architecture)  # fmt: skip
+
+
+S = TypeVar("S", bound=type[ImageSpace])
+_SPACES: dict[str, type[ImageSpace]] = {}
+
+
+def register_space(space: S) -> S:
+    """Makes a space known by its name: to searches, trainings, the command line, files of weights. Also a decorator.
+
+    Raises:
+        UserError: it lacks a fact, or has the name of one of vaenas's own spaces.
+    """
+    for fact in ("name", "network_class", "default_width", "default_layers"):
+        if not hasattr(space, fact):
+            raise UserError(f"space {space.__name__}: {fact} is missing: give the class this attribute")
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", space.name):
+        raise UserError(f"space {space.name!r}: a name is of at most 40 letters a-z, digits, - and _, a letter first")
+    taken = _SPACES.get(space.name)
+    if taken is not None and taken.__module__.startswith("vaenas."):
+        raise UserError(f"space {space.name}: vaenas has one of this name; choose another")
+    _SPACES[space.name] = space
+    return space
+
+
+def space_names() -> tuple[str, ...]:
+    """The spaces that are known, vaenas's own first."""
+    return tuple(_SPACES)
+
+
+def space_class(name: str) -> type[ImageSpace]:
+    """The space of this name; raises `UserError` where there is none."""
+    if name not in _SPACES:
+        raise UserError(f"--space {name}: there is no such space; choose {', '.join(_SPACES)}")
+    return _SPACES[name]

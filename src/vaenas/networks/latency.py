@@ -22,7 +22,7 @@ from vaenas.documents import from_json
 from vaenas.files import write_atomically, writing
 from vaenas.machine import describe_device
 from vaenas.networks.cost import ABSENT, AdditiveCost, place
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks.image_space import ImageSpace
 from vaenas.spaces.space import Population
 
 ROUNDS = 3  # how often everything is timed; the fastest counts, since what else the machine does only slows it down
@@ -53,77 +53,70 @@ class LatencyTable:
     device: str  # where it was measured, in words
 
     def added_to(self, cost: AdditiveCost) -> AdditiveCost:
-        """The same costs with latency as the third."""
-        constant = torch.cat([cost.constant[:2], torch.tensor([self.constant])])
-        return replace(cost, table=torch.cat([cost.table[:2], self.table[None]]), constant=constant)
+        """The same costs with latency."""
+        tables, constants = {**cost.tables, "latency": self.table}, {**cost.constants, "latency": self.constant}
+        return replace(cost, tables=tables, constants=constants)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "table": self.table.tolist()}
 
     @classmethod
-    def from_json(cls, content: bytes, space: str, geometry: Any) -> "LatencyTable":
+    def from_json(cls, content: bytes, space: ImageSpace) -> "LatencyTable":
         """Raises ValueError for what is no table of this space's networks."""
-        cost = IMAGE_SPACES[space].cost(geometry)
-        assert isinstance(cost, AdditiveCost)  # as the settings have made sure
-        saved = from_json(_Saved, content)
-        slots, operations = cost.table.shape[1:]
+        saved, slots, operations = from_json(_Saved, content), space.space.slots, space.space.max_choices
         if [len(row) for row in saved.table] != [operations] * slots:
             raise ValueError(f"not {slots} slots of {operations} operations")
         return cls(torch.tensor(saved.table), saved.constant, saved.error, saved.device)
 
 
-def latency_table(space: str, geometry: Any, device: torch.device, cache: Path) -> LatencyTable:
+def latency_table(space: ImageSpace, device: torch.device, cache: Path) -> LatencyTable:
     """The table of a space's networks on this device, measured once and kept in `cache`.
 
     Raises:
         UserError: the cache cannot be written.
     """
-    key = [space, *map(str, astuple(geometry)), describe_device(device)]
+    key = [space.name, *map(str, astuple(space.config)), describe_device(device)]
     file = cache / "latency" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError):  # none yet, or damaged: measured again
-        return LatencyTable.from_json(file.read_bytes(), space, geometry)
+        return LatencyTable.from_json(file.read_bytes(), space)
     with writing(file, "make room or set VAENAS_CACHE to another folder"):
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=file.parent) as probe:  # before many seconds of timing, not after
             probe.write(bytes(4096))
-    found = measure(space, geometry, device)
+    found = measure(space, device)
     write_atomically(file, json.dumps(found.to_json()).encode())
     return found
 
 
-def measure(space: str, geometry: Any, device: torch.device) -> LatencyTable:
+def measure(space: ImageSpace, device: torch.device) -> LatencyTable:
     """The table as it is measured now; again, up to three times, while other work on the machine spoils it."""
-    found = _measure_once(space, geometry, device)
+    found = _measure_once(space, device)
     for _ in range(2):
         if found.error > GOOD:
-            found = min(found, _measure_once(space, geometry, device), key=lambda table: table.error)
+            found = min(found, _measure_once(space, device), key=lambda table: table.error)
     return found
 
 
 @torch.inference_mode()
-def _measure_once(space: str, geometry: Any, device: torch.device) -> LatencyTable:
+def _measure_once(space: ImageSpace, device: torch.device) -> LatencyTable:
     """Times each different operation at its place, then fits scale and constant to networks timed whole."""
-    image_space = IMAGE_SPACES[space]
-    supernet = image_space.network(geometry, None).eval().to(device)
+    supernet = space.supernet().eval().to(device)
     image = torch.randn(1, *supernet.input_shape, device=device)
-    placed = place(supernet, image, image_space.slots(geometry))
+    placed = place(supernet, image)
 
     def operations() -> Int64[Tensor, "s k"]:
         table = placed.table(lambda module, x: [_nanoseconds(partial(module, x))], 1)[0]
-        if image_space.none is not None:
-            table[:, image_space.none] = 0  # never computed
+        if space.none is not None:
+            table[:, space.none] = 0  # never computed
         return table
 
-    tables, search_space, rng = [operations()], image_space.space(geometry), Generator().manual_seed(0)
+    tables, search_space, rng = [operations()], space.space, Generator().manual_seed(0)
     random = search_space.uniform(200, rng)
     order = _sums(tables[0], random).argsort()
     # the fastest and slowest of many tell the scale, random ones the middle
     fitted = torch.cat([random[order[:2]], random[order[-2:]], search_space.uniform(FITTED - 4, rng)])
     tested = search_space.uniform(TESTED, rng)
-    networks = [
-        image_space.network(geometry, [[o] for o in architecture.tolist()]).eval().to(device)
-        for architecture in torch.cat([fitted, tested])
-    ]
+    networks = [space.network(architecture).eval().to(device) for architecture in torch.cat([fitted, tested])]
     rounds = []
     for _ in range(ROUNDS):  # both in turn, so that a slow spell of the machine is one of both
         rounds.append([_nanoseconds(partial(network, image)) for network in networks])
@@ -137,7 +130,7 @@ def _measure_once(space: str, geometry: Any, device: torch.device) -> LatencyTab
 
 
 def _sums(table: Int64[Tensor, "s k"], population: Population) -> Int64[Tensor, "n"]:
-    return AdditiveCost(table[None], torch.zeros(1, dtype=torch.int64)).totals(population)[0]
+    return table[torch.arange(population.shape[1]), population].sum(-1)
 
 
 def _fit(sums: np.ndarray, whole: np.ndarray) -> tuple[float, int]:

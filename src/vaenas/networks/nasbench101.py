@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -10,18 +10,27 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vaenas.networks.cost import Costs
+from vaenas.networks.drawing import Drawing, legend
 from vaenas.networks.image_space import ImageSpace
+from vaenas.networks.network_config import NetworkConfig, with_channels
 from vaenas.networks.ops import total
 from vaenas.networks.supernet import ChoiceBlock, Step, Supernet
 from vaenas.norm import SlicedBatchNorm2d
 from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, edge, prune
-from vaenas.spaces.geometry import check_channels
-from vaenas.spaces.nasbench101 import BENCHMARK_WIDTH, NASBench101Geometry, drawing, nasbench101_space
+from vaenas.spaces.nasbench101 import PAIRS, SYMBOLS, nasbench101_space
 from vaenas.spaces.space import Population
 
 OUTPUT = VERTICES - 1
 INNER = range(1, OUTPUT)
+STACKS = 3
 KERNELS = (3, 1)  # of the operations that are convolutions; the third is max pooling
+
+
+def cells_of(config: NetworkConfig) -> list[tuple[int, int]]:
+    """Channels into and out of each cell."""
+    width = int(config.width)
+    outputs = [width * 2**stack for stack in range(STACKS) for _ in range(config.layers)]
+    return list(zip([width, *outputs], outputs, strict=False))
 
 
 def vertex_channels(cells: Cells, outputs: Int64[Tensor, "n"]) -> Int64[Tensor, "n 7"]:
@@ -74,26 +83,20 @@ class NASBench101(Supernet):
     `layers` are the five inner vertices of each cell, `projections` bring a cell's input to the channels of the
     vertices 1 to 5 and of the output, which it is added to. A convolution's kernel is a part of one tensor (Fig. 7),
     the first channels of both sides; a final network has just that part.
-
-    Args:
-        geometry: image size, classes, width, cells in a stack.
-        allowed: the values of each of the 26 slots: all = the supernet, one of each = a final network.
     """
 
-    def __init__(self, geometry: NASBench101Geometry, allowed: Sequence[Sequence[int]] | None = None) -> None:
-        super().__init__()
-        self.geometry = geometry
+    def __init__(self, config: NetworkConfig, held: Sequence[Sequence[int]]) -> None:
+        super().__init__(config)
+        self.cells, width = cells_of(config), int(config.width)
         self.only: _Cell | None = None  # the cell of a final network
-        if allowed is not None and all(len(values) == 1 for values in allowed):
+        if all(len(values) == 1 for values in held):
             with torch.device("cpu"):  # the network may be built on the meta device
-                self.only = _Cell.of([list(values) for values in allowed], geometry)
-        self.input_shape = (geometry.image_channels, geometry.image_size, geometry.image_size)
-        self.stem = ConvBNReLU(geometry.image_channels, geometry.width, 3)
+                self.only = _Cell.of([list(values) for values in held], self.cells)
+        self.stem = ConvBNReLU(config.image_channels, width, 3)
         self.layers, self.projections = nn.ModuleList(), nn.ModuleList()
-        for inputs, outputs in geometry.cells:
+        for inputs, outputs in self.cells:
             widest = dict.fromkeys(range(1, VERTICES), outputs)
-            held: list[Sequence[int]] = [range(len(OPERATIONS))] * len(INNER)
-            operations = dict(zip(INNER, held if allowed is None else allowed[EDGES:], strict=True))
+            operations = dict(zip(INNER, held[EDGES:], strict=True))
             projected = list(widest)
             if self.only is not None:
                 widest = self.only.channels[outputs]
@@ -103,8 +106,8 @@ class NASBench101(Supernet):
             for v in INNER:
                 self.layers.append(ChoiceBlock({o: _operation(o, widest[v]) for o in operations.get(v, ())}))
         self.pool = nn.MaxPool2d(2, ceil_mode=True)  # images of odd size, too; the benchmark's are even
-        last = geometry.cells[-1][1]
-        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, geometry.classes))
+        last = self.cells[-1][1]
+        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, config.classes))
         self.to(memory_format=torch.channels_last)
 
     def path(self, architecture: Int64[Tensor, "s"] | Int64[Tensor, "s m"] | None) -> list[list[int]]:
@@ -120,26 +123,25 @@ class NASBench101(Supernet):
         if gates is not None:
             raise ValueError("space nasbench101 has no mixtures of operations")
         # of a final network it is known already: an export can't look into tensors
-        the_cell = self.only if self.only and self.only.path == path else _Cell.of(path, self.geometry)
+        the_cell = self.only if self.only and self.only.path == path else _Cell.of(path, self.cells)
         choices = self.choice_blocks
-        yield Step("stem", partial(self.stem, outputs=self.geometry.width), [self.stem])
-        for cell, (_, outputs) in enumerate(self.geometry.cells):
-            if cell and cell % self.geometry.layers == 0:
+        yield Step("stem", partial(self.stem, outputs=self.cells[0][0]), [self.stem])
+        for cell, (_, outputs) in enumerate(self.cells):
+            if cell and cell % self.config.layers == 0:
                 yield Step("pool", self.pool, [])
-            projections, channels = self.projections[cell], the_cell.channels[outputs]
+            projections = self.projections[cell]
             assert isinstance(projections, nn.ModuleDict)
-            for v, width in channels.items():
-                sources = the_cell.sources[v]
+            for v, width in the_cell.channels[outputs].items():
+                sources, module, key = the_cell.sources[v], None, (v, the_cell.sources[v])
                 if not sources:
                     continue
-                vertex = _Vertex(v, sources, width, projections[str(v)] if 0 in sources else None)
-                parts = [] if vertex.projection is None else [vertex.projection]
-                if v == OUTPUT:
-                    yield Step((v, sources), partial(_output, vertex), parts)
-                    continue
-                operation, layer = the_cell.operations[v - 1], choices[len(INNER) * cell + v - 1]
-                run = partial(_vertex, vertex, layer, operation)
-                yield Step((v, sources, operation, width), run, [*parts, *layer.named([operation])])
+                if v != OUTPUT:
+                    operation = the_cell.operations[v - 1]
+                    (module,) = choices[len(INNER) * cell + v - 1].named([operation])
+                    key = (*key, operation, width)
+                projection = projections[str(v)] if 0 in sources else None
+                parts = [part for part in (projection, module) if part is not None]
+                yield Step(key, partial(_vertex, v, sources, width, projection, module), parts)
         yield Step("classifier", self.classifier, [self.classifier])
 
 
@@ -159,10 +161,11 @@ class _Cell(NamedTuple):
     channels: dict[int, dict[int, int]]  # of each vertex but the input, by the channels of the cell's output
 
     @classmethod
-    def of(cls, path: list[list[int]], geometry: NASBench101Geometry) -> "_Cell":
+    def of(cls, path: list[list[int]], cells: list[tuple[int, int]]) -> "_Cell":
+        """`cells` are the network's, whose channels the vertices share."""
         row = prune(torch.tensor([[value for (value,) in path]]))
         bits, vertices = row[0].tolist(), range(1, VERTICES)
-        widths = [outputs for _, outputs in geometry.cells[:: geometry.layers]]
+        widths = list(dict.fromkeys(outputs for _, outputs in cells))
         channels = vertex_channels(row.repeat(len(widths), 1), torch.tensor(widths)).tolist()
         return cls(
             path,
@@ -172,101 +175,104 @@ class _Cell(NamedTuple):
         )
 
 
-class _Vertex(NamedTuple):
-    number: int
-    sources: tuple[int, ...]
-    channels: int
-    projection: nn.Module | None  # of the cell's input, where that is a source
-
-
 States = dict[int, Tensor]
 """What the vertices of a cell hold so far."""
 
 
-def _vertex(vertex: _Vertex, layer: nn.Module, operation: int, states: Tensor | States) -> States:
-    """The operation of the sum of what comes in, of each the first channels."""
-    states = {0: states} if isinstance(states, Tensor) else states
-    terms = [states[source][:, : vertex.channels] for source in vertex.sources if source]
-    if vertex.projection is not None:
-        terms.append(vertex.projection(states[0], vertex.channels))
-    return {**states, vertex.number: layer(total(terms), [operation])}
+def _vertex(
+    number: int,
+    sources: tuple[int, ...],
+    channels: int,
+    projection: nn.Module | None,
+    operation: nn.Module | None,
+    states: Tensor | States,
+) -> Tensor | States:
+    """The operation of the sum of what comes in, of each the first channels; the projection is of the cell's input.
 
-
-def _output(vertex: _Vertex, states: Tensor | States) -> Tensor:
-    """What comes from inner vertices, concatenated, and the projected input added."""
+    The output has no operation: what comes from inner vertices is concatenated, and the projected input added.
+    """
     states = {0: states} if isinstance(states, Tensor) else states
-    terms = [states[source] for source in vertex.sources if source]
-    joined = torch.cat(terms, dim=1) if len(terms) > 1 else terms[0] if terms else None
-    if vertex.projection is None:
-        assert joined is not None
-        return joined
-    projected = vertex.projection(states[0], vertex.channels)
-    return projected if joined is None else joined + projected
+    inner = [states[source] for source in sources if source]
+    projected = [] if projection is None else [projection(states[0], channels)]
+    if operation is not None:
+        return {**states, number: operation(total([state[:, :channels] for state in inner] + projected))}
+    return total(([torch.cat(inner, dim=1)] if len(inner) > 1 else inner) + projected)
 
 
 @dataclass(frozen=True)
 class NASBench101Cost:
     """Multiply-adds and parameters of whole populations: each cell's channels decide what its vertices cost."""
 
-    geometry: NASBench101Geometry
+    config: NetworkConfig
 
-    def totals(self, population: Population) -> Int64[Tensor, "2 n"]:
+    def __call__(self, population: Population) -> Costs:
         """Multiply-adds of convolutions and the linear layer for one image, and parameters, of (n, 26)."""
-        g, cells = self.geometry, prune(population)
+        config, cells, channels_of_cells = self.config, prune(population), cells_of(self.config)
         living, operations = alive(population)[:, 1:OUTPUT], cells[:, EDGES:]
         kernels = torch.tensor([*(kernel**2 for kernel in KERNELS), 0])[operations] * living
-        size = g.image_size
-        stem, last = 9 * g.image_channels * g.width, g.cells[-1][1] * g.classes
-        flops, params = stem * size**2 + last, stem + 2 * g.width + last + g.classes
-        totals = torch.tensor([flops, params])[:, None].repeat(1, len(population))
-        for cell, (inputs, outputs) in enumerate(g.cells):
-            if cell and cell % g.layers == 0:
+        size, width, last = config.image_size, channels_of_cells[0][0], channels_of_cells[-1][1] * config.classes
+        stem = 9 * config.image_channels * width
+        flops = torch.full((len(population),), stem * size**2 + last)
+        params = torch.full((len(population),), stem + 2 * width + last + config.classes)
+        for cell, (inputs, outputs) in enumerate(channels_of_cells):
+            if cell and cell % config.layers == 0:
                 size = -(-size // 2)
             channels = vertex_channels(cells, torch.full((len(cells),), outputs))
             projected = torch.stack([cells[:, edge(0, v)] for v in range(1, VERTICES)], dim=1) * channels[:, 1:]
             inner = channels[:, 1:OUTPUT]
             weights = (kernels * inner**2).sum(1) + inputs * projected.sum(1)
-            norms = 2 * ((kernels > 0) * inner).sum(1) + 2 * projected.sum(1)
-            totals += torch.stack([weights * size**2, weights + norms])
-        return totals
+            flops += weights * size**2
+            params += weights + 2 * ((kernels > 0) * inner).sum(1) + 2 * projected.sum(1)  # batch norm's
+        return Costs(flops, params)
 
-    def __call__(self, population: Population) -> Costs:
-        """Multiply-adds and parameters of (n, 26)."""
-        return Costs(*self.totals(population))
-
-    def cheapest(self, which: int) -> tuple[Int64[Tensor, "26"], int]:
-        """Four poolings that share one projection to a quarter of the channels; multiply-adds (0) or parameters (1).
+    def cheapest(self, name: str) -> tuple[Int64[Tensor, "26"], int]:
+        """Four poolings that share one projection to a quarter of the channels.
 
         More vertices can't feed the output: each needs an edge from it and one into it, and there are nine.
         """
         fed = range(2, OUTPUT)
-        return self._of([(0, 1), *((1, v) for v in fed), *((v, OUTPUT) for v in fed)], 2, which)
+        return self._of([(0, 1), *((1, v) for v in fed), *((v, OUTPUT) for v in fed)], 2, name)
 
-    def most(self, which: int) -> int:
+    def most(self, name: str) -> int:
         """Of five 3x3 convolutions in a row, the input projected to three more of them: all are as wide as can be."""
-        return self._of([*((v, v + 1) for v in range(OUTPUT)), (0, 2), (0, 3), (0, 4)], 0, which)[1]
+        return self._of([*((v, v + 1) for v in range(OUTPUT)), (0, 2), (0, 3), (0, 4)], 0, name)[1]
 
-    def _of(self, edges: list[tuple[int, int]], operation: int, which: int) -> tuple[Int64[Tensor, "26"], int]:
+    def _of(self, edges: list[tuple[int, int]], operation: int, name: str) -> tuple[Int64[Tensor, "26"], int]:
         cell = torch.zeros(EDGES + len(INNER), dtype=torch.int64)
         cell[[edge(*ends) for ends in edges]] = 1
         cell[EDGES:] = operation
-        return cell, int(self.totals(cell[None])[which])
+        return cell, int(getattr(self(cell[None]), name))
 
 
-def _geometry(image_size: int, image_channels: int, classes: int, width: float, layers: int) -> NASBench101Geometry:
-    check_channels("nasbench101", width, BENCHMARK_WIDTH, least=VERTICES - 2)
-    return NASBench101Geometry(image_size, image_channels, classes, int(width), layers)
+class NASBench101ImageSpace(ImageSpace):
+    """The width is the channels of the stem and the first stack, doubled in the second and third; >= 5, so that each
+    vertex has one. Layers are the cells of a stack. 128 and 3 are the benchmark's, on images of 32 pixels.
+    """
 
+    name, network_class = "nasbench101", NASBench101
+    default_width, default_layers = 16, 1
+    widths = (128, 96, 64, 48, 32, 16)
+    space = nasbench101_space()
+    additive = False
 
-IMAGE_SPACE = ImageSpace(
-    geometry=_geometry,
-    space=lambda geometry: nasbench101_space(),
-    network=NASBench101,
-    cost=NASBench101Cost,
-    drawing=drawing,
-    width=16,
-    layers=1,
-    widths=(128, 96, 64, 48, 32, 16),
-    full=lambda geometry: nasbench101_space(full_cells=True),
-    additive=False,
-)
+    @classmethod
+    def checked(cls, config: NetworkConfig) -> NetworkConfig:
+        return super().checked(with_channels(cls.name, config, "128 = the benchmark's", least=len(INNER)))
+
+    @cached_property
+    def cost(self) -> NASBench101Cost:
+        return NASBench101Cost(self.config)
+
+    def drawing(self, architecture: Int64[Tensor, "26"]) -> Drawing:
+        """Vertices with their operations; those on no path to the output are left out."""
+        kept = [v for v, living in enumerate(alive(architecture[None])[0].tolist()) if living]
+        ends = {0: {"text": "input"}, OUTPUT: {"text": "output"}}
+        slots = {v: EDGES + v - 1 for v in INNER}
+        nodes = [ends.get(v) or {"slot": slots[v], "operation": int(architecture[slots[v]])} for v in kept]
+        present = [pair for pair, bit in zip(PAIRS, architecture[:EDGES].tolist(), strict=True) if bit]
+        edges = [[kept.index(a), kept.index(b)] for a, b in present if a in kept and b in kept]
+        return {
+            "title": f"NAS-Bench-101 cell, {self.config.layers} in each stack, {self.config.width} channels",
+            "cells": [{"name": "cell", "nodes": nodes, "edges": edges}],
+            "operations": legend(SYMBOLS, OPERATIONS),
+        }

@@ -7,24 +7,15 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vaenas.networks.cost import additive_cost
+from vaenas.networks.drawing import Drawing, Graph, legend
 from vaenas.networks.image_space import ImageSpace
+from vaenas.networks.network_config import NetworkConfig, with_channels
 from vaenas.networks.ops import Zero, conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceBlock, Step, Supernet, without
-from vaenas.spaces.geometry import check_channels
-from vaenas.spaces.nasbench201 import (
-    BENCHMARK_WIDTH,
-    NONE,
-    OPERATIONS,
-    SOURCES,
-    STAGES,
-    TARGETS,
-    NASBench201Geometry,
-    drawing,
-    nasbench201_space,
-)
+from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet
+from vaenas.spaces.nasbench201 import NONE, OPERATIONS, SOURCES, SYMBOLS, TARGETS, nasbench201_space, prune
 
-INTO = {node: [edge for edge, target in enumerate(TARGETS) if target == node] for node in (1, 2, 3)}
+STAGES = 3
+NODES = (1, 2, 3)  # 0 is the input, 3 the output
 States = tuple[Tensor, ...]
 """The input of a cell and its nodes so far."""
 
@@ -64,76 +55,74 @@ class NASBench201(Supernet):
     """Stem, three stages of equal cells with a reduction between two, classifier.
 
     `layers` are the edges cell by cell. All cells share their slots, never weights.
-
-    Args:
-        geometry: image size, classes, width, cells in a stage.
-        allowed: for each of the 6 slots the operations that it holds: all five = the supernet, one = a final network.
     """
 
-    def __init__(self, geometry: NASBench201Geometry, allowed: Sequence[Sequence[int]] | None = None) -> None:
-        super().__init__()
-        self.geometry = geometry
-        allowed = allowed or [range(len(OPERATIONS))] * len(SOURCES)
-        self.input_shape = (geometry.image_channels, geometry.image_size, geometry.image_size)
-        channels = geometry.width
-        self.stem = nn.Sequential(*conv_bn(geometry.image_channels, channels, 3))
+    def __init__(self, config: NetworkConfig, held: Sequence[Sequence[int]]) -> None:
+        super().__init__(config)
+        channels = int(config.width)
+        self.stem = nn.Sequential(*conv_bn(config.image_channels, channels, 3))
         self.layers, self.reductions = nn.ModuleList(), nn.ModuleList()
         for stage in range(STAGES):
             if stage:
                 self.reductions.append(Reduction(channels))
                 channels *= 2
-            for _ in range(geometry.layers):
-                self.layers.extend(ChoiceBlock({o: _operation(o, channels) for o in held}) for held in allowed)
+            for _ in range(config.layers):
+                self.layers.extend(ChoiceBlock({o: _operation(o, channels) for o in of_slot}) for of_slot in held)
         self.head = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(channels, geometry.classes))
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(channels, config.classes))
         self.to(memory_format=torch.channels_last)
 
-    def path(self, architecture: Int64[Tensor, "s"] | Int64[Tensor, "s m"] | None) -> list[list[int]]:
-        """The operations of each slot; of a final network those of its first cell."""
-        return super().path(architecture)[: len(SOURCES)]
+    @property
+    def layer_slots(self) -> list[int]:
+        """All cells share their slots."""
+        return list(range(len(SOURCES))) * STAGES * self.config.layers
 
     def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """As in `Supernet`; "none" is never computed, and a node without an edge is zero."""
-        choices = without(NONE, path, gates)
+        every = self.edges(SOURCES, path, gates, NONE)
         yield Step("stem", self.stem, [self.stem])
-        for cell in range(self.geometry.cells):
-            stage, within = divmod(cell, self.geometry.layers)
+        for cell in range(STAGES * self.config.layers):
+            stage, within = divmod(cell, self.config.layers)
             if stage and within == 0:
                 reduction = self.reductions[stage - 1]
                 yield Step("reduction", reduction, [reduction])
-            layers = self.choice_blocks[len(SOURCES) * cell :]
-            for node, edges in INTO.items():
-                into = [(SOURCES[edge], layers[edge], *choices[edge]) for edge in edges if choices[edge][0]]
-                parts = [module for _, layer, operations, _ in into for module in layer.named(operations)]
-                key = tuple(tuple(choices[edge][0]) for edge in edges)
-                yield Step(key, partial(_node, into, node), parts)
+            of_cell = every[len(SOURCES) * cell : len(SOURCES) * (cell + 1)]
+            for node in NODES:
+                into = [edge for edge, target in zip(of_cell, TARGETS, strict=True) if target == node]
+                yield Step.node(into, partial(_add_node, into, node))
         yield Step("head", lambda x: self.classifier(self.head(x)), [self.head])
 
 
-def _node(
-    into: Sequence[tuple[int, nn.Module, list[int], Tensor | None]], node: int, states: Tensor | States
-) -> Tensor | States:
+def _add_node(into: Sequence[Edge], node: int, states: Tensor | States) -> Tensor | States:
     """The next node, the sum of the edges into it; after the last the cell's output alone."""
     states = (states,) if isinstance(states, Tensor) else states
-    terms = [layer(states[source], operations, gates) for source, layer, operations, gates in into]
+    terms = [edge(states) for edge in into if edge.operations]
     value = total(terms) if terms else torch.zeros_like(states[0])
-    return value if node == max(INTO) else (*states, value)
+    return value if node == NODES[-1] else (*states, value)
 
 
-def _geometry(image_size: int, image_channels: int, classes: int, width: float, layers: int) -> NASBench201Geometry:
-    check_channels("nasbench201", width, BENCHMARK_WIDTH)
-    return NASBench201Geometry(image_size, image_channels, classes, int(width), layers)
+class NASBench201ImageSpace(ImageSpace):
+    """The width is the first stage's channels, doubled in the second and third; layers are the cells of a stage."""
 
+    name, network_class = "nasbench201", NASBench201
+    default_width, default_layers = 8, 1
+    widths = (64, 48, 32, 24, 16, 8)
+    space = nasbench201_space()
+    none = NONE
 
-IMAGE_SPACE = ImageSpace(
-    geometry=_geometry,
-    space=lambda geometry: nasbench201_space(),
-    network=NASBench201,
-    cost=lambda geometry: additive_cost(lambda: NASBench201(geometry), geometry.layer_slots),
-    drawing=drawing,
-    width=8,
-    layers=1,
-    widths=(64, 48, 32, 24, 16, 8),
-    none=NONE,
-    slots=lambda geometry: geometry.layer_slots,
-)
+    @classmethod
+    def checked(cls, config: NetworkConfig) -> NetworkConfig:
+        return super().checked(with_channels(cls.name, config, "16 = the benchmark's"))
+
+    def drawing(self, architecture: Int64[Tensor, "6"]) -> Drawing:
+        """Four nodes and the operations on their edges, those that count (`prune`)."""
+        kept = prune(architecture[None])[0].tolist()
+        graph = Graph("cell", ["input"])
+        for node in NODES:
+            slots = [slot for slot, target in enumerate(TARGETS) if target == node and kept[slot] != NONE]
+            graph.add("output" if node == NODES[-1] else str(node), [(SOURCES[s], s, kept[s]) for s in slots])
+        return {
+            "title": f"NAS-Bench-201 cell, {self.config.layers} in each stage, {self.config.width} channels",
+            "cells": [graph.drawn()],
+            "operations": legend(SYMBOLS, OPERATIONS),
+        }

@@ -4,28 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from vaenas.networks.depthwise import DepthwiseConv2d
-from vaenas.networks.ops import Zero, conv_bn
-from vaenas.parallel import local_chunk, world_size
+from vaenas.networks.ops import DropPath, Zero, conv_bn
 from vaenas.spaces.nasnet import OPERATIONS
-
-
-class DropPath(nn.Module):
-    """Sets a whole image's output to zero with `probability`, in [0, 1), while training, and scales what is left.
-
-    One of these serves a whole network: a schedule sets `probability` once.
-    """
-
-    def __init__(self, probability: float = 0.0) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) -> the same shape"""
-        if not self.training or self.probability == 0:
-            return x
-        kept = 1 - self.probability
-        whole = x.new_empty(world_size() * len(x), 1, 1, 1).bernoulli_(kept)  # of a batch that processes share
-        return x * local_chunk(whole).div_(kept)
 
 
 class FactorizedReduce(nn.Module):

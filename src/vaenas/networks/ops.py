@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
 from vaenas.networks.depthwise import DepthwiseConv2d
+from vaenas.parallel import local_chunk, world_size
 
 SQUEEZE = 4  # channels of the branch over channels between its two fully connected layers (MobileNetV3's ratio)
 
@@ -56,6 +57,25 @@ class Subsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, h, w) -> (b, c, ⌈h / stride⌉, ⌈w / stride⌉)"""
         return x[:, :, :: self.stride, :: self.stride]
+
+
+class DropPath(nn.Module):
+    """Sets a whole image's output to zero with `probability`, in [0, 1), while training, and scales what is left.
+
+    One of these serves a whole network: a schedule sets `probability` once.
+    """
+
+    def __init__(self, probability: float = 0.0) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> the same shape"""
+        if not self.training or self.probability == 0:
+            return x
+        kept = 1 - self.probability
+        whole = x.new_empty(world_size() * len(x), 1, 1, 1).bernoulli_(kept)  # of a batch that processes share
+        return x * local_chunk(whole).div_(kept)
 
 
 def channel_split(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +147,7 @@ def align(blocks: list[ShuffleBlock]) -> None:
 
     The pointwise weights at both ends of each branch are made equal, and a 5x5 or 7x7 kernel starts as the 3x3
     kernel with zeros around it. Otherwise the features that a layer sees change their meaning with every path drawn
-    below it, and a supernet spends its first epochs on that (measured in docs/decisions.md, "Aligned start").
+    below it, and a supernet spends its first epochs on that (measured in docs/explanation/spaces.md, "Aligned start").
     """
     first, *others = blocks
     for part in ("branch", "projection"):

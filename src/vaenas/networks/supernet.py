@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from vaenas.networks.network_config import NetworkConfig
 from vaenas.networks.ops import total
 
 N = TypeVar("N", bound=nn.Module)
@@ -44,15 +46,17 @@ class ChoiceBlock(nn.Module):
         return torch.cat([outputs[0][:, :passing], mixed[:, passing:]], dim=1) if passing else mixed
 
 
-def without(
-    none: int, path: Sequence[Sequence[int]], gates: Float[Tensor, "s m"] | None
-) -> list[tuple[list[int], Tensor | None]]:
-    """For each slot the operations other than `none`, which is never computed, and their gates."""
-    kept = [[i for i, operation in enumerate(operations) if operation != none] for operations in path]
-    return [
-        ([path[slot][i] for i in places], None if gates is None else gates[slot, places])
-        for slot, places in enumerate(kept)
-    ]
+class Edge(NamedTuple):
+    """An edge into a node of a cell."""
+
+    source: int  # among the states of the cell
+    layer: ChoiceBlock
+    operations: list[int]  # without "none", which is never computed
+    gates: Tensor | None
+
+    def __call__(self, states: Sequence[Tensor]) -> Tensor:
+        """What the edge brings."""
+        return self.layer(states[self.source], self.operations, self.gates)
 
 
 class Step(NamedTuple):
@@ -62,22 +66,40 @@ class Step(NamedTuple):
     run: Callable[[Any], Any]  # leaves what it is given as it is
     parts: Sequence[nn.Module]  # whose weights and batch norm it uses
 
+    @classmethod
+    def node(cls, into: Sequence[Edge], run: Callable[[Any], Any]) -> "Step":
+        """A node of a cell, which the operations on the edges into it decide."""
+        parts = [module for edge in into for module in edge.layer.named(edge.operations)]
+        return cls(tuple(tuple(edge.operations) for edge in into), run, parts)
+
 
 class Supernet(nn.Module):
     """One network that holds every operation's weights; the architecture is an argument of `forward`.
 
-    A subclass takes (geometry, allowed): with `allowed` left out it is the supernet, with one operation per slot a
-    final network; the names of their weights are the same. It sets `geometry`, `input_shape` (c, h, w) and `layers`,
-    the `ChoiceBlock`s. A network that is a chain of one layer per slot sets `stem`, `head` and `classifier`, too;
-    another kind says what its `steps` are.
+    A subclass takes (config, held), the operations that each slot holds: with all of them it is the supernet, with one
+    per slot a final network; the names of their weights are the same. It sets `layers`, the `ChoiceBlock`s. A network
+    that is a chain of one layer per slot sets `stem`, `head` and `classifier`, too; another kind says what its `steps`
+    are.
     """
 
-    geometry: Any
-    input_shape: tuple[int, int, int]
     layers: nn.ModuleList
     stem: nn.Module
     head: nn.Module
     classifier: nn.Module
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of an image."""
+        return self.config.image_channels, self.config.image_size, self.config.image_size
+
+    @property
+    def layer_slots(self) -> Sequence[int]:
+        """The slot of each layer; layers that share one never share weights."""
+        return range(len(self.layers))
 
     @property
     def choice_blocks(self) -> list[ChoiceBlock]:
@@ -96,6 +118,16 @@ class Supernet(nn.Module):
             run = partial(layer, operations=operations, gates=None if gates is None else gates[slot])
             yield Step(tuple(operations), run, layer.named(operations))
         yield Step("head", lambda x: self.classifier(self.head(x)), [self.head, self.classifier])
+
+    def edges(
+        self, sources: Sequence[int], path: list[list[int]], gates: Float[Tensor, "s m"] | None, none: int
+    ) -> list[Edge]:
+        """The layers of a network of cells as their edges, cell by cell; `sources` are those of one cell's edges."""
+        kept = [[i for i, operation in enumerate(operations) if operation != none] for operations in path]
+        chosen = [[path[slot][i] for i in places] for slot, places in enumerate(kept)]
+        of_slots = [None if gates is None else gates[slot, places] for slot, places in enumerate(kept)]
+        layers = zip(cycle(sources), self.layer_slots, self.choice_blocks, strict=False)
+        return [Edge(source, layer, chosen[slot], of_slots[slot]) for source, slot, layer in layers]
 
     def feature_map(self, state: Any) -> Tensor | None:
         """The feature map (b, c, h, w) in what a step gives; None within a cell."""
@@ -118,18 +150,24 @@ class Supernet(nn.Module):
             x = step.run(x)
         return x
 
+    def with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits of a final network, and those of its auxiliary tower, where it was built with one."""
+        return self(images), None
+
     def path(self, architecture: Int64[Tensor, "s"] | Int64[Tensor, "s m"] | None) -> list[list[int]]:
         """The operations of each slot; without an architecture the only one that each layer holds."""
         if architecture is not None:
             return architecture.view(len(architecture), -1).tolist()
-        held = [layer.held for layer in self.choice_blocks]
-        if any(len(operations) > 1 for operations in held):
+        layers = reversed([*zip(self.layer_slots, self.choice_blocks, strict=True)])
+        held = {slot: list(layer.held) for slot, layer in layers}  # of layers that share a slot the first one's
+        if any(len(operations) > 1 for operations in held.values()):
             raise ValueError("a supernet needs an architecture: its layers hold more than one operation")
-        return [list(operations) for operations in held]
+        return [held[slot] for slot in sorted(held)]
 
     def subnet(self, architecture: Int64[Tensor, "s"]) -> "Supernet":
         """The final network of one architecture, with this network's weights."""
-        return self._with_weights_of_path(type(self)(self.geometry, [[o] for o in architecture.tolist()]))
+        kind: Any = type(self)
+        return self._with_weights_of_path(kind(self.config, [[o] for o in architecture.tolist()]))
 
     def _with_weights_of_path(self, final: N) -> N:
         """`final`, a network with fewer operations per layer, with the weights and buffers of this one.

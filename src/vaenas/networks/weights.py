@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from jaxtyping import Int64
 from pydantic import ConfigDict, Field
+from torch import Tensor
 
 from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.networks.cost import Costs
+from vaenas.networks.image_space import ImageSpace, space_class, space_names
+from vaenas.networks.network_config import NetworkConfig
 from vaenas.networks.supernet import Supernet
 from vaenas.tensors import Format, check_whole, read_tensors, write_tensors
 
@@ -22,9 +26,9 @@ class NetworkInfo:
     """What weights need to become a network that answers.
 
     Args:
-        space: a name of `IMAGE_SPACES`.
+        space: its name.
         code: the architecture, as the space writes it.
-        image_size, image_channels, width, layers: of the geometry; the number of classes is `len(classes)`.
+        image_size, image_channels, width, layers: of the network; the number of classes is `len(classes)`.
         classes: names, in the order of the logits.
         mean, std: per channel, of pixels scaled to [0, 1]; images are normalised with them.
     """
@@ -42,35 +46,36 @@ class NetworkInfo:
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
     def __post_init__(self) -> None:
-        if self.space not in IMAGE_SPACES:
-            raise ValueError(f"space {short(self.space)}: choose {', '.join(IMAGE_SPACES)}")
+        if self.space not in space_names():
+            raise ValueError(
+                f"space {short(self.space)}: choose {', '.join(space_names())}, or give your own's --space-file"
+            )
         if not len(self.mean) == len(self.std) == self.image_channels:
             raise ValueError(
                 f"mean and std of {len(self.mean)} and {len(self.std)} channels, not {self.image_channels}"
             )
 
     @property
-    def geometry(self) -> Any:
-        """The space's geometry; raises `UserError` where the space has no such network."""
-        return IMAGE_SPACES[self.space].geometry(
-            self.image_size, self.image_channels, len(self.classes), self.width, self.layers
-        )
+    def image_space(self) -> ImageSpace:
+        """The space, bound to this network's sizes; raises `UserError` where it has no such network."""
+        sizes = self.image_size, self.image_channels, len(self.classes), self.width, self.layers
+        return space_class(self.space)(NetworkConfig(*sizes))
+
+    def architecture(self) -> Int64[Tensor, "s"]:
+        """Raises `UserError` for a code of another space, or of no valid architecture."""
+        space = self.image_space.space
+        (row,) = space.decode([self.code])
+        if not space.is_valid(row[None]).all():
+            raise UserError(f"architecture {self.code}: not valid in space {self.space}, so it has no network")
+        return row
+
+    def costs(self) -> Costs:
+        """Of the one architecture."""
+        return self.image_space.cost(self.architecture()[None])
 
     def build(self) -> Supernet:
         """The final network, its weights as they are initialised; raises `UserError` for a code of another space."""
-        return self.network(self.architecture())
-
-    def architecture(self) -> list[int]:
-        """The operation in each slot; raises `UserError` for a code of another space, or of no valid architecture."""
-        space = IMAGE_SPACES[self.space].space(self.geometry)
-        rows = space.decode([self.code])
-        if not space.is_valid(rows).all():
-            raise UserError(f"{self.code}: no valid architecture of space {self.space}")
-        return rows[0].tolist()
-
-    def network(self, architecture: list[int]) -> Supernet:
-        """The final network of an architecture, its weights as they are initialised."""
-        return IMAGE_SPACES[self.space].network(self.geometry, [[operation] for operation in architecture])
+        return self.image_space.network(self.architecture())
 
 
 def save_weights(path: Path, network: torch.nn.Module, info: NetworkInfo) -> None:
@@ -95,7 +100,7 @@ def load_weights(path: Path) -> tuple[Supernet, NetworkInfo]:
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: wrong metadata: {error}; {FORMAT.again}") from None
     with torch.device("meta"):  # which takes no memory, however wide it says that it is
-        expected = info.network(architecture).state_dict()
+        expected = info.image_space.network(architecture).state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         here, there = (None if t is None else (t.dtype, *t.shape) for t in (tensors.get(name), expected.get(name)))
         if here != there:
@@ -105,7 +110,7 @@ def load_weights(path: Path) -> tuple[Supernet, NetworkInfo]:
             )
         if not tensors[name].isfinite().all():
             raise UserError(f"{path}: {name} holds values that are no numbers; {FORMAT.again}")
-    network = info.network(architecture)
+    network = info.image_space.network(architecture)
     network.load_state_dict(tensors)
     return network.eval(), info
 

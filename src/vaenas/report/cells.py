@@ -7,7 +7,7 @@ from statistics import mean
 
 import networkx
 
-from vaenas.records import Cell, Layer, Slot
+from vaenas.drawings import Cell, Layer, Slot
 
 ROW = 36.0  # points between the middles of two boxes of a column
 THIN = 14.0  # likewise, where one of the two is no box but a line that passes

@@ -1,4 +1,4 @@
-"""One function per figure of the report: records in, a matplotlib `Figure` out. Accuracies are drawn in percent.
+"""One function per figure of the report: records in, a matplotlib `Figure` out. Scores are drawn in percent.
 
 No function touches pyplot's global state; `rc_context` gives each the report's style and takes it back.
 """
@@ -6,7 +6,7 @@ No function touches pyplot's global state; `rc_context` gives each the report's 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -17,33 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from vaenas.records import Generation, Part, SearchResult, Train, Update, Weights, printable
+from vaenas.records import Evaluation, Generation, Part, SearchResult, Surrogate, Train, Truth, Update, Weights
+from vaenas.report.run_data import Comparisons, standard_error
 from vaenas.report.svg import INK, LEARNED, MUTED, PAPER, SERIES, STYLE, UNIFORM, WIDTH, operation_colour
 
 RASTER = 2000  # more points than this become one picture, so that the page stays small
-
-
-class Summary(NamedTuple):
-    """Mean, standard deviation (both shares in [0, 1]) and number of some scores."""
-
-    mean: float
-    std: float
-    n: int
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean; NaN with fewer than two scores."""
-        return self.std / math.sqrt(self.n) if self.n > 1 else math.nan
-
-
-def summarise(scores: Sequence[float]) -> Summary:
-    """Mean and sample standard deviation (n - 1) of scores, shape (n,), n >= 1."""
-    return Summary(float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan, len(scores))
-
-
-def mean_difference(a: Summary, b: Summary) -> tuple[float, float]:
-    """Difference a - b of the means and half of its 95 % interval, Welch's errors with the normal's 1.96."""
-    return a.mean - b.mean, 1.96 * math.hypot(a.error, b.error)
+FLOOR = 1e-3  # nats: what is drawn of an entropy that is 0 on a logarithmic axis
 
 
 @rc_context(STYLE)
@@ -52,23 +31,23 @@ def training(train: Sequence[Train]) -> Figure:
 
     Algorithm 2 has an epsilon, Algorithm 3 a second loss: of the architecture weights, on images of their own.
     """
-    figure, left = _figure(3.2)
+    figure, (left,) = _figure(3.2)
     right = left.twinx()
     right.grid(False)
     mixed = all(r.epsilon is not None for r in train)
     right.set(ylim=(0, 103), ylabel="Training accuracy, ε (%)" if mixed else "Training accuracy (%)")
     epochs = [r.epoch for r in train]
-    marker = _marker(epochs)
+    marked = {"marker": _marker(epochs), "ms": 3}
+    dashed = {"color": LEARNED, "lw": 0.9, "ls": "--"}
     lines = [
-        *left.plot(epochs, [r.loss for r in train], color=SERIES, marker=marker, ms=3, label="Training loss"),
-        *right.plot(epochs, _percent(train, "accuracy"), color=INK, marker=marker, ms=3, label="Training accuracy"),
+        *left.plot(epochs, [r.loss for r in train], color=SERIES, **marked, label="Training loss"),
+        *right.plot(epochs, _percent(train, "accuracy"), color=INK, **marked, label="Training accuracy"),
     ]
     if mixed:
-        share = _percent(train, "epsilon")
-        lines += right.plot(epochs, share, color=LEARNED, lw=0.9, ls="--", label="ε, share of learned draws")
+        lines += right.plot(epochs, _percent(train, "epsilon"), **dashed, label="ε, share of learned draws")
     losses = [r.search_loss for r in train if r.search_loss is not None]
     if len(losses) == len(train):
-        lines += left.plot(epochs, losses, color=LEARNED, lw=0.9, ls="--", label="Loss of the architecture weights")
+        lines += left.plot(epochs, losses, **dashed, label="Loss of the architecture weights")
     left.set(xlabel="Epoch", ylabel="Training loss")
     figure.legend(handles=lines, loc="outside upper left", ncols=3)
     return figure
@@ -77,26 +56,22 @@ def training(train: Sequence[Train]) -> Figure:
 @rc_context(STYLE)
 def sampler(updates: Sequence[Update]) -> Figure:
     """Small multiples over updates: entropy with its limit; KL, active units and reconstruction if they are there."""
-    # Mean over slots of log k: what a sampler that still draws uniformly has.
-    limit = float(np.mean([math.log(len(row)) for row in updates[-1].probabilities] or [math.nan]))
-    panels = [
-        ("entropy", "Entropy (nats)"),
-        ("kl", "KL (nats)"),
-        ("active_units", "Active units"),
-        ("reconstruction", "Reconstruction (%)"),
-    ]
-    shown = [(key, title) for key, title in panels if any(getattr(u, key) is not None for u in updates)]
-    figure = Figure(figsize=(WIDTH, 2.5))
-    figure.set_layout_engine("constrained", wspace=0.06)
-    numbers = range(1, len(updates) + 1)
-    for i, (key, title) in enumerate(shown):
-        axes = figure.add_subplot(1, len(shown), i + 1)
+    titles = {
+        "entropy": "Entropy (nats)", "kl": "KL (nats)", "active_units": "Active units",
+        "reconstruction": "Reconstruction (%)",
+    }  # fmt: skip
+    shown = [key for key in titles if any(getattr(u, key) is not None for u in updates)]
+    figure, panels = _figure(2.5, len(shown))
+    for axes, key in zip(panels, shown, strict=True):
         scale = 100 if key == "reconstruction" else 1
         values = [math.nan if (value := getattr(u, key)) is None else scale * value for u in updates]
-        axes.plot(numbers, values, color=SERIES, marker=_marker(values), ms=3.5)
-        axes.set(title=title, xlabel="Update", xlim=(0.75, len(updates) + 0.25))
+        axes.plot(range(1, len(updates) + 1), values, color=SERIES, marker=_marker(values), ms=3.5)
+        axes.set(title=titles[key], xlabel="Update", xlim=(0.75, len(updates) + 0.25))
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         _whole_ticks(axes.xaxis, 5)
         if key == "entropy":
+            # Mean over slots of log k: what a sampler that still draws uniformly has.
+            limit = float(np.mean([math.log(len(row)) for row in updates[-1].probabilities] or [math.nan]))
             axes.axhline(limit, color=UNIFORM, ls="--", lw=1)
             axes.annotate(
                 f"uniform: {limit:.2f}", (1, limit), (0, 3), ("axes fraction", "data"), textcoords="offset points",
@@ -105,11 +80,8 @@ def sampler(updates: Sequence[Update]) -> Figure:
             axes.set_ylim(0, 1.18 * limit if limit > 0 else 1)
         elif key == "active_units":
             _whole_ticks(axes.yaxis, 5)
-            axes.set_ylim(bottom=0)
         elif key == "reconstruction":
             axes.set_ylim(0, 103)
-        else:
-            axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     return figure
 
 
@@ -129,7 +101,7 @@ def probabilities(updates: Sequence[Update], operations: Sequence[str]) -> Figur
     rows, count = opacity.shape
     cells = np.dstack([np.broadcast_to(colours[:, None], (rows, count, 3)), opacity])
 
-    figure, axes = _figure(1.1 + rows * min(0.062, 12 / rows))
+    figure, (axes,) = _figure(1.1 + rows * min(0.062, 12 / rows))
     axes.imshow(cells, aspect="auto", interpolation="none", extent=(0.5, count + 0.5, rows, 0))
     axes.grid(False)
     starts = np.cumsum([0, *(width + 1 for width in widths)])[:-1]
@@ -147,15 +119,14 @@ def probabilities(updates: Sequence[Update], operations: Sequence[str]) -> Figur
     scale.set(xticks=[], yticks=[0, 0.5, 1], ylabel="Probability")
     scale.yaxis.tick_right()
     scale.yaxis.set_label_position("right")
-    scale.spines["left"].set_visible(False)
-    scale.spines["bottom"].set_visible(False)
+    scale.spines[["left", "bottom"]].set_visible(False)
     return figure
 
 
 @rc_context(STYLE)
 def scores(updates: Sequence[Update], ranking_metric: str) -> Figure:
     """Sampled scores at each update: points, 10-90 % and quartile bars, median; learned and uniform draws apart."""
-    figure, axes = _figure(3.4)
+    figure, (axes,) = _figure(3.4)
     rng = np.random.default_rng(0)  # jitter only
     rastered = sum(len(u.scores) for u in updates) > RASTER
     for label, colour, wanted, side in (("Uniform draws", UNIFORM, False, -0.2), ("Learned draws", LEARNED, True, 0.2)):
@@ -181,14 +152,13 @@ def scores(updates: Sequence[Update], ranking_metric: str) -> Figure:
 
 
 @rc_context(STYLE)
-def evolution(generations: Sequence[Generation], ranking_metric: str) -> Figure:
-    """Best and mean score of each generation of the evolutionary search."""
-    figure, axes = _figure(2.8)
-    numbers = [g.generation for g in generations]
-    marker = _marker(numbers)
-    axes.plot(numbers, _percent(generations, "best"), color=LEARNED, marker=marker, ms=3.5, label="Best")
-    axes.plot(numbers, _percent(generations, "mean"), color=SERIES, marker=marker, ms=3.5, label="Mean")
-    axes.set(xlabel="Generation", ylabel=f"{ranking_metric.capitalize()} (%)")
+def rounds(rounds: Sequence[Generation | Surrogate], ranking_metric: str, number: str) -> Figure:
+    """Best and mean score of each; `number` is the field that counts them, "generation" or "round"."""
+    figure, (axes,) = _figure(2.8)
+    numbers = [getattr(r, number) for r in rounds]
+    for label, key, colour in (("Best", "best", LEARNED), ("Mean", "mean", SERIES)):
+        axes.plot(numbers, _percent(rounds, key), color=colour, marker=_marker(numbers), ms=3.5, label=label)
+    axes.set(xlabel=number.capitalize(), ylabel=f"{ranking_metric.capitalize()} (%)")
     _whole_ticks(axes.xaxis, 12)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
@@ -196,22 +166,18 @@ def evolution(generations: Sequence[Generation], ranking_metric: str) -> Figure:
 
 @rc_context(STYLE)
 def pareto(result: SearchResult, max_flops: float | None, ranking_metric: str) -> Figure:
-    """Worth against FLOPs in millions: every evaluated architecture, the front as steps, the best, the limit."""
-    figure, axes = _figure(3.8)
-    evaluations, best = result.evaluations, result.best
-    axes.scatter(
-        [e.flops / 1e6 for e in evaluations], _percent(evaluations, "predicted_score"), s=11, color=UNIFORM, alpha=0.45,
-        lw=0, rasterized=len(evaluations) > RASTER, label="Evaluated",
-    )  # fmt: skip
-    steps = sorted(result.pareto, key=lambda e: e.flops)
-    axes.step(
-        [e.flops / 1e6 for e in steps], _percent(steps, "predicted_score"), where="post", color=SERIES, marker="o",
-        ms=4, label="Pareto front",
-    )  # fmt: skip
-    axes.plot(
-        best.flops / 1e6, 100 * best.predicted_score, ls="", marker="*", ms=15, mfc=LEARNED, mec=PAPER, mew=0.8,
-        zorder=5, label="Best",
-    )  # fmt: skip
+    """Predicted score against FLOPs in millions: what was evaluated, the Pareto steps, the best, the constraint."""
+    figure, (axes,) = _figure(3.8)
+
+    def points(of: Sequence[Evaluation]) -> tuple[list[float], list[float]]:
+        return [e.flops / 1e6 for e in of], _percent(of, "predicted_score")
+
+    evaluated, rastered = result.evaluations, len(result.evaluations) > RASTER
+    axes.scatter(*points(evaluated), s=11, color=UNIFORM, alpha=0.45, lw=0, rasterized=rastered, label="Evaluated")
+    steps = sorted(result.pareto, key=lambda entry: entry.flops)
+    axes.step(*points(steps), where="post", color=SERIES, marker="o", ms=4, label="Pareto front")
+    star: dict[str, Any] = {"marker": "*", "ms": 15, "mfc": LEARNED, "mec": PAPER, "mew": 0.8, "zorder": 5}
+    axes.plot(*points([result.best]), ls="", label="Best", **star)
     if max_flops is not None:
         axes.axvline(max_flops / 1e6, color=INK, lw=1, ls=":", label=f"Limit, {max_flops / 1e6:,.4g} M")
     axes.set(xlabel="FLOPs (millions)", ylabel=f"{ranking_metric.capitalize()} (%)")
@@ -221,66 +187,25 @@ def pareto(result: SearchResult, max_flops: float | None, ranking_metric: str) -
 
 
 @rc_context(STYLE)
-def draws(
-    learned: Summary, uniform: Summary, points: tuple[Sequence[float], Sequence[float]] | None, ranking_metric: str
-) -> Figure:
-    """Learned against uniform draws: the mean with its 95 % interval, over the single scores if they were kept.
-
-    Args:
-        points: scores of the learned and of the uniform draws, shapes (n,) and (m,).
-    """
-    figure, axes = _figure(2.3)
+def draws(found: Comparisons, ranking_metric: str) -> Figure:
+    """Learned against uniform draws: the mean with its 95 % interval, over the single scores if they were kept."""
+    figure, (axes,) = _figure(2.3)
     rng = np.random.default_rng(0)  # jitter only
-    for row, (summary, colour) in enumerate(((learned, LEARNED), (uniform, UNIFORM))):
-        if points is not None:
-            values = 100 * np.array(points[row])
+    for row, (summary, colour) in enumerate(((found.learned, LEARNED), (found.uniform, UNIFORM))):
+        if found.scores is not None:
+            values = 100 * np.array(found.scores[row])
             heights = row + rng.uniform(0.02, 0.3, len(values))
             axes.scatter(values, heights, s=12, color=colour, alpha=0.4, lw=0, rasterized=len(values) > RASTER)
-        half = 0.0 if math.isnan(summary.error) else 196 * summary.error
-        axes.errorbar(
-            100 * summary.mean,
-            row - 0.14,
-            xerr=half,
-            color=colour,
-            marker="o",
-            ms=6,
-            elinewidth=2.4,
-            capsize=4,
-            capthick=1.6,
-        )
+        at, half = (100 * summary.mean, row - 0.14), 196 * (standard_error(summary) or 0.0)
+        axes.errorbar(*at, xerr=half, color=colour, marker="o", ms=6, elinewidth=2.4, capsize=4, capthick=1.6)
         axes.annotate(
-            f"{100 * summary.mean:.2f} %", (100 * summary.mean, row - 0.14), (0, 8), textcoords="offset points",
-            ha="center", color=INK, weight="bold",
-        )  # fmt: skip
+            f"{100 * summary.mean:.2f} %", at, (0, 8), textcoords="offset points", ha="center", color=INK, weight="bold"
+        )
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.set_yticks([0, 1], ["Learned", "Uniform"], color=INK, fontsize=9)
     axes.set(ylim=(1.5, -0.6), xlabel=f"{ranking_metric.capitalize()} (%)")
     return figure
-
-
-@rc_context(STYLE)
-def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Confusion matrix: one row per label, one column per guess, shares of the label's images; at most 30 are named."""
-    counts = np.array(matrix, dtype=float)
-    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(WIDTH, WIDTH * 0.8), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    axes.grid(False)
-    axes.set(xlabel="Guess", ylabel="Label")
-    if len(classes) <= 30:
-        names = [printable(name if len(name) <= 30 else f"{name[:29]}…") for name in classes]
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-        axes.set_yticks(range(len(names)), names)
-    if len(classes) <= 15:
-        for (row, column), share in np.ndenumerate(shares):
-            axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=PAPER if share > 50 else INK)
-    figure.colorbar(image, ax=axes, label="Share of the label's images (%)", shrink=0.7)
-    return figure
-
-
-FLOOR = 1e-3  # nats: what is drawn of an entropy that is 0 on a logarithmic axis
 
 
 @rc_context(STYLE)
@@ -291,45 +216,67 @@ def diversity(runs: Mapping[str, tuple[Sequence[Weights], Sequence[Update]]]) ->
         runs: for each name its records. The sampler of updates has an entropy of its own, drawn as
             a solid line; that of softmax(w) is dashed where there is another, its range over edges a band.
     """
-    figure = Figure(figsize=(WIDTH, 2.9))
-    figure.set_layout_engine("constrained", wspace=0.05)
-    axes = [figure.add_subplot(1, 4, i + 1) for i in range(4)]
+    figure, panels = _figure(2.9, 4)
+    entropy, distinct, free, params = panels
     titles = ("Entropy per edge (nats)", "Architectures trained", "Parameter-free (%)", "Parameters (M)")
-    for panel, title in zip(axes, titles, strict=True):
+    for panel, title in zip(panels, titles, strict=True):
         panel.set(title=title, xlabel="Epoch")
     colours = [LEARNED, SERIES, *(operation_colour(i) for i in (2, 3, 5, 6))]
     for (name, (weights, updates)), colour in zip(runs.items(), itertools.cycle(colours), strict=False):
         epochs = [r.epoch for r in weights]
-        marker = _marker(epochs)
-        style = {"color": colour, "marker": marker, "ms": 3}
+        style = {"color": colour, "marker": _marker(epochs), "ms": 3}
         entropies = np.maximum([r.entropy_of_weights for r in weights], FLOOR)  # (records, slots)
-        axes[0].plot(epochs, entropies.mean(1), ls="--" if updates else "-", **style)
-        axes[0].fill_between(epochs, entropies.min(1), entropies.max(1), color=colour, alpha=0.15, lw=0)
+        entropy.plot(epochs, entropies.mean(1), ls="--" if updates else "-", **style)
+        entropy.fill_between(epochs, entropies.min(1), entropies.max(1), color=colour, alpha=0.15, lw=0)
         if updates:
-            drawn = [np.mean([_entropy(row) for row in u.probabilities]) for u in updates]
-            axes[0].plot([u.epoch for u in updates], np.maximum(drawn, FLOOR), **style)
-        axes[1].plot(epochs, [r.distinct_so_far for r in weights], label=_in_legend(name), **style)
-        axes[2].plot(epochs, _percent(weights, "parameter_free"), **style)
-        axes[3].plot(epochs, [r.params / 1e6 for r in weights], **style)
-    axes[0].set_yscale("log")
-    for ticks in (axes[0].yaxis.set_major_formatter, axes[0].yaxis.set_minor_formatter):
+            entropy.plot([u.epoch for u in updates], np.maximum([u.entropy for u in updates], FLOOR), **style)
+        distinct.plot(epochs, [r.distinct_so_far for r in weights], label=_in_legend(name), **style)
+        free.plot(epochs, _percent(weights, "parameter_free"), **style)
+        params.plot(epochs, [r.params / 1e6 for r in weights], **style)
+    entropy.set_yscale("log")
+    for ticks in (entropy.yaxis.set_major_formatter, entropy.yaxis.set_minor_formatter):
         ticks(lambda value, _: f"{value:.1g}")
-    axes[2].set_ylim(0, 103)
-    for panel in (axes[1], axes[3]):
+    free.set_ylim(0, 103)
+    for panel in (distinct, params):
         panel.set_ylim(bottom=0)
-    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    figure.legend(*distinct.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure
 
 
-def _entropy(probabilities: Sequence[float]) -> float:
-    """In nats."""
-    p = np.array(probabilities)
-    return float(-(p * np.log(np.where(p > 0, p, 1))).sum())
+@rc_context(STYLE)
+def truth(truth: Truth) -> Figure:
+    """Three panels: the supernet's order against the true one, the sampler's draws over time, the best of k draws."""
+    figure, (order, time, best) = _figure(3.0, 3)
+    x, y = 100 * np.array(truth.sample.truth), 100 * np.array(truth.sample.scores)
+    order.plot(x, y, ".", color=SERIES, ms=3, rasterized=len(x) > RASTER)
+    if truth.best:
+        order.axvline(100 * truth.best.accuracy, color=LEARNED, lw=0.9, ls="--")
+    order.set(title="Supernet against truth", xlabel="True accuracy (%)", ylabel="Score on the supernet (%)")
+
+    known = [(d.epoch, 100 * d.mean) for d in truth.draws if d.mean is not None]
+    if known:
+        time.plot(*np.array(known).T, "o-", color=LEARNED, ms=3)
+    time.axhline(100 * truth.mean, color=UNIFORM, lw=0.9, ls="--")
+    time.set(title="True mean of the draws", xlabel="Epoch", ylabel="True accuracy (%)")
+
+    for name, values, style, colour in (
+        ("sampler", truth.best_of or {}, "o-", LEARNED), ("uniform", truth.uniform_best_of, "o--", UNIFORM)
+    ):  # fmt: skip
+        best.plot([*values], [100 * v for v in values.values()], style, color=colour, ms=3, label=name)
+    best.set(title="Best of k draws", xlabel="k", ylabel="True accuracy (%)")
+    for panel in (time, best):
+        panel.axhline(100 * truth.optimum, color=INK, lw=0.9, ls="--")
+    if truth.best_of or truth.uniform_best_of:
+        best.set_xscale("log")
+    best.legend(loc="lower right")
+    return figure
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.add_subplot()
+def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """Panels side by side, as wide as the page; `height` in inches."""
+    figure = Figure(figsize=(WIDTH, height))
+    figure.set_layout_engine("constrained", **({"wspace": 0.06} if panels > 1 else {}))
+    return figure, [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
 
 
 def _percent(records: Sequence[Part], key: str) -> list[float]:

@@ -14,18 +14,17 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 import vaenas
 from vaenas import machine
+from vaenas.documents import dotted, read_json
 from vaenas.errors import UserError
 from vaenas.files import FolderLock, new_folder, sync_folder, write_atomically, write_new, writing
 from vaenas.parallel import is_main
-from vaenas.records import Environment, SearchResult, TrainingResult, read_result
+from vaenas.records import Environment
 
-FORMAT = 1  # of run directories: raise it when an older one can't be resumed
-HOW_TO_FIX = "make room or choose another --output"
-
+FORMAT = 2  # of run directories: raise it when an older one can't be resumed
 
 Kind = Literal["search", "training"]
 
@@ -34,6 +33,7 @@ class Checkpoint(BaseModel):
     """What `checkpoint` holds.
 
     Args:
+        config: settings by their dotted names.
         state: the algorithm's, to be loaded by `RunDirectory.restore`.
         inputs: digests of what the run reads, by what a user calls it.
         metrics_bytes: how long `metrics.jsonl` was.
@@ -76,7 +76,7 @@ class NewRun:
 
     def check(self) -> None:
         """Raises `UserError` if there is something in the folder already."""
-        with writing(self.folder, HOW_TO_FIX):
+        with writing(self.folder):
             taken = is_main() and os.path.isdir(self.folder) and any(self.folder.iterdir())
         if taken:
             what = "is not empty and holds no run: choose another folder"
@@ -127,17 +127,17 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, new: NewRun, kind: Kind, config: BaseModel, environment: dict[str, str | int], files: Mapping[str, bytes]
+        cls, new: NewRun, kind: Kind, config: BaseModel, environment: Environment, files: Mapping[str, bytes]
     ) -> "RunDirectory":
         """A new run with its settings and `files`; raises `UserError` if the folder holds anything already."""
         directory = cls(new.folder / new.inside)
         if not is_main():
             return directory
-        text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+        settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         begun = Begun(format=FORMAT, kind=kind, environment=environment).model_dump_json(indent=1)
-        own = {"config.yaml": f"# vaenas {vaenas.__version__}\n{text}".encode(), "environment.json": begun.encode()}
+        own = {"config.yaml": f"# vaenas {vaenas.__version__}\n{settings}".encode(), "environment.json": begun.encode()}
         try:
-            with new_folder(new.folder, HOW_TO_FIX) as folder:
+            with new_folder(new.folder) as folder:
                 (folder / new.inside).mkdir(exist_ok=True)
                 for name, content in new.files.items():
                     write_new(folder / name, content)
@@ -174,20 +174,17 @@ class RunDirectory:
     def lock(self) -> None:
         """Keeps others from working on this run as long as this object lives; raises `UserError` if another one is."""
         if is_main():
-            self._lock = FolderLock(self.path, HOW_TO_FIX)
+            self._lock = FolderLock(self.path)
 
     @cached_property
     def begun(self) -> Begun:
         """By what the run was begun; raises `UserError` where that cannot be read."""
-        try:
-            if not self.environment_file.is_file():  # a FIFO would wait for ever
-                raise FileNotFoundError
-            return Begun.model_validate_json(self.environment_file.read_bytes())
-        except (OSError, ValidationError):
-            raise UserError(
-                f"{self.environment_file}: cannot be read as what a run writes there: put it back, or begin anew with "
-                f"--config {self.config_file}"
-            ) from None
+        return read_json(Begun, self.environment_file, f"put it back, or begin anew with --config {self.config_file}")
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has written its result."""
+        return self.result_file.is_file()
 
     @property
     def threads(self) -> int | None:
@@ -195,26 +192,22 @@ class RunDirectory:
         threads = self.begun.environment.get("threads")
         return threads if isinstance(threads, int) and threads > 0 else None
 
-    def warn_of_changes(self, environment: dict[str, str | int]) -> None:
-        """Says how `environment`, in which the run goes on, differs from that in which it was begun."""
-        changes = machine.differences(self.begun.environment, environment)
-        if changes and is_main():
-            print(
-                f"vaenas: warning: {self.path} was begun elsewhere: {'; '.join(changes)}: the results may differ in "
-                "their last bits, and with them everything that follows",
-                file=sys.stderr,
-            )
-
     def append_metrics(self, line: dict[str, Any]) -> None:
         """One line more; at the system's once written, so that killing this process loses nothing."""
-        with writing(self.metrics_file, HOW_TO_FIX), self.metrics_file.open("a", encoding="utf-8") as file:
+        with writing(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+    def save_checkpoint(self, config: BaseModel, inputs: Mapping[str, str], seconds: float, state: Stateful) -> None:
         """Replaces the checkpoint in one move; how far `metrics.jsonl` had come is kept with it."""
+        if not is_main():
+            return
         size = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
+        checkpoint = Checkpoint(
+            config=dotted(config.model_dump()), inputs={**inputs}, seconds=seconds, state=state.state_dict(),
+            metrics_bytes=size,
+        )  # fmt: skip
         buffer = io.BytesIO()
-        torch.save({**dict(checkpoint), "metrics_bytes": size}, buffer)
+        torch.save(dict(checkpoint), buffer)
         write_atomically(self.checkpoint_file, buffer.getvalue())
 
     def load_checkpoint(self) -> Checkpoint | None:
@@ -226,8 +219,8 @@ class RunDirectory:
         if not self.checkpoint_file.is_file():
             return None
         with self._reading():
-            with zipfile.ZipFile(self.checkpoint_file) as archive:  # torch's loader does not look at check sums
-                if archive.testzip() is not None:
+            with zipfile.ZipFile(self.checkpoint_file) as parts:  # torch's loader does not look at checksums
+                if parts.testzip() is not None:
                     raise ValueError
             return Checkpoint(**torch.load(self.checkpoint_file, weights_only=True, map_location="cpu"))
 
@@ -253,39 +246,53 @@ class RunDirectory:
                 f"back a copy of it"
             ) from None
 
-    def resume(self, config: BaseModel, inputs: Mapping[str, str]) -> Checkpoint | None:
-        """`load_checkpoint`, if it is of a run with these settings on these inputs; metrics after it are cut off.
+    def resume(self, config: BaseModel, inputs: Mapping[str, str], environment: Environment, state: Stateful) -> float:
+        """Brings `state` to the last checkpoint, if there is one, and cuts off the metrics after it.
+
+        It warns of an environment that differs from the one in which the run was begun.
+
+        Returns:
+            The seconds that the run had taken by then.
 
         Raises:
-            UserError: it is of another, or damaged.
+            UserError: the checkpoint is damaged, or of other settings or inputs.
         """
+        changes = machine.differences(self.begun.environment, environment)
+        if changes and is_main():
+            print(
+                f"vaenas: warning: {self.path} was begun elsewhere: {'; '.join(changes)}: the results may differ in "
+                "their last bits, and with them everything that follows",
+                file=sys.stderr,
+            )
         checkpoint = self.load_checkpoint()
         if checkpoint is not None:
-            for name, value in config.model_dump().items():
-                begun = checkpoint.config.get(name)
-                if type(value) is not type(begun) or value != begun:
-                    raise UserError(
-                        f"{self.config_file}, {name}: {str(value)[:100]} is not what the run was begun with, "
-                        f"{str(begun)[:100]}: put it back, or begin a new run"
-                    )
-            for what, digest in inputs.items():
-                if checkpoint.inputs.get(what) != digest:
-                    raise UserError(
-                        f"--resume {self.path}: {what} changed since the run was begun: put back what was there, or "
-                        f"begin a new run"
-                    )
+            self._check_same(checkpoint, config, inputs)
         if is_main() and self.metrics_file.exists():
-            with writing(self.metrics_file, HOW_TO_FIX), self.metrics_file.open("r+b") as file:
+            with writing(self.metrics_file), self.metrics_file.open("r+b") as file:
                 # Whole lines only: a power cut may have lost some that the checkpoint counts.
                 file.truncate(file.read(checkpoint.metrics_bytes if checkpoint else 0).rfind(b"\n") + 1)
-        return checkpoint
+        if checkpoint is None:
+            return 0.0
+        self.restore(checkpoint, state)
+        return checkpoint.seconds
 
-    def write_json(self, name: str, content: dict[str, Any]) -> None:
+    def _check_same(self, checkpoint: Checkpoint, config: BaseModel, inputs: Mapping[str, str]) -> None:
+        for name, value in dotted(config.model_dump()).items():
+            begun = checkpoint.config.get(name)
+            if type(value) is not type(begun) or value != begun:
+                raise UserError(
+                    f"{self.config_file}, {name}: {str(value)[:100]} is not what the run was begun with, "
+                    f"{str(begun)[:100]}: put it back, or begin a new run"
+                )
+        for what, digest in inputs.items():
+            if checkpoint.inputs.get(what) != digest:
+                raise UserError(
+                    f"--resume {self.path}: {what} changed since the run was begun: put back what was there, or "
+                    f"begin a new run"
+                )
+
+    def write_json(self, name: str, content: BaseModel | dict[str, Any]) -> None:
         """Writes `name` atomically."""
-        if not is_main():
-            return
-        write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
-
-    def result(self) -> SearchResult | TrainingResult | None:
-        """`result.json`, or None before the run has ended."""
-        return read_result(self.result_file) if self.result_file.is_file() else None
+        if is_main():
+            whole = content.model_dump(mode="json") if isinstance(content, BaseModel) else content
+            write_atomically(self.path / name, (json.dumps(whole, indent=1) + "\n").encode())

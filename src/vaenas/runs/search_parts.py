@@ -1,4 +1,4 @@
-"""What a search is made of, from its settings: images in parts, optimizer, steps, inputs of the algorithms, sampler."""
+"""What a search is made of, from its settings: images in parts, sampler, algorithm."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 import torch
 from torch import Generator
 
-from vaenas.data import ImageData, split
+from vaenas.constraints import Constraints
+from vaenas.data.images import ImageData
+from vaenas.data.subsets import Subset, split, train_and_test
 from vaenas.errors import UserError
-from vaenas.networks.image_spaces import IMAGE_SPACES
+from vaenas.evaluation.supernet import Evaluate
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.images import Subset, train_and_test
-from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
-from vaenas.samplers.mixture import linear_epsilon
+from vaenas.samplers.categorical import CategoricalSampler
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
-from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
-from vaenas.search.evolution import EvolutionSettings
-from vaenas.search.gradient import GradientSettings, Update
-from vaenas.search.one_shot import OneShotSettings
-from vaenas.search.supernet_training import SurrogateSettings
+from vaenas.samplers.vae import VAESampler
+from vaenas.search.architecture_weights import ArchitectureWeights
+from vaenas.search.gradient import GradientSearch
+from vaenas.search.one_shot import OneShot
+from vaenas.search.supernet_training import SupernetTrainer
 from vaenas.spaces.space import SearchSpace
 
 
@@ -34,23 +34,15 @@ class SearchImages:
     recalibration: int  # so many of the training images, for batch norm
 
 
-def search_space(config: SearchConfig, geometry: Any) -> SearchSpace:
-    """What is searched: the space of such networks, with `full_cells` its part in which nothing is pruned."""
-    image_space = IMAGE_SPACES[config.space]
-    make = image_space.full if config.full_cells else image_space.space
-    assert make is not None  # as the settings have made sure
-    return make(geometry)
-
-
 def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> SearchImages:
     usable, _, _ = train_and_test(data)
-    held_out = config.ranking_images
+    held_out = config.ranking.images
     if held_out is None:
         held_out = max(1, min(1000, len(usable) // 5))
     try:
         parts = split(usable.labels, held_out, rng)
     except UserError as error:
-        raise UserError(f"--ranking-images {held_out}: {error}") from None
+        raise UserError(f"--ranking.images {held_out}: {error}") from None
     training, ranking = (Subset(data.train, usable.rows[rows]) for rows in parts)
     # split sorts; what is taken from the front, for batch norm, must be a random sample
     rows = training.rows[torch.randperm(len(training), generator=rng)]
@@ -62,101 +54,67 @@ def split_images(config: SearchConfig, data: ImageData, rng: Generator) -> Searc
     training = replace(training, rows=rows[: config.train_images])
     validation, left = None, f"are left to train on after {held_out} for ranking"
     if config.method == "gradient":
-        ours = len(training) - round(config.weights_share * len(training))
+        ours = len(training) - round(config.gradient.arch_data_fraction * len(training))
         training, validation = (replace(training, rows=rows) for rows in (training.rows[:ours], training.rows[ours:]))
-        left = f"{left}, beside {len(validation)} for the architecture weights (--weights-share)"
+        left = f"{left}, beside {len(validation)} for the architecture weights (--gradient.arch-data-fraction)"
     fewest = min(len(part) for part in (training, validation) if part is not None)
-    if fewest < config.batch_size:
+    if fewest < config.supernet.batch_size:
         raise UserError(
-            f"--batch-size {config.batch_size}: only {len(training)} images {left}; lower --batch-size or "
-            f"--ranking-images"
+            f"--batch-size {config.supernet.batch_size}: only {len(training)} images {left}; lower --batch-size or "
+            f"--ranking.images"
         )
-    recalibration = config.recalibration_images
+    recalibration = config.ranking.recalibration_images
     if recalibration is None:
         recalibration = min(256, len(training))
     if len(training) < recalibration:
-        raise UserError(f"--recalibration-images {recalibration}: there are only {len(training)} to train on; lower it")
+        raise UserError(
+            f"--ranking.recalibration-images {recalibration}: there are only {len(training)} to train on; lower it"
+        )
     return SearchImages(training, ranking, validation, recalibration)
 
 
-def make_optimizer(config: SearchConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        network.parameters(), config.learning_rate, config.momentum, weight_decay=config.weight_decay
-    )
-
-
-def count_steps(config: SearchConfig, steps_per_epoch: int) -> tuple[int, int]:
-    """Epochs to iterations: of the search, and between updates of the sampler."""
-    steps = config.epochs * steps_per_epoch
-    interval = max(1, round(config.vae_interval * steps_per_epoch))
-    if config.sampler in ("vae", "categorical") and interval > steps:
-        raise UserError(
-            f"--vae-interval {config.vae_interval:g}: the sampler would never learn in {config.epochs} epochs; lower "
-            f"it, or raise --epochs"
-        )
-    return steps, interval
-
-
-def surrogate(config: SearchConfig) -> SurrogateSettings | None:
-    assert config.keep_ratio is not None
-    return SurrogateSettings(config.keep_ratio, config.surrogate_rounds) if config.surrogate == "ridge" else None
-
-
-def one_shot_settings(config: SearchConfig, steps: tuple[int, int]) -> OneShotSettings:
-    assert config.epsilon_limit is not None
-    increment = config.epsilon_limit / steps[0] if config.epsilon_inc is None else config.epsilon_inc
-    return OneShotSettings(
-        *steps,
-        ranking_size=config.ranking_size,
-        epsilon=linear_epsilon(increment, config.epsilon_limit),
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        label_smoothing=config.label_smoothing,
-        clip_norm=config.clip_norm,
-        evolution=EvolutionSettings(
-            config.population, config.generations, config.top_k, config.mutation_prob, config.surrogate == "ridge"
-        ),
-        surrogate=surrogate(config),
-    )
-
-
-UPDATES: dict[str, Update] = {"multinomial": "two-path", "full": "mixture"}  # of other samplers: the path alone
-
-
-def gradient_settings(config: SearchConfig, steps: tuple[int, int]) -> GradientSettings:
-    return GradientSettings(
-        *steps,
-        ranking_size=config.ranking_size,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        label_smoothing=config.label_smoothing,
-        clip_norm=config.clip_norm,
-        draws=config.population,
-        update=UPDATES.get(config.sampler, "path"),
-        surrogate=surrogate(config),
-    )
-
-
-def make_sampler(
-    config: SearchConfig, space: SearchSpace, rng: Generator, weights: torch.Tensor | None = None
-) -> Sampler:
-    """The sampler that the settings name; `weights` (s, k) are those of Algorithm 3."""
+def make_sampler(config: SearchConfig, space: SearchSpace, rng: Generator) -> Sampler:
+    """The sampler that the settings name, unless it draws from architecture weights."""
     match config.sampler:
-        case "multinomial" | "full":
-            assert weights is not None
-            return MultinomialSampler(space, weights)
         case "uniform":
             return UniformSampler(space)
         case "fair":
             return FairSampler(space)
         case "categorical":
-            return CategoricalSampler(space, replace(CategoricalSettings(), keep_ratio=config.keep_ratio))
+            return CategoricalSampler(space, config.categorical)
         case "vae":
-            settings = replace(
-                PAPER if config.vae == "paper" else RECOMMENDED,
-                keep_ratio=config.keep_ratio,
-                iterations=config.vae_iterations,
-                kl_weight=config.kl_weight,
-                free_bits=config.free_bits,
-            )
-            return VAESampler(space, rng, settings)
+            return VAESampler(space, rng, config.vae)
+
+
+def make_search(
+    config: SearchConfig,
+    space: SearchSpace,
+    constraints: Constraints,
+    trainer: SupernetTrainer,
+    evaluate: Evaluate,
+    validation: Subset | None,
+    rng: Generator,
+) -> OneShot | GradientSearch:
+    """Algorithm 2, or 3 where there are images for the architecture weights.
+
+    Raises:
+        UserError: the sampler would never learn.
+    """
+    parts: dict[str, Any] = {
+        "space": space, "trainer": trainer, "evaluate": evaluate, "rng": rng,
+        "is_feasible": constraints.is_feasible, "constraints": str(constraints),
+        "training": config.update, "surrogate": config.surrogate,
+    }  # fmt: skip
+    if validation is None:
+        search = OneShot(**parts, sampler=make_sampler(config, space, rng), evolution=config.evolution)
+    else:
+        settings = config.gradient
+        w = ArchitectureWeights(space, settings.arch_learning_rate, settings.arch_update, validation, trainer)
+        sampler = MultinomialSampler(space, w.values) if config.mixes else make_sampler(config, space, rng)
+        search = GradientSearch(**parts, sampler=sampler, weights=w, draws=config.evolution.population)
+    if search.learned and search.n_vae > trainer.steps:
+        raise UserError(
+            f"--update.vae-interval {config.update.vae_interval:g}: the sampler would never learn in "
+            f"{config.supernet.epochs} epochs; lower it, or raise --epochs"
+        )
+    return search

@@ -2,51 +2,50 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from torch import Generator
 
 import vaenas
-from vaenas import machine, parallel
+from vaenas import parallel
 from vaenas.constraints import Constraints, uniform_proposals
-from vaenas.data import Augment
+from vaenas.data.augment import Augment
 from vaenas.data.cache import cache_dir
+from vaenas.data.subsets import train_and_test
+from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.networks.cost import AdditiveCost
-from vaenas.networks.image_spaces import IMAGE_SPACES
 from vaenas.networks.latency import LatencyTable, latency_table
+from vaenas.records import Record, SearchResult
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.directory import HOW_TO_FIX, Checkpoint, NewRun, RunDirectory
-from vaenas.runs.images import fingerprint, load_data, notes, skipped, train_and_test
-from vaenas.runs.search_parts import (
-    count_steps,
-    gradient_settings,
-    make_optimizer,
-    make_sampler,
-    one_shot_settings,
-    search_space,
-    split_images,
-)
+from vaenas.runs.directory import NewRun, RunDirectory
+from vaenas.runs.saved_scores import SavedScores
+from vaenas.runs.search_parts import make_search, split_images
+from vaenas.runs.search_result import architectures
+from vaenas.runs.session import Session
+from vaenas.runs.settings import make
 from vaenas.runs.tensorboard import TensorBoard
 from vaenas.runs.truth import Truth, read_updates
-from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
-from vaenas.search.gradient import GradientSearch, GradientState, architecture_weights
-from vaenas.search.one_shot import OneShot, OneShotState
-from vaenas.search.record import Record
+from vaenas.search import gradient, one_shot
+from vaenas.search.evaluated_set import score
+from vaenas.search.gradient import GradientSearch
+from vaenas.search.search import BOUNDARIES, Found
+from vaenas.search.supernet_training import SupernetTrainer
 
 
 class SearchRun:
-    """One run. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits."""
+    """One run. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits.
+
+    The checkpoint is of a boundary (`BOUNDARIES`), and of the last one at each record that is not one itself: so
+    a stop repeats at most one ranking or generation, whose scores come back from the file of `SavedScores`.
+    """
 
     def __init__(self, config: SearchConfig, directory: NewRun | RunDirectory) -> None:
-        """Loads the data, checks the limits and builds everything; only then is the directory made or changed.
+        """Loads the data, checks the constraints and builds everything; only then is the directory made or changed.
 
         Args:
             directory: one that is still to be made, or that of the run to go on with (`RunDirectory.open`).
@@ -55,266 +54,169 @@ class SearchRun:
             UserError: whatever of the settings, data or directory cannot work.
         """
         self.config = config
-        if isinstance(directory, NewRun):
-            directory.check()  # early; `create` makes sure
-        self._began, self._seconds_before = time.monotonic(), 0.0
-        fabric = parallel.make_fabric(config.device, config.precision, directory.threads)
-        parallel.check_batch_size(config.batch_size)
-        torch.manual_seed(config.seed)
-        rng = Generator().manual_seed(config.seed)
+        self.session = session = Session(config, directory, config.supernet.batch_size)
+        self.data = session.data
+        files = self._bind_space(directory)
+        self._build()
+        if self.truth is not None:
+            session.inputs[f"the table {config.table.path}"] = self.truth.task.table.digest()
+        session.begin("search", self.search, files)
+        self.directory = session.directory
+        self.saved_scores.open(self.directory.path / "scores")
+        if parallel.is_main():
+            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.search.step)
 
-        self.data = load_data(config)
-        self.inputs = {f"the images of {config.data}": fingerprint(self.data)}
-        self.image_space = IMAGE_SPACES[config.space]
-        assert config.width is not None
-        assert config.layers is not None
-        train = self.data.train
-        self.geometry = self.image_space.geometry(
-            train.image_size, train.channels, len(train.classes), config.width, config.layers
-        )
-        self.space, self.cost = search_space(config, self.geometry), self.image_space.cost(self.geometry)
+    def _bind_space(self, directory: NewRun | RunDirectory) -> dict[str, bytes]:
+        """Space, cost, constraints and truth for these images; gives the files that a new run begins with."""
+        config, train, files = self.config, self.data.train, dict[str, bytes]()
+        self.image_space = config.image_space(train.image_size, train.channels, len(train.classes))
+        self.space, self.cost = config.search_space(self.image_space), self.image_space.cost
+        bounds, table = config.constraints, config.table.path
         self.latency: LatencyTable | None = None
-        if config.max_latency is not None:
+        if bounds.max_latency is not None:
             saved = directory.path / "latency.json" if isinstance(directory, RunDirectory) else None
-            self.latency = self._latency(fabric, saved)
+            self.latency = self._latency(saved)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
-        self.truth = (
-            Truth.open(Path(config.table), config.space, config.seed, config.full_cells) if config.table else None
-        )
-        self.ranked = EvaluatedSet(self.space.slots)  # for the truth: a sample on the final weights
-        self.constraints = Constraints(
-            self.cost, config.max_flops, config.max_params,
-            None if config.max_latency is None else round(1e6 * config.max_latency),
-        )  # fmt: skip
-        needed = 4 * max(config.population, config.ranking_size)  # rare draws must not run out in mid-search
+            files["latency.json"] = json.dumps(self.latency.to_json()).encode()
+            self.session.inputs["latency.json"] = hashlib.sha256(files["latency.json"]).hexdigest()
+        self.truth = Truth.open(Path(table), config.space, config.seed, config.full_cells) if table else None
+        nanoseconds = None if bounds.max_latency is None else round(1e6 * bounds.max_latency)
+        self.constraints = Constraints(self.cost, bounds.max_flops, bounds.max_params, nanoseconds)
+        # rare draws must not run out in mid-search
+        needed = 4 * max(config.evolution.population, config.update.ranking_size)
         self.constraints.check(self.space, uniform_proposals(self.space, config.seed), needed)
+        return files
 
-        self.images = images = split_images(config, self.data, rng)
-        self.steps_per_epoch = len(images.training) // config.batch_size
-        supernet = self.image_space.network(self.geometry, None)
-        parallel.synchronize(supernet)
-        network, optimizer = fabric.setup(supernet, make_optimizer(config, supernet))
-        augment = Augment(self.data.mean, self.data.std, config.padding, flip=True, cutout=config.cutout)
+    def _build(self) -> None:
+        """Images, supernet and algorithm."""
+        config, data, fabric, rng = self.config, self.data, self.session.fabric, self.session.rng
+        self.images = images = split_images(config, data, rng)
+        augment = Augment(data.mean, data.std, config.supernet.padding, flip=True, cutout=config.supernet.cutout)
+        supernet = self.image_space.supernet()
+        self.trainer = SupernetTrainer(supernet, config.supernet, images.training, augment, fabric, rng)
         evaluate = SupernetEvaluator(
             supernet,
             recalibration=images.training.batches(images.recalibration),
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
             autocast=fabric.autocast,
-            ranking_metric=config.ranking_metric,
+            ranking_metric=config.ranking.metric,
         )
-        steps = count_steps(config, self.steps_per_epoch)
-        constraints = self.constraints.is_feasible, str(self.constraints)
-        if images.validation is None:
-            search = OneShot(
-                self.space, one_shot_settings(config, steps), fabric, images.training, augment, evaluate, *constraints
-            )  # fmt: skip
-            state = OneShotState(network, optimizer, make_sampler(config, self.space, rng), rng)
-            self._iterator = search.run(state)
-        else:
-            weights = torch.nn.Parameter(architecture_weights(self.space).to(fabric.device))
-            search = GradientSearch(
-                self.space, gradient_settings(config, steps), fabric, images.training, images.validation, augment,
-                evaluate, *constraints,
-            )  # fmt: skip
-            state = GradientState(
-                network, optimizer, make_sampler(config, self.space, rng, weights), rng, weights,
-                torch.optim.Adam([weights], config.weights_learning_rate, betas=(0.5, 0.999)),  # betas as in DARTS
-            )  # fmt: skip
-            self._iterator = search.run(state)
-        self.search: OneShot | GradientSearch = search
-        self.state: OneShotState | GradientState = state
+        self.saved_scores = SavedScores(evaluate, self.trainer)
+        self.search = make_search(
+            config, self.space, self.constraints, self.trainer, self.saved_scores, images.validation, rng
+        )
 
-        self.environment = machine.environment(fabric.device)
-        if self.truth is not None:
-            self.inputs[f"the table {config.table}"] = self.truth.task.table.digest()
-        files: dict[str, bytes] = {}
-        if self.latency is not None:
-            files["latency.json"] = json.dumps(self.latency.to_json()).encode()
-            self.inputs["latency.json"] = hashlib.sha256(files["latency.json"]).hexdigest()
-        if isinstance(directory, NewRun):
-            self.directory = RunDirectory.create(directory, "search", config, self.environment, files)
-        else:
-            self.directory = directory
-            self._go_on()
-        fabric.barrier()  # before the first writes a checkpoint again
-        if parallel.is_main():
-            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.state.step, HOW_TO_FIX)
-
-    def _go_on(self) -> None:
-        """Continues from the checkpoint of the directory, if there is one."""
-        self.directory.warn_of_changes(self.environment)
-        checkpoint = self.directory.resume(self.config, self.inputs)
-        if checkpoint is not None:
-            self.directory.restore(checkpoint, self)
-            self._seconds_before = checkpoint.seconds
-
-    def _latency(self, fabric: Fabric, saved: Path | None) -> LatencyTable:
+    def _latency(self, saved: Path | None) -> LatencyTable:
         """The table of this device; a resumed run keeps the one that it began with, to the bit."""
         if saved is None:
-            arguments = self.config.space, self.geometry, fabric.device, cache_dir()
-            table = fabric.broadcast(latency_table(*arguments) if parallel.is_main() else None)
+            fabric = self.session.fabric
+            made = latency_table(self.image_space, fabric.device, cache_dir()) if parallel.is_main() else None
+            table = fabric.broadcast(made)
             assert table is not None
             return table
         try:
-            return LatencyTable.from_json(saved.read_bytes(), self.config.space, self.geometry)
+            return LatencyTable.from_json(saved.read_bytes(), self.image_space)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{saved}: cannot read the run's latencies ({error}): put it back, or begin a new run"
             ) from None
 
-    @property
-    def seconds(self) -> float:
-        """Time spent on this run, earlier sittings included up to their last checkpoint."""
-        return self._seconds_before + time.monotonic() - self._began
-
-    def state_dict(self) -> dict[str, Any]:
-        """The algorithm's, and what is ranked for the table."""
-        return {"search": self.state.state_dict(), "ranked": self.ranked.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse."""
-        self.state.load_state_dict(state["search"])
-        self.ranked = EvaluatedSet.from_state_dict(state["ranked"])
-
     def save(self) -> None:
-        """Writes the checkpoint; of several processes the first does."""
-        if not parallel.is_main():
-            return
-        self.directory.save_checkpoint(
-            Checkpoint(
-                config=self.config.model_dump(),
-                inputs=self.inputs,
-                seconds=self.seconds,
-                state=self.state_dict(),
-            )
-        )
+        """Writes the checkpoint if the last record stands at a boundary; else the one before it stays."""
+        self.session.save()
 
     def records(self) -> Iterator[Record]:
         """Runs the search to its end: metrics, checkpoints and at last the result are written as it goes."""
-        self.save()  # so that there is one to go back to from the first step on
-        last_save = time.monotonic()
-        for record in chain(self._iterator, self._rank_for_truth()):
-            if not parallel.is_main():
-                yield record
-                continue
-            self._log(record)
-            # The end of a phase is dear: save it at once.
-            if (
-                record.kind in ("update", "generation")
-                or time.monotonic() - last_save >= self.config.checkpoint_seconds
-            ):
-                self.save()
-                last_save = time.monotonic()
-            yield record
+        yield from self.session.kept(
+            self._all_records(), self._log, lambda record: record.kind in BOUNDARIES, self._is_saved_at_once
+        )
         if not parallel.is_main():
             return
-        self.save()
         result = self._result()
-        best = torch.tensor(result["best"]["architecture"])
-        self.directory.write_json("drawing.json", self.image_space.drawing(self.geometry, best))
+        best = torch.tensor(result.best.architecture)
+        self.directory.write_json("drawing.json", self.image_space.drawing(best))
         self.directory.write_json("result.json", result)
 
-    def _rank_for_truth(self) -> Iterator[Record]:
-        """Scores the sample that is compared with the table."""
-        if self.truth is None:
-            return
-        for done, total in score(self.truth.sample(self.config.table_sample), self.ranked, self.search.evaluate):
-            yield Record("evaluation", {"of": "truth", "done": done, "total": total})
+    def _all_records(self) -> Iterator[Record]:
+        """Of the algorithm, then of what is scored to be compared with the table."""
+        search = self.search
+        found = gradient.run(search) if isinstance(search, GradientSearch) else one_shot.run(search)
+        self.found: Found = yield from found
+        if self.truth is not None:
+            sample = self.truth.sample(self.config.table.sample)
+            self.ranked = sample, (yield from score(sample, search.evaluate, "truth"))
+
+    def _is_saved_at_once(self, boundary: Record) -> bool:
+        """Whether something that takes long, or tells more than a step, comes before or after it."""
+        step = self.search.step
+        return boundary.kind != "train" or any(map(self.search.ends_interval, (step - 1, step)))
 
     def _log(self, record: Record) -> None:
-        state, values = self.state, dict(record.values)
-        if record.kind == "evaluation" or (record.kind == "train" and state.step % self.config.log_interval):
+        step, values = self.trainer.step_count, dict(record.values)
+        if record.kind == "evaluation" or (record.kind == "train" and step % self.config.log_interval):
             return
         if record.kind == "update":
-            values["flops"] = self.cost(torch.tensor(values["population"])).flops.tolist()
+            values["flops"] = self.cost(torch.tensor(values["population"])).multiply_adds.tolist()
             if self.truth is not None:
-                values["draws"] = self.truth.draws(state.sampler, state.step)
+                values["draws"] = self.truth.draws(self.search.sampler, step)
         if record.kind == "weights":
             values |= self._derived(torch.tensor(values["derived"]))
-        epoch = state.step / self.steps_per_epoch
-        line = {"kind": record.kind, "step": state.step, "epoch": round(epoch, 4), "seconds": round(self.seconds, 3)}
-        self.directory.append_metrics({**line, **values})
-        self.tensorboard.add(record.kind, state.step, values)
+        self.session.append_metrics(record.kind, step, step / self.trainer.steps_per_epoch, values)
+        self.tensorboard.add(record.kind, step, values)
 
     def _derived(self, architecture: torch.Tensor) -> dict[str, Any]:
         """What Sec. 4.3 says of derived networks (s,), in numbers: their size, and how much of them learns nothing."""
         costs = self.cost(architecture[None])
         edges = architecture != self.image_space.none if self.image_space.none is not None else architecture >= 0
         assert isinstance(self.cost, AdditiveCost)
-        free = self.cost.table[1, torch.arange(len(architecture)), architecture] == 0
+        free = self.cost.tables["params"][torch.arange(len(architecture)), architecture] == 0
         share = float(free[edges].float().mean())
-        return {"flops": int(costs.flops), "params": int(costs.params), "parameter_free": share}
+        return {"flops": int(costs.multiply_adds), "params": int(costs.params), "parameter_free": share}
 
-    def _result(self) -> dict[str, Any]:
+    def _result(self) -> SearchResult:
         """`result.json`: of the architectures that were evaluated on the final weights."""
-        state, config = self.state, self.config
-        assert state.evaluated is not None
-        population, scores = state.evaluated.population, state.evaluated.scores
-        if state.compared is not None:
-            new = state.evaluated.missing(state.compared.population)
-            population = torch.cat([population, new])
-            scores = torch.cat([scores, state.compared.lookup(new)])
-        predicted = state.predicted_score(self.space, population, scores)
-        costs, totals = self.cost(population), self.cost.totals(population)
-        order = costs.flops.argsort(stable=True)
-        front = order[pareto_front(predicted, costs.flops)[order]].tolist()
-        codes = self.space.encode(population)
-
-        def entry(i: int) -> dict[str, Any]:
-            facts = {
-                "architecture": population[i].tolist(),
-                "code": codes[i],
-                "score": float(scores[i]),
-                "predicted_score": float(predicted[i]),
-                "flops": int(costs.flops[i]),
-                "params": int(costs.params[i]),
+        config, found, truth = self.config, self.found, None
+        if self.truth is not None:
+            updates = read_updates(self.directory.metrics_file)
+            truth = self.truth.report(self.search.sampler, self.ranked, found, updates)
+        return SearchResult.model_validate(
+            {
+                "space": config.space,
+                "method": config.method,
+                "sampler": config.sampler_name,
+                "seed": config.seed,
+                "ranking_metric": config.ranking.metric,
+                "network": asdict(self.image_space.config),
+                **architectures(found, self.space, self.cost),
+                "truth": truth,
+                "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
+                "images": {
+                    "training": len(self.images.training),
+                    "ranking": len(self.images.ranking),
+                    "test_split": train_and_test(self.data)[2],
+                    "skipped": [*self.data.skipped],
+                    "notes": [*self.data.notes],
+                },
+                "seconds": round(self.session.seconds, 3),
+                "version": vaenas.__version__,
+                "environment": self.session.environment,
             }
-            return facts if self.latency is None else {**facts, "latency_ms": int(totals[2, i]) / 1e6}
+        )
 
-        return {
-            "space": config.space,
-            "method": config.method,
-            "sampler": config.sampler,
-            "seed": config.seed,
-            "ranking_metric": config.ranking_metric,
-            "geometry": {
-                name: getattr(self.geometry, name)
-                for name in ("image_size", "image_channels", "classes", "width", "layers")
-            },
-            "best": entry(state.answer(population, predicted)),
-            "pareto": [entry(i) for i in front],
-            "evaluated": len(scores),
-            "evaluations": [
-                {"score": float(s), "predicted_score": float(w), "flops": int(f)}
-                for s, w, f in zip(scores, predicted, costs.flops, strict=True)
-            ],
-            "draws": self._draws(),
-            "truth": self.truth
-            and self.truth.report(
-                state.sampler, self.ranked, (population, predicted), read_updates(self.directory.metrics_file)
-            ),
-            "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
-            "images": {
-                "training": len(self.search.images),
-                "ranking": len(self.images.ranking),
-                "test_split": train_and_test(self.data)[2],
-                "skipped": skipped(self.data),
-                "notes": notes(self.data),
-            },
-            "seconds": round(self.seconds, 3),
-            "version": vaenas.__version__,
-            "environment": self.environment,
-        }
 
-    def _draws(self) -> dict[str, Any] | None:
-        """Mean score of line 13's draws and of as many uniform ones, on the same final weights."""
-        state = self.state
-        if state.compared is None or state.uniform is None or state.evaluated is None or state.drawn is None:
-            return None
-        both = {
-            "sampler": state.evaluated.lookup(state.drawn),
-            "uniform": state.compared.lookup(state.uniform),
-        }
-        return {k: {"mean": float(v.mean()), "std": float(v.std()), "n": len(v)} for k, v in both.items()}
+def run_search(settings: Mapping[str, Any], output: str | Path) -> SearchResult:
+    """A whole search, from Python as by `vaenas search`.
+
+    Args:
+        settings: nested as in the YAML file, or by their paths: {"space": "nasnet", "supernet.epochs": 20}.
+        output: the run directory, which must not be there yet.
+
+    Raises:
+        UserError: whatever of the settings, data or directory cannot work.
+    """
+    run = SearchRun(make(SearchConfig, settings), NewRun(Path(output)))
+    for _ in run.records():
+        pass
+    return read_json(SearchResult, run.directory.result_file)

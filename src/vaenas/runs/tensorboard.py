@@ -19,17 +19,16 @@ class TensorBoard:
     a kill would lose, and a full disk ends it with a traceback.
     """
 
-    def __init__(self, folder: Path, step: int, fix: str) -> None:
-        self.path, self.fix = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}", fix
-        with writing(folder, fix):
+    def __init__(self, folder: Path, step: int) -> None:
+        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
+        with writing(folder):
             folder.mkdir(exist_ok=True)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         self._write(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Numbers as they are, under "kind/name"; of lists of scores the mean."""
-        if kind == "generation":
-            step = values["generation"]
+        step = values.get("generation", values.get("round", step))
         scalars = {name: value for name, value in values.items() if isinstance(value, (int, float))}
         for name in (name for name in ("scores", "sampler", "uniform", "entropy_of_weights") if name in values):
             scalars[f"mean_{name}"] = sum(values[name]) / len(values[name])
@@ -37,5 +36,5 @@ class TensorBoard:
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=entries)))
 
     def _write(self, event: Event) -> None:
-        with writing(self.path, self.fix), self.path.open("ab") as file:
+        with writing(self.path), self.path.open("ab") as file:
             RecordWriter(file).write(event.SerializeToString())

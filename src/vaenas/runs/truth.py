@@ -1,7 +1,7 @@
 """What a table of separately trained architectures says of a search that never saw it."""
 
-import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,22 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from vaenas.bench.truth import BEST_OF, Task, best_of
+from vaenas.bench.task import BEST_OF, Task, best_of
 from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
+from vaenas.records import UpdateWithDraws, read_metrics
 from vaenas.samplers.sampler import Sampler
-from vaenas.search.evaluated_set import EvaluatedSet
+from vaenas.search.search import Found
 from vaenas.search.surrogate import predicted_scores
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, draw_valid
 
 DRAWS = 300  # of the sampler after each update
-SPARSE = 10  # times as many where only some have a label
-JUDGED = 6000  # draws of the final sampler, whose best of k is asked for
-RARE = 50  # so many draws for one that has a label, or there is no answer
-TOP = 0.1  # the share of the best whose order is asked for by itself
-FEW = 10  # of fewer no order is reported
+SPARSE_DRAWS = 3000  # of them where only some architectures have a label
+FINAL_DRAWS = 6000  # of the final sampler with a label, whose best of k is asked for
+PROPOSALS_PER_DRAW = 50  # for one that has a label, or there is no answer
+TOP_SHARE = 0.1  # of the best, whose order is asked for by itself
+FEWEST_RANKED = 10  # of fewer no order is reported
 
 
 class Truth:
@@ -49,7 +50,7 @@ class Truth:
 
     def draws(self, sampler: Sampler, step: int) -> list[str]:
         """Codes of what the sampler draws after `step` steps. The table is not asked."""
-        n = DRAWS * (1 if self.task.is_feasible is None else SPARSE)
+        n = DRAWS if self.task.is_feasible is None else SPARSE_DRAWS
         return self.space.encode(sampler.sample(n, self._rng(step)))
 
     def sample(self, n: int) -> Population:
@@ -60,40 +61,31 @@ class Truth:
     def report(
         self,
         sampler: Sampler,
-        ranked: EvaluatedSet,
-        found: tuple[Population, Scores],
-        updates: Sequence[Mapping[str, Any]],
+        ranked: tuple[Population, Scores],
+        found: Found,
+        updates: Sequence[UpdateWithDraws],
     ) -> dict[str, Any]:
         """`truth` of `result.json`.
 
         Args:
             sampler: as it is at the end.
             ranked: the sample and its scores on the final supernet.
-            found: all that the search has evaluated on the final supernet, and what it takes them to be predicted.
-            updates: "step" and "draws" (codes) after each update.
+            found: what the search ends with.
+            updates: with the codes drawn after each.
         """
-        task, truth = self.task, self.task.truth
-        every, true = truth(task.population), truth(ranked.population)
-        top = true >= true.quantile(1 - TOP)
-        predicted = predicted_scores(self.space, ranked.population, ranked.scores)
-        best = self._best(*found)
+        every, true = self.task.truth(self.task.population), self.task.truth(ranked[0])
+        best = self._best(found.population, found.predicted)
         return {
-            "table": task.table.source,
-            "measured": task.reported,
+            "table": self.task.table.source,
+            "measured": self.task.reported,
             "architectures": len(every),
-            "optimum": task.optimum,
+            "optimum": self.task.optimum,
             "mean": float(every.mean()),
             "uniform_best_of": best_of_each(every),
             "best": best and {**best, "rank": 1 + int((every > best["accuracy"]).sum())},
-            "kendall": _number(kendall_tau(ranked.scores, true)),
-            "spearman": _number(spearman_rho(ranked.scores, true)),
-            "kendall_top": _of_top(ranked.scores[top], true[top]),
-            "surrogate": {
-                "kendall": _number(kendall_tau(predicted, true)),
-                "spearman": _number(spearman_rho(predicted, true)),
-                "kendall_top": _of_top(predicted[top], true[top]),
-            },
-            "sample": {"scores": ranked.scores.tolist(), "truth": true.tolist()},
+            **_agreement(ranked[1], true),
+            "surrogate": _agreement(predicted_scores(self.space, *ranked), true),
+            "sample": {"scores": ranked[1].tolist(), "truth": true.tolist()},
             "draws": [self.mean(update) for update in updates],
             "best_of": self.best_of(sampler),
         }
@@ -106,18 +98,23 @@ class Truth:
         favourite = population[known][scores[known].argmax()][None]
         return {"code": self.space.encode(favourite)[0], "accuracy": float(self.task.truth(favourite)[0])}
 
-    def mean(self, update: Mapping[str, Any]) -> dict[str, Any]:
+    def mean(self, update: UpdateWithDraws) -> dict[str, Any]:
         """The true mean of the draws after one update, and of how many it is."""
-        drawn = self.space.decode(update["draws"])
+        drawn = self.space.decode(update.draws)
         known = drawn[self._known(drawn)]
         mean = float(self.task.truth(known).mean()) if len(known) else None
-        return {"step": update["step"], "epoch": update["epoch"], "mean": mean, "n": len(known)}
+        return {"step": update.step, "epoch": update.epoch, "mean": mean, "n": len(known)}
 
     def best_of(self, sampler: Sampler) -> dict[str, float] | None:
         """For each of `BEST_OF` the expected highest truth of so many draws; None where hardly any is known."""
         rng = self._rng(-1)
         try:
-            drawn = draw_valid(lambda m: sampler.sample(m, rng), self._known, JUDGED, max_proposals=RARE * JUDGED)
+            drawn = draw_valid(
+                lambda m: sampler.sample(m, rng),
+                self._known,
+                FINAL_DRAWS,
+                max_proposals=PROPOSALS_PER_DRAW * FINAL_DRAWS,
+            )
         except ConstraintTooTight:
             return None
         return best_of_each(self.task.truth(drawn))
@@ -130,19 +127,18 @@ class Truth:
         return Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
 
 
-def _of_top(scores: Scores, true: Scores) -> float | None:
-    return _number(kendall_tau(scores, true)) if len(true) >= FEW else None
+def _agreement(scores: Scores, true: Scores) -> dict[str, float | None]:
+    """Rank correlations of all and of the truly best, where there are enough; None for NaN, which is no JSON."""
+    top = true >= true.quantile(1 - TOP_SHARE)
+    found = {"kendall": kendall_tau(scores, true), "spearman": spearman_rho(scores, true)}
+    found["kendall_top"] = kendall_tau(scores[top], true[top]) if int(top.sum()) >= FEWEST_RANKED else math.nan
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def _number(value: float) -> float | None:
-    """None for NaN, which is no JSON."""
-    return None if value != value else value
-
-
-def read_updates(metrics: Path) -> list[dict[str, Any]]:
-    """The update records of a run's metrics."""
-    records = map(json.loads, metrics.read_text(encoding="utf-8").splitlines()) if metrics.exists() else ()
-    return [record for record in records if record["kind"] == "update" and "draws" in record]
+def read_updates(metrics: Path) -> list[UpdateWithDraws]:
+    """The update records of a run's metrics; raises `UserError` where they are damaged."""
+    records = read_metrics(metrics, {"update": UpdateWithDraws}) if metrics.exists() else ()
+    return [update for _, update in records if update.draws]
 
 
 def best_of_each(truth: Scores) -> dict[str, float]:

@@ -3,22 +3,13 @@
 The baseline that the VAE must beat: Algorithm 1 with the simplest model there is.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Generator
 
 from vaenas.samplers.sampler import UpdateStats, describe, elite, marginals
+from vaenas.samplers.settings import CategoricalSettings
 from vaenas.spaces.space import Population, Scores, SearchSpace
-
-
-@dataclass(frozen=True)
-class CategoricalSettings:
-    """Settings of the cross-entropy method."""
-
-    keep_ratio: float = 0.5  # K, in (0, 1]
-    smoothing: float = 0.7  # weight of the new frequencies against the old probabilities, in (0, 1]
-    floor: float = 0.02  # share of the uniform distribution mixed in, so that no operation is lost for good
 
 
 class CategoricalSampler:
@@ -27,6 +18,7 @@ class CategoricalSampler:
     def __init__(self, space: SearchSpace, settings: CategoricalSettings | None = None) -> None:
         self.space = space
         self.settings = settings or CategoricalSettings()
+        self.keep_ratio = self.settings.keep_ratio
         self._uniform = space.on_offer.float() / space.on_offer.sum(-1, keepdim=True)
         self.probabilities = self._uniform.clone()  # (s, k)
 

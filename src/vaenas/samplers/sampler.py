@@ -29,6 +29,8 @@ class Sampler(Protocol):
 class LearnedSampler(Sampler, Protocol):
     """A sampler that Algorithm 1 trains; `update` goes on from what it knew and never restarts."""
 
+    keep_ratio: float  # K: the share of a population that it learns from
+
     def update(self, population: Population, scores: Scores, rng: Generator) -> "UpdateStats": ...
 
 

@@ -1,6 +1,5 @@
 """The learned sampler: a VAE over operation sequences (Sec. 3.2) and its training (Algorithm 1)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,32 +8,13 @@ from torch import Generator, Tensor, nn
 
 from vaenas.optimizers import load_optimizer
 from vaenas.samplers.sampler import UpdateStats, describe, elite
+from vaenas.samplers.settings import PAPER, RECOMMENDED, VAESettings
 from vaenas.spaces.space import Population, Scores, SearchSpace
+
+__all__ = ["PAPER", "RECOMMENDED", "SequenceVAE", "VAESampler", "VAESettings"]
 
 ACTIVE = 0.01  # Burda et al. 2016: a latent unit is active if Var_α(E[z_u|α]) is above this
 CHUNK = 1000  # rows decoded at once: what an LSTM step touches stays in the cache
-
-
-@dataclass(frozen=True)
-class VAESettings:
-    """Sizes and training of the VAE; the paper gives none of them (docs/decisions.md, "The VAE").
-
-    The defaults are the recommended setting, `PAPER` is eq. 2 and Algorithm 1 to the letter.
-    """
-
-    latent: int = 16
-    hidden: int = 128
-    embedding: int = 16
-    keep_ratio: float = 0.5  # K, in (0, 1]: "top-50 %" in Fig. 1
-    iterations: int = 100  # n_iters of Algorithm 1
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    kl_weight: float = 1.0  # 1 = eq. 2
-    free_bits: float = 0.0  # nats per latent unit that are not penalised (Kingma et al. 2016), >= 0; 0 = eq. 2
-
-
-PAPER = VAESettings()
-RECOMMENDED = VAESettings(keep_ratio=0.25, iterations=30, free_bits=0.1)
 
 
 class SequenceVAE(nn.Module):
@@ -80,7 +60,7 @@ class VAESampler:
     """Draws z ~ N(0, I), decodes it, draws α ~ p_θ(α|z); `update` is Algorithm 1."""
 
     def __init__(self, space: SearchSpace, rng: Generator, settings: VAESettings = RECOMMENDED) -> None:
-        self.space, self.settings = space, settings
+        self.space, self.settings, self.keep_ratio = space, settings, settings.keep_ratio
         self.vae = SequenceVAE(space, settings, rng)
         self.optimizer = torch.optim.Adam(self.vae.parameters(), lr=settings.learning_rate)
 

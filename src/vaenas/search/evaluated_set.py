@@ -1,6 +1,6 @@
 """What has been evaluated so far, each architecture once."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vaenas import parallel
 from vaenas.evaluation.supernet import Evaluate
+from vaenas.records import Record
 from vaenas.spaces.space import Population, Scores, rows_in
 
 TOGETHER = 16  # architectures between two points where a run can stop; more share more of their computation
@@ -54,18 +55,20 @@ class EvaluatedSet:
         return evaluated
 
 
-def score(population: Population, evaluated: EvaluatedSet, evaluate: Evaluate) -> Iterator[tuple[int, int]]:
-    """Evaluates what the evaluated does not know, `TOGETHER` at once in each process; yields (done, total) after each.
+def score(
+    population: Population, evaluate: Evaluate, of: str, evaluated: EvaluatedSet | None = None
+) -> Generator[Record, None, Scores]:
+    """Evaluates what `evaluated` does not know, and adds it; returns the scores of all, (n,).
 
-    Whoever stops in between goes on with the rest: what is done stands in the evaluated.
+    A record tells of every few architectures that they are done, and `of` what.
     """
+    evaluated = EvaluatedSet(population.shape[1]) if evaluated is None else evaluated
     todo, done = evaluated.missing(population), 0  # sorted, so that neighbours begin alike
     for part in todo.split(TOGETHER * parallel.world_size()) if len(todo) else ():
-        scores, mine = torch.zeros(len(part)), parallel.local_chunk(torch.arange(len(part)))
-        scores[mine] = evaluate(part[mine])
-        evaluated.add(part, parallel.all_reduce_sum(scores))
+        evaluated.add(part, evaluate(part))
         done += len(part)
-        yield done, len(todo)
+        yield Record("evaluation", {"of": of, "done": done, "total": len(todo)})
+    return evaluated.lookup(population)
 
 
 def pareto_front(scores: Float[Tensor, "n"], costs: Num[Tensor, "n"]) -> Bool[Tensor, "n"]:

@@ -1,148 +1,85 @@
-"""VAENAS - One-Shot: Algorithm 2, line by line. Comments cite its lines."""
+"""VAENAS - One-Shot: Algorithm 2 as printed. Comments give its lines."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Int64
-from lightning_fabric import Fabric
-from torch import Generator, Tensor, nn
 
-from vaenas.evaluation.supernet import Evaluate
-from vaenas.samplers.mixture import Mixture
-from vaenas.samplers.sampler import LearnedSampler, Sampler
+from vaenas.records import Record
+from vaenas.samplers.mixture import Mixture, linear_epsilon
+from vaenas.samplers.prefetched import Prefetched
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.search import supernet_training
-from vaenas.search.evaluated_set import EvaluatedSet
-from vaenas.search.evolution import Evolution, EvolutionSettings, evolve
-from vaenas.search.record import Record
-from vaenas.search.supernet_training import Augment, Ranking, SurrogateSettings, TrainingImages
-from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace
-
-LOOKAHEAD = 256  # architectures drawn at once: decoding one by one would cost as much as a layer of the network
+from vaenas.search.evaluated_set import score
+from vaenas.search.evolution import Evolution
+from vaenas.search.search import Found, Search
+from vaenas.search.settings import EvolutionSettings
+from vaenas.search.surrogate_search import SurrogateSearch
+from vaenas.spaces.space import Population
 
 
-@dataclass(frozen=True)
-class OneShotSettings:
-    """Inputs of Algorithm 2 and App. A.1's optimizer."""
+@dataclass(kw_only=True)
+class OneShot(Search):
+    """Of Algorithm 2.
 
-    steps: int  # n_iters^sup
-    vae_interval: int  # n_vae, in iterations
-    ranking_size: int  # N_s
-    epsilon: Callable[[int], float]  # lines 1 and 11, as a function of the steps done
-    batch_size: int
-    learning_rate: float  # at the first step; falls linearly to 0 after the last (App. A.1)
-    label_smoothing: float
-    clip_norm: float
+    Args:
+        evolution: N_seeds, and what line 15 spends.
+        final: line 15 under way.
+    """
+
     evolution: EvolutionSettings
-    surrogate: SurrogateSettings | None = None  # line 8: the sampler learns from a ridge surrogate to S
+    final: Evolution | None = None
 
+    def __post_init__(self) -> None:
+        """Line 1: a sampler that does not learn takes the place of U, and ε stays 0."""
+        self.gamma = Mixture(UniformSampler(self.space) if self.learned else self.sampler, self.sampler)
+        self.epsilon = self._epsilon()
+        self.final_type = SurrogateSearch if self.surrogate.kind == "ridge" else Evolution
 
-@dataclass
-class OneShotState:
-    """All that changes during a search. Saved at any record and loaded again, the search goes on to the same bits."""
+        def draw(steps: range, rng: torch.Generator) -> Population:
+            return self.gamma.sample(torch.tensor([self.epsilon(step) for step in steps]), rng)[0]
 
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    sampler: Sampler
-    rng: Generator
-    step: int = 0
-    order: Int64[Tensor, "_"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # rows left this epoch
-    upcoming: Population | None = None  # drawn for the next steps
-    ranking: Ranking | None = None
-    evolution: Evolution | None = None
-    uniform: Population | None = None  # line 13's counterpart: as many uniform draws, for comparison
-    compared: EvaluatedSet | None = None
-    ended: bool = False  # the comparison has been told
+        self.ahead = Prefetched(draw, self.space.slots, self.n_vae, self.trainer.steps)
 
-    @property
-    def evaluated(self) -> EvaluatedSet | None:
-        """What the evolution has scored on the final weights."""
-        return self.evolution and self.evolution.evaluated
-
-    @property
-    def drawn(self) -> Population | None:
-        """The sampler's draws of line 13, which are compared with uniform ones."""
-        return self.evolution and self.evolution.seeds
-
-    def predicted_score(self, space: SearchSpace, population: Population, scores: Scores) -> Scores:
-        """What the search chooses by: the scores, or with a surrogate the fit of the evolution."""
-        fit = self.evolution and self.evolution.fit(space)
-        return fit(population) if fit else scores
-
-    def answer(self, population: Population, predicted: Scores) -> int:
-        """The row that the search returns, line 16: the best."""
-        return int(predicted.argmax())
+    def _epsilon(self) -> Callable[[int], float]:
+        """By steps done: reaches its limit, K where none is given, at the end."""
+        if self.learned is None:
+            return lambda step: 0.0
+        limit, increment = self.training.epsilon_limit, self.training.epsilon_inc
+        limit = self.learned.keep_ratio if limit is None else limit
+        return linear_epsilon(limit / self.trainer.steps if increment is None else increment, limit)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers and dictionaries of them, random states included."""
-        return supernet_training.state_dict(self) | {
-            "upcoming": self.upcoming,
-            "evolution": self.evolution and self.evolution.state_dict(),
-        }
+        return {**super().state_dict(), "final": self.final and self.final.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        supernet_training.load_state_dict(self, state)
-        self.upcoming = state["upcoming"]
-        if state["evolution"] is not None:
-            self.evolution = Evolution.from_state_dict(state["evolution"])
+        super().load_state_dict(state)
+        self.final = state["final"] and self.final_type.from_state_dict(state["final"])
 
 
-@dataclass
-class OneShot:
-    """What Algorithm 2 works on: everything that does not change during the search."""
+def run(search: OneShot) -> Generator[Record, None, Found]:
+    """Algorithm 2, from the last boundary on that `search` was saved at."""
+    space, sampler, rng, n_s, n_seeds = (
+        search.space, search.sampler, search.rng, search.training.ranking_size, search.evolution.population
+    )  # fmt: skip
+    gamma, epsilon = search.gamma, search.epsilon  # line 1: Γ = (1 - ε) U + ε p_θ
+    for step in range(search.step, search.trainer.steps):  # line 2
+        architecture = search.ahead.at(step, rng)  # line 3: α ~ Γ
+        trained = search.trainer.step(architecture, epsilon=epsilon(step))  # line 4
+        if search.ranks(step):  # line 5
+            shares = torch.full((n_s,), epsilon(step))
+            population, learned = gamma.sample(shares, rng, search.is_feasible, search.constraints)  # line 6
+            scores = yield from score(population, search.evaluate, "ranking")  # lines 7, 8: S
+            yield search.learn(population, learned, scores, epsilon(step))  # line 9
+        search.step = step + 1  # lines 10 to 12
+        yield trained
 
-    space: SearchSpace
-    settings: OneShotSettings
-    fabric: Fabric
-    images: TrainingImages
-    augment: Augment
-    evaluate: Evaluate
-    is_feasible: IsFeasible  # kept by what is ranked, seeded and returned; training draws from all of Γ
-    constraints: str = "the limits"  # what `is_feasible` is, for messages
-
-    def run(self, state: OneShotState) -> Iterator[Record]:
-        """Algorithm 2 from `state` on. At each record the state is whole: save it or stop as you like."""
-        settings, sampler = self.settings, state.sampler
-        learned = sampler if isinstance(sampler, LearnedSampler) else None
-        # Line 1. A sampler that does not learn takes the place of U, and ε stays 0.
-        gamma = Mixture(UniformSampler(self.space) if learned else sampler, sampler)
-        epsilon = settings.epsilon if learned else lambda step: 0.0
-
-        while state.step < settings.steps or state.ranking:  # line 2
-            if state.ranking and learned:
-                reached = epsilon(state.step - 1)
-                yield from supernet_training.rank_and_learn(self, state, state.ranking, learned, reached)  # lines 7-9
-                continue
-            architecture = self._next_architecture(state, gamma, epsilon)  # line 3
-            values = supernet_training.train_step(self, state, architecture)  # line 4
-            values["epsilon"] = epsilon(state.step)
-            state.step += 1
-            if learned and state.step % settings.vae_interval == 0:  # line 5
-                shares = torch.full((settings.ranking_size,), values["epsilon"])
-                drawn = gamma.sample(shares, state.rng, self.is_feasible, self.constraints)  # line 6
-                state.ranking = Ranking(*drawn, EvaluatedSet(self.space.slots))
-            yield Record("train", values)  # line 11: ε is a function of the step
-
-        if state.evolution is None:  # lines 13-14; without a learned sampler the seeds are uniform (Guo et al. 2019)
-            base = sampler if learned else UniformSampler(self.space)
-            seeds = supernet_training.draw(self, base, settings.evolution.population, state.rng)
-            state.evolution = Evolution.start(seeds)
-        yield from evolve(  # line 15
-            state.evolution, self.space, settings.evolution, self.evaluate, self.is_feasible, state.rng
-        )
-        if learned and not state.ended:
-            yield from supernet_training.compare(self, state, state.evolution.evaluated.lookup(state.evolution.seeds))
-
-    def _next_architecture(
-        self, state: OneShotState, gamma: Mixture, epsilon: Callable[[int], float]
-    ) -> Int64[Tensor, "s"]:
-        """Line 3, α ~ Γ(α): a block of steps at once, since p_θ changes only at line 9 and ε is known beforehand."""
-        if state.upcoming is None or len(state.upcoming) == 0:
-            until_update = self.settings.vae_interval - state.step % self.settings.vae_interval
-            steps = range(state.step, min(state.step + until_update, state.step + LOOKAHEAD, self.settings.steps))
-            shares = torch.tensor([epsilon(step) for step in steps])
-            state.upcoming, _ = gamma.sample(shares, state.rng)
-        architecture, state.upcoming = state.upcoming[0], state.upcoming[1:]
-        return architecture
+    if search.final is None:
+        # Without a learned sampler the initial population is uniform (Guo et al. 2019).
+        initial = search.draw(sampler if search.learned else UniformSampler(space), n_seeds)  # lines 13, 14: S_seeds
+        search.final = search.final_type.start(initial)
+    final = search.final
+    yield from final.run(space, search.evolution, search.evaluate, search.is_feasible, rng)  # line 15
+    draws = (yield from search.compare(final.evaluated, final.initial)) if search.learned else None
+    predicted = final.predicted(space)
+    return Found(final.evaluated.population, final.evaluated.scores, predicted, int(predicted.argmax()), draws)

@@ -10,11 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, Shaped, UInt8
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from vaenas.errors import UserError
-from vaenas.spaces.md5 import md5_hex
 
 VERTICES, EDGES, MAX_EDGES = 7, 21, 9
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
@@ -191,71 +190,27 @@ def module_hash(cells: Cells) -> list[str]:
     The iterated hash of Ying et al. 2019: a vertex starts with the md5 of "(out-degree, in-degree, label)", where the
     label is -1 for the input, -2 for the output, else the operation. Then, as often as there are vertices, it becomes
     the md5 of predecessors' | successors' | own hash, neighbours sorted. The cell's is the md5 of the sorted list.
+    Some 0.15 ms a cell.
 
     Raises:
         UserError: names the first cell whose input and output are not connected.
     """
     _require(connected(cells), lambda i: "no path of edges leads from input to output; add one")
-    hashes = np.empty(len(cells), dtype="S32")
-    for start in range(0, len(cells), 8 * _CHUNK):
-        chunk = prune(cells[start : start + 8 * _CHUNK])
-        living = alive(chunk)
-        vertices = living.sum(-1)
-        for v in vertices.unique().tolist():
-            rows = (vertices == v).nonzero()[:, 0]
-            order = (~living[rows]).int().argsort(dim=-1, stable=True)[:, :v]
-            matrices = torch.zeros(len(rows), VERTICES, VERTICES, dtype=torch.bool)
-            matrices[:, _SOURCE, _TARGET] = chunk[rows, :EDGES] == 1
-            each = torch.arange(len(rows))[:, None]
-            matrices = matrices[each[:, :, None], order[:, :, None], order[:, None, :]]
-            labels = torch.cat([torch.full((len(rows), 1), -1), chunk[rows, EDGES:], torch.full((len(rows), 1), -2)], 1)
-            hashes[start + rows.numpy()] = _hash(matrices.numpy(), labels[each, order].numpy())
-    return [text.decode() for text in hashes.tolist()]
+    vertices = [living.nonzero()[:, 0].tolist() for living in alive(cells)]
+    return [_hash(cell, kept) for cell, kept in zip(cells.tolist(), vertices, strict=True)]
 
 
-def _hash(matrices: Shaped[np.ndarray, "n v v"], labels: Shaped[np.ndarray, "n v"]) -> Shaped[np.ndarray, "n"]:
-    """Hashes (dtype S32) of cells that all have v vertices."""
-    n, v = labels.shape
-    start = {
-        (o, i, label): hashlib.md5(str((o, i, label)).encode()).hexdigest().encode()
-        for o in range(v)
-        for i in range(v)
-        for label in (-2, -1, *range(len(OPERATIONS)))
-    }
-    table = np.array(list(start.values()), dtype="S32").reshape(v, v, -1)
-    texts = table[matrices.sum(2), matrices.sum(1), labels + 2]  # (n, v)
-    for _ in range(v):
-        # with the vertices in the order of their hashes, neighbours come sorted
-        order = texts.argsort(1)
-        texts = np.take_along_axis(texts, order, 1)
-        matrices = matrices[np.arange(n)[:, None, None], order[:, :, None], order[:, None, :]]
-        texts = _refine(texts, matrices)
-    texts.sort(1)
-    # str of a list of strings: ['..', '..']
-    quoted = np.empty((n, v, 36), dtype=np.uint8)
-    quoted[:, :, 0], quoted[:, :, 1:33], quoted[:, :, 33:] = ord("'"), _bytes(texts), np.frombuffer(b"', ", np.uint8)
-    return md5_hex(np.concatenate([_letter("[", n), quoted.reshape(n, -1)[:, :-2], _letter("]", n)], axis=1))
+def _hash(cell: list[int], vertices: list[int]) -> str:
+    """Of one cell and those of its vertices that pruning keeps."""
+    labels = {0: -1, VERTICES - 1: -2} | {v: cell[EDGES + v - 1] for v in range(1, VERTICES - 1)}
+    before = {v: [u for u in vertices if u < v and cell[edge(u, v)]] for v in vertices}
+    after = {v: [w for w in vertices if w > v and cell[edge(v, w)]] for v in vertices}
+    hashes = {v: _md5(str((len(after[v]), len(before[v]), labels[v]))) for v in vertices}
+    for _ in vertices:
+        neighbours = {v: ["".join(sorted(hashes[u] for u in near[v])) for near in (before, after)] for v in vertices}
+        hashes = {v: _md5("|".join([*neighbours[v], hashes[v]])) for v in vertices}
+    return _md5(str(sorted(hashes.values())))
 
 
-def _refine(texts: Shaped[np.ndarray, "n v"], matrices: Shaped[np.ndarray, "n v v"]) -> Shaped[np.ndarray, "n v"]:
-    """One round: the md5 of predecessors' | successors' | own hash."""
-    refined = np.empty_like(texts)
-    degrees = matrices.sum(1) * VERTICES + matrices.sum(2)
-    for degree in np.unique(degrees):  # messages of one shape at a time
-        cell, vertex = (degrees == degree).nonzero()
-        m, bar = len(cell), _letter("|", len(cell))
-        parts = []
-        counts = divmod(int(degree), VERTICES)
-        for neighbours, count in zip((matrices[cell, :, vertex], matrices[cell, vertex]), counts, strict=True):
-            which = neighbours.nonzero()[1].reshape(m, count)
-            parts += [_bytes(texts[cell[:, None], which]).reshape(m, 32 * count), bar]
-        refined[cell, vertex] = md5_hex(np.concatenate([*parts, _bytes(texts[cell, vertex])], axis=1))
-    return refined
-
-
-def _bytes(texts: Shaped[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n 32"]:
-    return texts[..., None].view(np.uint8)
-
-
-def _letter(letter: str, n: int) -> UInt8[np.ndarray, "n 1"]:
-    return np.full((n, 1), ord(letter), dtype=np.uint8)
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

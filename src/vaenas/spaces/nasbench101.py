@@ -1,8 +1,8 @@
 """The NAS-Bench-101 space as App. A.5 samples it: 7 vertices, exactly 9 of 21 edges, 5 operations."""
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -17,19 +17,17 @@ from vaenas.spaces.cells import (
     MAX_EDGES,
     OPERATIONS,
     VERTICES,
-    alive,
     canonical_key,
+    check,
     connected,
     from_matrices,
     is_full,
+    module_hash,
 )
-from vaenas.spaces.geometry import check_channels, check_images
 from vaenas.spaces.space import IsFeasible, Population, SearchSpace, gumbel, until_valid
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
 PAIRS = [(source, target) for target in range(VERTICES) for source in range(target)]  # of each edge
-STACKS = 3
-BENCHMARK_WIDTH = "128 = the benchmark's"
 
 
 @dataclass(frozen=True)
@@ -41,23 +39,28 @@ class NASBench101Space(SearchSpace):
     '{"matrix": [[0, 1], [0, 0]], "ops": ["input", "output"]}'.
 
     Args:
-        full_cells: valid are only cells that keep all 7 vertices, 1.5 % of the others' uniform draws.
+        only_full: valid are only cells that keep all 7 vertices, 1.5 % of the others' uniform draws.
     """
 
     name: str = "nasbench101"
     operations: tuple[str, ...] = ("01",) * EDGES + (SYMBOLS,) * 5
     groups: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 5)
-    full_cells: bool = False
+    only_full: bool = False
+
+    @property
+    def full_cells(self) -> "NASBench101Space":
+        """The cells that keep all 7 vertices."""
+        return replace(self, only_full=True)
 
     @property
     def _keeps(self) -> IsFeasible:
         """What nine edges must keep: a path, or all vertices."""
-        return is_full if self.full_cells else connected
+        return is_full if self.only_full else connected
 
     @property
     def _rounds(self) -> int:
         """Of drawing anew: enough for all but one uniform draw in a million."""
-        return 1000 if self.full_cells else 100
+        return 1000 if self.only_full else 100
 
     def draw(self, logits: Float[Tensor, "n 26 3"], rng: Generator) -> Population:
         """One architecture per row of logits; zeros are uniform over the valid rows.
@@ -87,6 +90,19 @@ class NASBench101Space(SearchSpace):
         if not in_range.any():
             return in_range
         return in_range & (population[:, :EDGES].sum(-1) == MAX_EDGES) & self._keeps(population)
+
+    def is_full(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which rows keep all 7 vertices when they are pruned."""
+        return is_full(population)
+
+    @property
+    def top_slots(self) -> tuple[int, int]:
+        """App. A.5: the nine largest of 21 numbers become edges."""
+        return EDGES, MAX_EDGES
+
+    def check_rules(self, population: Population) -> None:
+        """Raises `UserError` for the first row that is no cell of the benchmark: fewer edges than nine are one, too."""
+        check(population)
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each edge changes places with a random absent one, each operation is drawn anew, with probability `prob`.
@@ -142,12 +158,24 @@ class NASBench101Space(SearchSpace):
             {"matrix": matrix, "ops": ["input", *(OPERATIONS[o] for o in architecture[EDGES:]), "output"]}
         )
 
-    def decode(self, codes: list[str]) -> Population:
-        """Codes or JSON to integers; raises `UserError` that names the text and what is wrong with it."""
-        rows = [
-            _of_json(code) if code.startswith("{") else super(NASBench101Space, self).decode([code]) for code in codes
-        ]
-        return torch.cat(rows) if rows else super().decode(codes)
+    def of_own_text(self, text: str) -> list[int] | None:
+        """Of the JSON, of 2 to 7 vertices."""
+        if not text.startswith("{"):
+            return None
+        try:
+            cell = from_json(_Matrix, text)
+            size = len(cell.matrix)
+            if any(len(row) != size for row in cell.matrix):
+                raise ValueError("matrix: must be square")
+            matrix = torch.tensor(cell.matrix, dtype=torch.int64).reshape(1, size, size)
+            return from_matrices(matrix, [cell.ops])[0].tolist()
+        except (ValueError, UserError) as error:
+            raise UserError(f"architecture {short(text)}: {error}") from None
+
+    def facts(self, architecture: Int64[Tensor, "26"]) -> dict[str, str | None]:
+        """Also the benchmark's own hash."""
+        valid = bool(self.is_valid(architecture[None])[0])
+        return {**super().facts(architecture), "hash": module_hash(architecture[None])[0] if valid else None}
 
     def keys(self, population: Population) -> Int64[Tensor, "n"]:
         """Equal for isomorphic cells."""
@@ -171,68 +199,6 @@ class _Matrix(BaseModel):
     ops: list[str]
 
 
-def _of_json(text: str) -> Population:
-    """The cell (1, 26) in a text of `NASBench101Space.own_text`'s form, of 2 to 7 vertices."""
-    try:
-        cell = from_json(_Matrix, text)
-        size = len(cell.matrix)
-        if any(len(row) != size for row in cell.matrix):
-            raise ValueError("matrix: must be square")
-        return from_matrices(torch.tensor([cell.matrix], dtype=torch.int64).reshape(1, size, size), [cell.ops])
-    except (ValueError, UserError) as error:
-        raise UserError(f"architecture {short(text)}: {error}") from None
-
-
 def nasbench101_space(full_cells: bool = False) -> NASBench101Space:
     """The search space of Sec. 5.3 and App. A.5, or of it the cells with 7 vertices."""
-    return NASBench101Space(full_cells=full_cells)
-
-
-@dataclass(frozen=True)
-class NASBench101Geometry:
-    """Everything about the network but the choice of the cell.
-
-    Args:
-        image_size: side of the square input in pixels, >= 16; 32 is the benchmark's.
-        image_channels: 1 or 3.
-        classes: number of classes, >= 2.
-        width: channels of the stem and the first stack, doubled in the second and third, >= 5 so that each vertex has
-            one; 128 is the benchmark's.
-        layers: cells in each of the three stacks; 3 is the benchmark's.
-    """
-
-    image_size: int = 32
-    image_channels: int = 3
-    classes: int = 10
-    width: int = 128
-    layers: int = 3
-
-    def __post_init__(self) -> None:
-        check_channels("nasbench101", self.width, BENCHMARK_WIDTH, least=VERTICES - 2)
-        check_images("nasbench101", self.image_size, self.image_channels, self.classes)
-
-    @property
-    def cells(self) -> list[tuple[int, int]]:
-        """Channels into and out of each cell."""
-        outputs = [self.width * 2**stack for stack in range(STACKS) for _ in range(self.layers)]
-        return list(zip([self.width, *outputs], outputs, strict=False))
-
-
-def drawing(geometry: NASBench101Geometry, architecture: Int64[Tensor, "26"]) -> dict[str, Any]:
-    """What a picture of a cell needs: vertices with their operations; those on no path to the output are left out."""
-    kept = alive(architecture[None])[0].tolist()
-    places, nodes = {}, []
-    for vertex in (v for v in range(VERTICES) if kept[v]):
-        places[vertex] = len(nodes)
-        if vertex in (0, VERTICES - 1):
-            nodes.append({"text": "output" if vertex else "input"})
-        else:
-            slot = EDGES + vertex - 1
-            nodes.append({"slot": slot, "operation": int(architecture[slot])})
-    present = [pair for pair, bit in zip(PAIRS, architecture[:EDGES].tolist(), strict=True) if bit]
-    edges = [[places[a], places[b]] for a, b in present if a in places and b in places]
-    return {
-        "title": f"NAS-Bench-101 cell, {geometry.layers} in each stack, {geometry.width} channels",
-        "cells": [{"name": "cell", "nodes": nodes, "edges": edges}],
-        "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
-    }
+    return NASBench101Space(only_full=full_cells)

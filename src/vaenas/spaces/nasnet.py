@@ -1,18 +1,16 @@
 """The NASNet-like space (App. A.4): a normal and a reduction cell of 14 edges, each one of 8 operations: 8^28."""
 
 import ast
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from reprlib import repr as short
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
 from vaenas.errors import UserError
-from vaenas.spaces.geometry import check_channels, check_images
-from vaenas.spaces.shufflenet import LARGE_IMAGE
 from vaenas.spaces.space import Population, SearchSpace, gumbel, until_valid
 
 OPERATIONS = (
@@ -29,7 +27,6 @@ INPUTS, NODES = 2, 4
 # 2 to 5 the nodes.
 EDGES = tuple((source, target) for target in range(INPUTS, INPUTS + NODES) for source in range(target))
 SLOTS = len(KINDS) * len(EDGES)
-PAPER_WIDTHS = "36 and 48 = paper"
 TRIES = 100  # rounds of draws for unreached nodes before they get an edge in another way
 
 
@@ -50,6 +47,8 @@ class NASNetSpace(SearchSpace):
     name: str = "nasnet"
     operations: tuple[str, ...] = (SYMBOLS,) * SLOTS
     groups: tuple[int, ...] = (2, 3, 4, 5) * len(KINDS)
+
+    has_genotype: ClassVar[bool] = True
 
     def is_valid(self, population: Population) -> Bool[Tensor, "n"]:
         """Which rows have an edge into every node."""
@@ -99,20 +98,19 @@ class NASNetSpace(SearchSpace):
         Raises:
             UserError: names the node that has another number of them.
         """
-        fields = []
-        for cell, kind in enumerate(KINDS):
-            pairs = []
-            for node in range(INPUTS, INPUTS + NODES):
-                edges = [(OPERATIONS[e["operation"]], e["source"]) for e in _edges(architecture, cell, node)]
-                if len(edges) != 2:
-                    raise UserError(
-                        f"architecture {self.encode(architecture[None])[0]!r}: node {node} of the {kind} cell has "
-                        f"{len(edges)} edges; only architectures with exactly 2 into each node have a DARTS genotype"
-                    )
-                pairs += edges
-            field = FIELDS[cell]
-            fields.append(f"{field}={pairs!r}, {field}_concat=range({INPUTS}, {INPUTS + NODES})")
-        return f"Genotype({', '.join(fields)})"
+        pairs: dict[str, list[tuple[str, int]]] = {field: [] for field in FIELDS}
+        for place, into in enumerate(architecture.split(self.groups)):
+            cell, node = divmod(place, NODES)
+            edges = [(OPERATIONS[o], source) for source, o in enumerate(into.tolist()) if o != NONE]
+            if len(edges) != 2:
+                raise UserError(
+                    f"architecture {self.encode(architecture[None])[0]!r}: node {INPUTS + node} of the "
+                    f"{KINDS[cell]} cell has {len(edges)} edges; only architectures with exactly 2 into each node "
+                    f"have a DARTS genotype"
+                )
+            pairs[FIELDS[cell]] += edges
+        concat = range(INPUTS, INPUTS + NODES)
+        return f"Genotype({', '.join(f'{field}={edges!r}, {field}_concat={concat}' for field, edges in pairs.items())})"
 
     def from_genotype(self, text: str) -> Int64[Tensor, "28"]:
         """The architecture of a genotype, which is parsed and never executed.
@@ -146,6 +144,13 @@ class NASNetSpace(SearchSpace):
                     )
                 architecture[slot] = operation
         return architecture
+
+    def facts(self, architecture: Int64[Tensor, "28"]) -> dict[str, str | None]:
+        """The genotype, where the architecture has one."""
+        facts = super().facts(architecture)
+        with suppress(UserError):
+            facts["genotype"] = self.genotype(architecture)
+        return facts
 
     def _reached(self, population: Population) -> Bool[Tensor, "n 8"]:
         """Which of the 2 x 4 nodes have an edge into them."""
@@ -201,90 +206,6 @@ def _slot(pair: Any, node: int, field: str) -> tuple[int, int]:
     return EDGES.index((source, node)), OPERATIONS.index(name)
 
 
-@dataclass(frozen=True)
-class NASNetGeometry:
-    """Everything about the network but the choice of operations, as in DARTS (Liu et al. 2018b).
-
-    Args:
-        image_size: side of the square input in pixels, >= 16. Below 96 the stem is one convolution (CIFAR geometry),
-            else it halves the image three times (ImageNet geometry).
-        image_channels: 1 or 3.
-        classes: number of classes, >= 2.
-        width: C, channels of each node in the first cells, even; 36 on CIFAR-10 and 48 on ImageNet are the paper's.
-        layers: number of cells, >= 3; 20 on CIFAR-10 and 14 on ImageNet are the paper's.
-    """
-
-    image_size: int = 32
-    image_channels: int = 3
-    classes: int = 10
-    width: int = 36
-    layers: int = 20
-
-    def __post_init__(self) -> None:
-        if self.layers < 3:
-            raise UserError(f"layers {self.layers}: space nasnet has reductions at 1/3 and 2/3 of its cells, so >= 3")
-        check_channels("nasnet", self.width, PAPER_WIDTHS, multiple=2, least=2)
-        check_images("nasnet", self.image_size, self.image_channels, self.classes)
-
-    @property
-    def large(self) -> bool:
-        """Whether the stem is ImageNet's."""
-        return self.image_size >= LARGE_IMAGE
-
-    @property
-    def reductions(self) -> tuple[int, int]:
-        """Cells that halve the image and double the channels; the auxiliary tower stands on the second."""
-        return self.layers // 3, 2 * self.layers // 3
-
-    @property
-    def last_size(self) -> int:
-        """Side of the feature map from the second reduction on."""
-        return -(-self.image_size // (32 if self.large else 4))
-
-    @property
-    def layer_slots(self) -> list[int]:
-        """The slot of each edge of the network, cell by cell: cells of one kind share their slots."""
-        return [
-            len(EDGES) * (cell in self.reductions) + edge for cell in range(self.layers) for edge in range(len(EDGES))
-        ]
-
-
 def nasnet_space() -> NASNetSpace:
     """The search space of Sec. 5.1 and App. A.4; it is the same at every depth and width."""
     return NASNetSpace()
-
-
-def drawing(geometry: NASNetGeometry, architecture: Int64[Tensor, "28"]) -> dict[str, Any]:
-    """What a picture of an architecture needs, as Figs. 4 and 5 show it: of each cell the edges other than "none"."""
-    return {
-        "title": f"NASNet-like cells, {geometry.layers} layers, {geometry.width} channels",
-        "cells": [_graph(architecture, cell) for cell in range(len(KINDS))],
-        "operations": [{"symbol": s, "name": name} for s, name in zip(SYMBOLS, OPERATIONS, strict=True)],
-    }
-
-
-def _graph(architecture: Int64[Tensor, "28"], cell: int) -> dict[str, Any]:
-    """One cell: its inputs, then for each node its edges' operations and their sum, then the output of all nodes."""
-    nodes: list[dict[str, Any]] = [{"text": "c_{k-2}"}, {"text": "c_{k-1}"}]
-    edges, places = [], [0, 1]  # where the inputs and nodes stand among the drawn ones
-    for node in range(INPUTS, INPUTS + NODES):
-        into = []
-        for edge in _edges(architecture, cell, node):
-            edges.append([places[edge["source"]], len(nodes)])
-            into.append(len(nodes))
-            nodes.append({"slot": edge["slot"], "operation": edge["operation"]})
-        places.append(len(nodes))
-        edges += [[operation, len(nodes)] for operation in into]
-        nodes.append({"text": str(node - INPUTS)})
-    edges += [[place, len(nodes)] for place in places[INPUTS:]]
-    nodes.append({"text": "c_{k}"})
-    return {"name": KINDS[cell], "nodes": nodes, "edges": edges}
-
-
-def _edges(architecture: Int64[Tensor, "28"], cell: int, node: int) -> Iterator[dict[str, int]]:
-    """The edges into one node."""
-    for edge, (source, target) in enumerate(EDGES):
-        slot = len(EDGES) * cell + edge
-        operation = int(architecture[slot])
-        if target == node and operation != NONE:
-            yield {"slot": slot, "source": source, "target": target, "operation": operation}

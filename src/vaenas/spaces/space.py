@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,7 +17,7 @@ Population = Int64[Tensor, "n s"]
 Scores = Float[Tensor, "n"]
 """Higher is better: accuracies in [0, 1], or what takes their place."""
 IsFeasible = Callable[[Population], Bool[Tensor, "n"]]
-"""A hard limit (multiply-adds, parameters): which architectures keep it."""
+"""Hard constraints (multiply-adds, parameters): which architectures keep them."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class SearchSpace:
     """The slots, the operations that each offers, and the rules (design: `SearchSpace`; paper Sec. 3.2, α = {o_i}).
 
     A plain sequence space: every combination is valid. A space with rules of its own overrides `draw`,
-    `is_valid`, `mutate` and `crossover`.
+    `is_valid`, `mutate` and `crossover`; a benchmark's space also says what its own texts are.
 
     Args:
         name: as the user writes it (`--space`).
@@ -40,6 +41,9 @@ class SearchSpace:
     name: str
     operations: tuple[str, ...]
     groups: tuple[int, ...]
+
+    has_genotype: ClassVar[bool] = False
+    """Whether DARTS's text form of two cells names architectures of this space: `from_genotype`."""
 
     def __post_init__(self) -> None:
         if sum(self.groups) != len(self.operations) or min(self.groups, default=0) < 1:
@@ -57,6 +61,11 @@ class SearchSpace:
     def is_free(self) -> bool:
         """Whether every combination is an architecture: no rules of the space's own."""
         return type(self).is_valid is SearchSpace.is_valid
+
+    @property
+    def full_cells(self) -> "SearchSpace | None":
+        """The part of the space whose architectures lose nothing by pruning; None where nothing is pruned."""
+        return None
 
     @property
     def slots(self) -> int:
@@ -94,6 +103,30 @@ class SearchSpace:
         if population.shape[1] != self.slots:
             return torch.zeros(len(population), dtype=torch.bool)
         return ((population >= 0) & (population < torch.tensor(self.choices))).all(-1)
+
+    def is_full(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which valid rows use all of their slots; in a plain space every one."""
+        return torch.ones(len(population), dtype=torch.bool)
+
+    @property
+    def top_slots(self) -> tuple[int, int]:
+        """(e, m): of the first e slots the m with the largest numbers are 1, the others 0 (App. A.5); else (0, 0)."""
+        return 0, 0
+
+    def check_entries(self, population: Population, what: str) -> None:
+        """Raises `UserError` that begins with `what` for the first entry that the space does not offer."""
+        if population.shape[1] != self.slots:
+            raise UserError(f"{what}: rows of {population.shape[1]} slots; space {self.name} has {self.slots}")
+        outside = (population < 0) | (population >= torch.tensor(self.choices))
+        if outside.any():
+            i, slot = outside.nonzero()[0].tolist()
+            raise UserError(
+                f"{what}: row {i} has {int(population[i, slot])} in slot {slot}; "
+                f"space {self.name} takes 0 to {self.choices[slot] - 1} there"
+            )
+
+    def check_rules(self, population: Population) -> None:
+        """Raises `UserError` for the first row that breaks a rule of the benchmark; a plain space has none."""
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each slot is drawn anew with probability `prob` (Guo et al. 2019, Alg. 1), uniformly over its operations."""
@@ -138,26 +171,36 @@ class SearchSpace:
             codes.append("-".join(symbols[a : a + n] for a, n in zip(starts, self.groups, strict=True)))
         return codes
 
+    def decode(self, codes: list[str]) -> Population:
+        """Codes or own texts to integers; raises `UserError` that names the text and what is wrong with it."""
+        rows = [self.of_own_text(code) or self._of_code(code) for code in codes]
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(codes), self.slots)
+
+    def _of_code(self, code: str) -> list[int]:
+        parts = code.split("-")
+        if tuple(map(len, parts)) != self.groups:
+            shape = "-".join("?" * n for n in self.groups)
+            raise UserError(f"architecture {code!r}: space {self.name} writes {self.slots} operations as {shape}")
+        for slot, (symbol, offered) in enumerate(zip("".join(parts), self.operations, strict=True)):
+            if symbol not in offered:
+                raise UserError(f"architecture {code!r}: slot {slot} has {symbol!r}; allowed are {', '.join(offered)}")
+        return [offered.index(symbol) for symbol, offered in zip("".join(parts), self.operations, strict=True)]
+
     def own_text(self, architecture: Int64[Tensor, "s"]) -> str | None:
         """What the benchmark itself writes for (s,), which `decode` reads, too; None where there is no such text."""
         return None
 
-    def decode(self, codes: list[str]) -> Population:
-        """Text codes to integers; raises `UserError` that names the code and what is wrong with it."""
-        rows = []
-        for code in codes:
-            parts = code.split("-")
-            if tuple(map(len, parts)) != self.groups:
-                shape = "-".join("?" * n for n in self.groups)
-                raise UserError(f"architecture {code!r}: space {self.name} writes {self.slots} operations as {shape}")
-            row = []
-            for slot, symbol in enumerate("".join(parts)):
-                if symbol not in self.operations[slot]:
-                    offered = ", ".join(self.operations[slot])
-                    raise UserError(f"architecture {code!r}: slot {slot} has {symbol!r}; allowed are {offered}")
-                row.append(self.operations[slot].index(symbol))
-            rows.append(row)
-        return torch.tensor(rows, dtype=torch.int64).reshape(len(codes), self.slots)
+    def of_own_text(self, text: str) -> list[int] | None:
+        """The inverse of `own_text`; None for what is no such text, `UserError` for one that is wrong."""
+        return None
+
+    def from_genotype(self, text: str) -> Int64[Tensor, "s"]:
+        """The architecture of DARTS's text form; raises `UserError` where the space has none, or the text is wrong."""
+        raise UserError(f"--genotype: space {self.name} has none; leave --space out, or give nasnet")
+
+    def facts(self, architecture: Int64[Tensor, "s"]) -> dict[str, str | None]:
+        """What `vaenas show` tells of a valid (s,) besides its costs."""
+        return {"genotype": None, "cell": self.own_text(architecture)}
 
 
 def gumbel(shape: tuple[int, ...], rng: Generator) -> Float[Tensor, "..."]:
@@ -167,7 +210,7 @@ def gumbel(shape: tuple[int, ...], rng: Generator) -> Float[Tensor, "..."]:
 
 
 class ConstraintTooTight(UserError):
-    """Rejection gave up: too few proposals keep the limits."""
+    """Rejection gave up: too few proposals keep the constraints."""
 
 
 def proposals_for(n: int) -> int:
@@ -183,7 +226,7 @@ def draw_valid(
     propose: Callable[[int], Population],
     is_feasible: IsFeasible,
     n: int,
-    constraints: str = "the limits",
+    constraints: str = "the constraints",
     max_proposals: int | None = None,
 ) -> Population:
     """n accepted architectures by rejection: the accepted proposals of as many rounds as it takes.
@@ -241,3 +284,10 @@ def until_valid(
 def rows_in(population: Population, others: Int64[Tensor, "m s"]) -> Bool[Tensor, "n"]:
     """Which rows of `population` also stand in `others`."""
     return (population[:, None, :] == others[None, :, :]).all(-1).any(-1)
+
+
+def first_of_equals(keys: Int64[Tensor, "n"]) -> Int64[Tensor, "_"]:
+    """Indices of each key's first appearance, ascending."""
+    values, inverse = keys.unique(return_inverse=True)
+    first = torch.full((len(values),), len(keys)).scatter_reduce(0, inverse, torch.arange(len(keys)), "amin")
+    return first.sort().values

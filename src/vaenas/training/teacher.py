@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vaenas.errors import UserError, require
@@ -68,6 +67,7 @@ def load_teacher(name: str, weights: Path, classes: int, mean: tuple[float, ...]
     """
     require("timm", "timm", f"--teacher {name}")
     import timm
+    from timm.models import load_state_dict
 
     if not timm.is_model(name):
         raise UserError(f"--teacher {name}: timm {timm.__version__} has no such model; see timm.list_models()")
@@ -75,11 +75,7 @@ def load_teacher(name: str, weights: Path, classes: int, mean: tuple[float, ...]
     if not weights.is_file():
         raise UserError(f"--teacher-weights {weights}: there is no such file")
     try:
-        if weights.suffix == ".safetensors":
-            state = load_file(weights)
-        else:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state)
+        state = load_state_dict(str(weights), use_ema=False, weights_only=True)
         first = getattr(timm.get_pretrained_cfg(name), "first_conv", None)
         kernel = state.get(f"{first if isinstance(first, str) else first[0]}.weight") if first else None
         if channels == 1 and kernel is not None and kernel.shape[1] == 3:

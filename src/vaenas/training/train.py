@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
@@ -14,22 +14,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
 from vaenas import parallel
-from vaenas.data import Augment
-from vaenas.data.files import Transform
+from vaenas.data.decode import Batch, Transform
+from vaenas.data.shards import ShardSet
+from vaenas.data.subsets import EVALUATION_BATCH, Subset
 from vaenas.errors import UserError
-from vaenas.evaluation.supernet import Batch
-from vaenas.networks.nasnet import NASNet
+from vaenas.networks.ops import DropPath
+from vaenas.networks.supernet import Supernet
 from vaenas.optimizers import load_optimizer
-from vaenas.search.record import Record
+from vaenas.records import Record
 from vaenas.training.recipes import Recipe
-
-
-@runtime_checkable
-class Streamed(Protocol):
-    """Images that come in batches, one for each chunk of rows."""
-
-    def __len__(self) -> int: ...
-    def stream(self, chunks: Sequence[Tensor], transform: Transform | None, seed: int) -> Iterator[Batch]: ...
 
 
 class Trained(nn.Module):
@@ -38,15 +31,14 @@ class Trained(nn.Module):
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.network = network
-        self.auxiliary = isinstance(network, NASNet) and network.auxiliary is not None
+        self.drop_paths = [module for module in network.modules() if isinstance(module, DropPath)]
         for module in network.modules():
             if isinstance(module, nn.Dropout):
                 module.p = recipe.dropout
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """(b, c, h, w) -> logits (b, classes), and the tower's while training."""
-        if self.auxiliary and self.training:
-            assert isinstance(self.network, NASNet)
+        if self.training and isinstance(self.network, Supernet):
             return self.network.with_auxiliary(images)
         return self.network(images), None
 
@@ -114,14 +106,14 @@ class Training:
         evaluate: a network -> (top-1, top-5) on images that training does not see, in [0, 1].
         log_interval: steps between "train" records; only then does the device's loss come to the host.
         evaluate_every: epochs between evaluations; the last epoch always has one.
-        transform: of images that are in files, by the workers that decode them.
-        seed: of its random numbers, with the epoch and the image.
+        transform: of one image, before `augment`; of images in files the workers that decode do it.
+        seed: of their random numbers, with the epoch and the image.
         teacher: a network on the same device whose answers are learned, too.
     """
 
     recipe: Recipe
     fabric: Fabric
-    images: Streamed
+    images: Subset | ShardSet
     augment: Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
     evaluate: Callable[[nn.Module], tuple[float, float]]
     classes: int
@@ -197,29 +189,22 @@ class Training:
             state.order = state.order[:0]  # an epoch ends where its steps end, with what does not fill a batch left out
         device = self.fabric.device
         inputs, targets = self.augment(images.to(device), state.rng), labels.to(device)
-        mixers = [
-            kind(alpha=alpha, num_classes=self.classes)
-            for kind, alpha in ((v2.MixUp, self.recipe.mixup), (v2.CutMix, self.recipe.cutmix))
-            if alpha > 0
-        ]
-        if mixers:
-            inputs, targets = v2.RandomChoice(mixers)(inputs, targets)
-        return inputs, targets
+        mixers = [(v2.MixUp, self.recipe.mixup), (v2.CutMix, self.recipe.cutmix)]
+        kinds = [kind(alpha=alpha, num_classes=self.classes) for kind, alpha in mixers if alpha > 0]
+        return v2.RandomChoice(kinds)(inputs, targets) if kinds else (inputs, targets)
 
     def _step(self, state: TrainState, inputs: Tensor, targets: Tensor) -> Float[Tensor, "2"]:
         """One step of SGD; gives loss and accuracy on the device, so that nothing waits for it."""
         recipe, network, optimizer = self.recipe, state.trained, state.optimizer
         for group in optimizer.param_groups:
             group["lr"] = self.rate(state.step)
-        plain = _plain(network)
-        if isinstance(plain, NASNet):
-            plain.drop_path.probability = recipe.drop_path * (state.step // self.steps_per_epoch) / recipe.epochs
+        for drop_path in _unwrapped(network).drop_paths:
+            drop_path.probability = recipe.drop_path * (state.step // self.steps_per_epoch) / recipe.epochs
         logits, tower = network(inputs)
-        loss = nn.functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        loss = criterion(logits, targets)
         if tower is not None:
-            loss = loss + recipe.auxiliary * nn.functional.cross_entropy(
-                tower, targets, label_smoothing=recipe.label_smoothing
-            )
+            loss = loss + recipe.auxiliary * criterion(tower, targets)
         if self.teacher is not None:
             loss = (1 - recipe.distillation) * loss + recipe.distillation * self._divergence(inputs, logits)
         self.fabric.backward(loss)
@@ -229,7 +214,7 @@ class Training:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if state.average is not None:
-            state.average.update_parameters(plain)
+            state.average.update_parameters(_unwrapped(network).network)
         hard = targets if targets.ndim == 1 else targets.argmax(-1)
         return torch.stack([loss.detach(), (logits.detach().argmax(-1) == hard).float().mean()])
 
@@ -253,16 +238,36 @@ class Training:
         return Record("epoch", values)
 
 
-def _plain(trained: nn.Module) -> nn.Module:
-    """The network inside Fabric's wrapper and ours."""
+def _unwrapped(trained: nn.Module) -> Trained:
+    """Ours, inside Fabric's wrapper."""
     inner = getattr(trained, "module", trained)
     assert isinstance(inner, Trained)
-    return inner.network
+    return inner
 
 
 def final_network(state: TrainState) -> nn.Module:
     """What is evaluated and kept: the averaged network where there is one."""
-    return _plain(state.trained) if state.average is None else state.average.module
+    return _unwrapped(state.trained).network if state.average is None else state.average.module
+
+
+@torch.no_grad()
+def top1_and_top5(
+    network: nn.Module,
+    test: Subset,
+    prepare: Callable[[UInt8[Tensor, "b c h w"]], Float32[Tensor, "b c h w"]],
+    device: torch.device,
+) -> tuple[float, float]:
+    """Top-1 and top-5 on images that several processes share; bad ones that are left out do not count."""
+    was_training, counts = network.training, torch.zeros(3, dtype=torch.int64)
+    network.eval()
+    for rows in torch.arange(len(test)).split(EVALUATION_BATCH)[parallel.rank() :: parallel.world_size()]:
+        pixels, labels = test.batch(rows)
+        logits = network(prepare(pixels.to(device))).cpu()
+        best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        counts += torch.tensor([int(best[:, 0].sum()), int(best.sum()), len(labels)])
+    network.train(was_training)
+    right, among_five, seen = parallel.all_reduce_sum(counts).tolist()
+    return right / seen, among_five / seen
 
 
 def average_of(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
@@ -282,14 +287,3 @@ def random_transform(recipe: Recipe, size: int) -> Transform | None:
     if recipe.rand_augment:
         each.append(v2.RandAugment(2, recipe.rand_augment))
     return v2.Compose(each) if each else None
-
-
-def augmentation(
-    recipe: Recipe, mean: tuple[float, ...], std: tuple[float, ...], transform: Transform | None
-) -> Callable[[UInt8[Tensor, "b c h w"], Generator], Float32[Tensor, "b c h w"]]:
-    """Training images to the network's inputs; `transform` is None where those who decode have done it already."""
-    ours = Augment(mean, std, recipe.padding, flip=True, cutout=recipe.cutout)
-    if transform is None:
-        return ours
-    # torchvision draws one set of numbers a call: a call for each image
-    return lambda images, rng: ours(torch.stack([transform(image) for image in images]), rng)

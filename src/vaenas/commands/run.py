@@ -1,0 +1,185 @@
+"""`vaenas run`: a search, and what happens around it, from the choice of a width to the exported network."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vaenas.commands.evaluate import evaluation_of, print_evaluation
+from vaenas.commands.options import Config, Resume, free_folder, given, keep_folder, resume_command, with_settings
+from vaenas.commands.search import PANELS, name_of, search_to_its_end
+from vaenas.commands.train import found_by, train_to_its_end
+from vaenas.documents import read_yaml
+from vaenas.errors import UserError
+from vaenas.export.formats import ENDINGS
+from vaenas.files import write_atomically
+from vaenas.runs.config import SearchConfig
+from vaenas.runs.settings import check_kept, make, resumed
+from vaenas.training.config import TrainConfig
+from vaenas.training.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from vaenas.runs.directory import RunDirectory
+
+PLAN = "run.yaml"
+
+
+class Plan(BaseModel):
+    """What follows the search; `run.yaml` of the folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    recipe: str = "quick"
+    train_epochs: int | None = None
+    formats: str = "onnx"  # with commas between
+    batch_size: int | None = None  # of the training, where the recipe's is too large for so few images
+
+    @property
+    def kinds(self) -> list[str]:
+        return [kind.strip() for kind in self.formats.split(",")]
+
+    def training(self, found: dict[str, Any]) -> TrainConfig:
+        """Settings of the training; raises `UserError` for a recipe or number of epochs that there is not."""
+        own = {"training.epochs": self.train_epochs, "training.batch_size": self.batch_size}
+        return make(TrainConfig, {**found, "recipe": self.recipe, **{k: v for k, v in own.items() if v is not None}})
+
+    def fitted(self, settings: SearchConfig) -> "Plan":
+        """With a batch that the images fill, of eight an epoch, where the recipe's is larger than all of them."""
+        from vaenas.data.load import load
+        from vaenas.data.subsets import train_and_test
+
+        images = len(train_and_test(load(settings.data))[0])
+        if self._for(settings).training.batch_size <= images:
+            return self
+        return self.model_copy(update={"batch_size": max(2, images // 8)})
+
+    def _for(self, settings: SearchConfig) -> TrainConfig:
+        # Any code will do: the found one is not known yet, and only the training itself reads it.
+        network = {"network.width": settings.network.width, "network.layers": settings.network.layers}
+        return self.training({"code": "-", "space": settings.space, **network})
+
+    def to_yaml(self) -> bytes:
+        """What `open_run` reads."""
+        return yaml.safe_dump(self.model_dump()).encode()
+
+    def keep(self, folder: Path, wanted: "Plan") -> None:
+        """Raises `UserError` if the user, who resumes the run in `folder`, asks for something else."""
+        for name, usual in Plan():
+            value = getattr(wanted, name)
+            if value != usual:  # given
+                check_kept(folder, name, getattr(self, name), value)
+
+    def check(self, settings: SearchConfig) -> None:
+        """Raises `UserError` for what would stop the run after its search."""
+        from vaenas.export.export import check_format
+
+        for kind in self.kinds:
+            check_format(kind)  # also whether its packages are there: not after hours of search
+        self._for(settings)
+
+
+def run(
+    output: Annotated[Path | None, typer.Option(help="Folder (default: a new one under runs/).")] = None,
+    recipe: Annotated[str, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained.")] = "quick",
+    train_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of that training (the recipe's).")] = None,
+    formats: Annotated[str, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}.")] = "onnx",
+    config: Config = None,
+    resume: Resume = None,
+    **options: Any,
+) -> None:
+    """Search, train, test, export, report: from images to a network in use.
+
+    Without --width, the widest network of which half the space keeps the limits on multiply-adds and parameters.
+    """
+    from vaenas.runs.directory import NewRun, RunDirectory
+
+    plan = Plan(recipe=recipe, train_epochs=train_epochs, formats=formats)
+    if resume is not None:
+        keep_folder(resume, output)
+        wanted, folder = plan, resume
+        whole, plan = open_run(resume)
+        plan.keep(resume, wanted)
+        directory = RunDirectory.open(resume / "search", "search")
+        settings = resumed(SearchConfig, resume / "search", given(options), config)
+    else:
+        settings = with_widest_fit(make(SearchConfig, given(options), config))
+        plan = plan.fitted(settings)
+        folder = output or free_folder(f"run-{name_of(settings)}")
+        whole, directory = RunDirectory(folder), NewRun(folder, "search", {PLAN: plan.to_yaml()})
+    # All that can be wrong is said before anything is begun.
+    plan.check(settings)
+    search_to_its_end(settings, directory, resume_command("run", folder), whole)
+    finish(plan, settings, folder, resume_command("run", folder))
+
+
+with_settings(run, SearchConfig, PANELS)
+
+
+def open_run(folder: Path) -> "tuple[RunDirectory, Plan]":
+    """The lock of a folder of `vaenas run`, and the plan that it was begun with.
+
+    Raises:
+        UserError: there is none, or another process is working on it.
+    """
+    from vaenas.runs.directory import RunDirectory
+
+    whole, file = RunDirectory(folder), folder / PLAN
+    if not file.is_file():
+        raise UserError(f"--resume {folder}: no run of `vaenas run` is in it (no {PLAN})")
+    whole.lock()
+    try:
+        return whole, Plan(**read_yaml(file))
+    except ValidationError:
+        raise UserError(f"{file}: not the plan of a run: put it back, or begin a new run") from None
+
+
+def with_widest_fit(settings: SearchConfig) -> SearchConfig:
+    """The settings with the widest network of which half the space keeps the limits, where no width is given."""
+    from vaenas.constraints import Constraints, uniform_proposals
+    from vaenas.data.load import load
+    from vaenas.networks import space_class
+
+    bounds, widths = settings.constraints, space_class(settings.space).widths
+    if settings.network.width is not None or not widths or (bounds.max_flops is None and bounds.max_params is None):
+        return settings
+    train = load(settings.data).train
+
+    def at(width: float) -> SearchConfig:
+        return settings.model_copy(update={"network": replace(settings.network, width=width)})
+
+    def fits(width: float) -> bool:
+        image_space = at(width).image_space(train.image_size, train.channels, len(train.classes))
+        constraints = Constraints(image_space.cost, bounds.max_flops, bounds.max_params)
+        keeping = constraints.is_feasible(uniform_proposals(settings.search_space(image_space), settings.seed)(500))
+        return float(keeping.float().mean()) >= 0.5
+
+    return at(next(filter(fits, widths), widths[-1]))
+
+
+def finish(plan: Plan, settings: SearchConfig, folder: Path, again: str) -> None:
+    """Trains what the search in `folder` found, tests it, exports it; everything lies in `folder` at the end."""
+    from vaenas.export.export import export
+    from vaenas.parallel import is_main
+    from vaenas.runs.directory import NewRun, RunDirectory
+
+    search, training = folder / "search", folder / "training"
+    threads = RunDirectory(search).threads  # the same on every way to the end
+    directory = RunDirectory.open(training, "training") if training.exists() else NewRun(training, threads=threads)
+    train_to_its_end(plan.training(found_by(str(search))), directory, again)
+    if not is_main():
+        return
+    exported: dict[str, Path] = {}
+    for kind in plan.kinds:
+        name = "weights" if kind in ("timm", "safetensors") else "network"
+        exported[kind] = export(training, kind, folder / f"{name}{ENDINGS[kind]}", force=True)
+    figures = evaluation_of(training, settings.data, 64, folder / "confusion.png", exported.get("onnx"))
+    write_atomically(folder / "evaluation.json", (json.dumps(figures, indent=1) + "\n").encode())
+    print_evaluation(figures)
+    for path in exported.values():
+        print(path)
+    write_atomically(folder / "report.html", (search / "report.html").read_bytes())
+    print(folder / "report.html")

@@ -1,0 +1,128 @@
+"""What Algorithms 2 and 3 share: what a search works on and changes, line 9, and the comparison at its end."""
+
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vaenas.evaluation.supernet import Evaluate
+from vaenas.records import Record
+from vaenas.samplers.prefetched import Prefetched
+from vaenas.samplers.sampler import LearnedSampler, Sampler
+from vaenas.samplers.uniform import UniformSampler
+from vaenas.search.evaluated_set import EvaluatedSet, score
+from vaenas.search.settings import SamplerTraining, SurrogateSettings
+from vaenas.search.supernet_training import SupernetTrainer
+from vaenas.search.surrogate import learn_from_surrogate
+from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid
+
+# A record of these kinds is told after the last change of an iteration, a generation or a round: there, and nowhere
+# else, the state is whole and can be saved.
+BOUNDARIES = ("train", "generation", "surrogate")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ends with.
+
+    Args:
+        population: all that was evaluated on the final weights, (n, s).
+        scores: the supernet's, (n,).
+        predicted: what the search goes by, (n,): the scores, or what a surrogate makes of them.
+        best: the row of α*.
+        draws: scores of the sampler's draws and of as many uniform ones, by those names; None if it never learns.
+    """
+
+    population: Population
+    scores: Scores
+    predicted: Scores
+    best: int
+    draws: dict[str, Float[Tensor, "_"]] | None
+
+
+@dataclass(kw_only=True)
+class Search:
+    """What a search works on, and what it changes: saved at a boundary and loaded again, it goes on to the same bits.
+
+    Args:
+        evaluate: scores populations on the supernet's weights as they are.
+        is_feasible: kept by what is ranked, learned from and returned; training draws from the whole space.
+        constraints: what `is_feasible` is, for messages.
+        step: iterations finished.
+        ahead: the architectures of the next steps.
+    """
+
+    space: SearchSpace
+    trainer: SupernetTrainer
+    sampler: Sampler
+    evaluate: Evaluate
+    rng: torch.Generator
+    training: SamplerTraining
+    surrogate: SurrogateSettings
+    is_feasible: IsFeasible
+    constraints: str = "the limits"
+    step: int = 0
+    ahead: Prefetched = field(init=False)
+
+    @property
+    def learned(self) -> LearnedSampler | None:
+        """The sampler, if Algorithm 1 trains it."""
+        return self.sampler if isinstance(self.sampler, LearnedSampler) else None
+
+    @property
+    def n_vae(self) -> int:
+        """Iterations between updates of the sampler."""
+        return self.trainer.iterations(self.training.vae_interval)
+
+    def ranks(self, step: int) -> bool:
+        """Line 5: whether the iteration that begins after `step` others ranks a population."""
+        return self.learned is not None and (step + 1) % self.n_vae == 0
+
+    def ends_interval(self, step: int) -> bool:
+        """Whether that iteration is the last of n_vae or of all: it tells more, so the boundary before is saved."""
+        return (step + 1) % self.n_vae == 0 or step + 1 == self.trainer.steps
+
+    def draw(self, sampler: Sampler, n: int) -> Population:
+        """n feasible architectures."""
+        return draw_valid(lambda m: sampler.sample(m, self.rng), self.is_feasible, n, constraints=self.constraints)
+
+    def learn(self, population: Population, learned: Bool[Tensor, "n"], scores: Scores, epsilon: float = 0.0) -> Record:
+        """Line 9, Algorithm 1 on S, with a surrogate on what that predicts; `learned`: rows from the sampler."""
+        sampler = self.learned
+        assert sampler is not None  # as `ranks` has made sure
+        if self.surrogate.kind == "ridge":
+            stats = learn_from_surrogate(
+                sampler, population, scores, self.surrogate.rounds, self.rng, self.is_feasible, self.constraints
+            )
+        else:
+            stats = sampler.update(population, scores, self.rng)
+        told = {name: value for name, value in asdict(stats).items() if value is not None}
+        lists = {"population": population.tolist(), "scores": scores.tolist(), "learned": learned.tolist()}
+        return Record("update", {"epsilon": epsilon, **lists, **told})
+
+    def compare(self, evaluated: EvaluatedSet, drawn: Population) -> Generator[Record, None, dict[str, Scores]]:
+        """Did the sampler learn? Scores of its n draws, which are evaluated, and of n uniform ones, which will be."""
+        uniform = self.draw(UniformSampler(self.space), len(drawn))
+        scores = yield from score(uniform, self.evaluate, "comparison", evaluated)
+        draws = {"sampler": evaluated.lookup(drawn), "uniform": scores}
+        yield Record("comparison", {name: of.tolist() for name, of in draws.items()})
+        return draws
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers and dictionaries of them, random states included."""
+        return {
+            "trainer": self.trainer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "rng": self.rng.get_state(),
+            "step": self.step,
+            "ahead": self.ahead.rows,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.rng.set_state(state["rng"])
+        self.step, self.ahead.rows = state["step"], state["ahead"]
