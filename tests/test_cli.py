@@ -14,6 +14,7 @@ import yaml
 import vaenas
 from tests.runs.command import TINY, assert_same_end, call, environment, files, make_pictures, metrics, result
 from vaenas.data.images import ImageData
+from vaenas.data.subsets import Subset
 from vaenas.documents import dotted, read_yaml
 from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count

@@ -108,5 +108,5 @@ def test_a_ranking_that_is_stopped_asks_for_the_rest_alone(
     for _ in SearchRun(config, RunDirectory.open(tmp_path / "run", "search")).records():
         pass
     rows = torch.cat(asked[: before + 1])
-    assert len(rows) == len(rows.unique(dim=0)) == config.ranking_size
+    assert len(rows) == len(rows.unique(dim=0)) == config.update.ranking_size
     assert_same_end(tmp_path / "run", finished)
