@@ -3,7 +3,7 @@
     python -m tests.robustness.fuzz --inputs 100000 --output FILE.json
 
 An input is a format and a number: that decides how the valid seed is changed, in its bytes or in its structure with
-checksums put right. A traceback, more than 5 s or 1 GiB, or a message of several lines is a failure; what was read then
+checksums put right. A traceback, more than 5 s of CPU or 1 GiB, or a message of several lines is a failure; what was read then
 is kept beside the output.
 """
 
@@ -719,15 +719,18 @@ def bounded() -> Iterator[None]:
 
     before = resource.getrlimit(resource.RLIMIT_AS)
     has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    handler = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    handlers = [(number, signal.signal(number, late)) for number in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)  # what waits and does not compute; a machine may be busy
     resource.setrlimit(resource.RLIMIT_AS, (has + BYTES, before[1]))
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, handler)
+        for number, handler in handlers:
+            signal.signal(number, handler)
 
 
 def outcome(name: str, number: int, folder: Path) -> tuple[str, str]:
