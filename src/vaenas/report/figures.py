@@ -124,10 +124,11 @@ def scores(updates: Sequence[Update], ranking_metric: str) -> Figure:
                 axes.scatter(spread, values, s=7, color=colour, alpha=0.28, lw=0, rasterized=total > RASTER)
         share = sum(map(len, groups.values())) / total
         if groups:
-            parts = {f"{part}props": {"color": colour, "lw": 1.3} for part in ("box", "whisker", "median")}
+            line = {"color": colour, "lw": 1.3}
             axes.boxplot(
                 list(groups.values()), positions=list(groups), widths=0.24, whis=(10, 90), showfliers=False,
-                showcaps=False, manage_ticks=False, label=f"{label} draws, {share:.0%}", **parts,
+                showcaps=False, manage_ticks=False, label=f"{label} draws, {share:.0%}", boxprops=line,
+                whiskerprops=line, medianprops=line,
             )  # fmt: skip
     axes.set(xlabel="Update", ylabel=f"{ranking_metric.capitalize()} (%)", xlim=(0.4, len(updates) + 0.6))
     axes.locator_params("x", **WHOLE)
