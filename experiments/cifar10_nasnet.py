@@ -85,7 +85,7 @@ def summarise(runs: Path) -> None:
     gradient = {name: run_of(name, 0, runs) for name, how in SEARCHES.items() if how["method"] == "gradient"}
     read = {name: read_run(run) for name, run in gradient.items() if (run / "result.json").exists()}
     if read:
-        diversity({name: (run.weights, run.updates) for name, run in read.items()}).savefig(RESULTS / "diversity.png")
+        diversity(list(read.items())).savefig(RESULTS / "diversity.png")
     for name, row in rows.items():
         spread = "" if row["std"] is None else f" ± {100 * row['std']:.2f}"
         print(

@@ -22,8 +22,7 @@ from optuna.trial import TrialState, create_trial
 from tests.integrations.worker import CHOICES, SLOTS, hits, open_storage
 from tests.real_data import SHARED
 from vaenas.blackbox.vae_search import BlackBoxSettings
-from vaenas.integrations.optuna import VAENASSampler
-from vaenas.integrations.optuna_space import BINS, Slot, read_history
+from vaenas.integrations.optuna import BINS, Slot, VAENASSampler, read_history
 
 QUICK = BlackBoxSettings(proposals=200)
 MACRO = SHARED / "nas-bench-macro/nas-bench-macro_cifar10.json"
@@ -169,9 +168,9 @@ def test_bins_cover_the_range(distribution: IntDistribution) -> None:
             for x in (distribution.low, distribution.high)]  # fmt: skip
     assert ends == [0, slot.choices - 1]
     values = (distribution.high - distribution.low) // distribution.step + 1
-    assert slot.exact == (slot.choices == values)
+    assert slot.values == values
     if values <= BINS and not distribution.log:
-        assert slot.exact
+        assert slot.choices == values
 
 
 def test_bins_of_a_logarithm_are_equally_wide() -> None:

@@ -1,5 +1,6 @@
 """Reports of the gradient-based method: its own figures and sentences, and runs side by side."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_an_unfinished_run(make_run: MakeRun) -> None:
 
 def test_lines_are_the_records(make_run: MakeRun) -> None:
     run = read_run(gradient(make_run))
-    figure = figures.diversity({"vae": (run.weights, run.updates), "other": (run.weights, [])})
+    figure = figures.diversity([("vae", run), ("other", replace(run, updates=[]))])
     entropy, distinct, free, params = figure.axes
     means = [np.mean(r.entropy_of_weights) for r in run.weights]
     assert np.allclose(entropy.lines[0].get_ydata(), np.maximum(means, figures.FLOOR))

@@ -17,7 +17,7 @@ from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.records import TrainingResult
 from vaenas.report import write_report
-from vaenas.report.confusion import confusion
+from vaenas.report.figures import confusion
 from vaenas.runs.directory import FORMAT
 
 from .conftest import MakeRun, make_result

@@ -115,11 +115,14 @@ def test_draws_caption_has_the_difference_and_its_interval(make_run: MakeRun):
     assert "+10.00 points, 95 % interval -17.72 to +37.72" in caption
 
 
-def test_draws_without_single_scores_use_the_result(make_run: MakeRun):
+def test_records_of_two_spaces_are_no_run(make_run: MakeRun):
     run = make_run()
-    (run / "metrics.jsonl").write_text("")
-    page = Page(write_report(run))
-    assert "+2.50 points" in page.captions["fig-draws"]
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    update = next(json.loads(line) for line in lines if '"kind": "update"' in line)
+    other = update | {"step": 1, "probabilities": update["probabilities"][1:]}
+    (run / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(other)]) + "\n")
+    with pytest.raises(UserError, match="the number of slots or operations changes between records"):
+        write_report(run)
 
 
 def test_what_the_last_stage_was(make_run: MakeRun):

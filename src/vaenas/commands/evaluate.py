@@ -73,7 +73,7 @@ def evaluation_of(
     from vaenas.evaluation.final import latency, logits_of, quality
     from vaenas.export.export import onnx_runner, weights_file
     from vaenas.networks.weights import load_weights
-    from vaenas.report.confusion import confusion
+    from vaenas.report.figures import confusion
 
     network, info = load_weights(weights_file(source))
     images = load(replace(settings, image_size=settings.image_size or info.image_size))

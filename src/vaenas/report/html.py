@@ -1,10 +1,8 @@
 """`report.html`: one page, in one file, that says what a run found and how. Its words are in `page.html.j2`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,7 +13,7 @@ from vaenas.errors import UserError, printable
 from vaenas.files import write_atomically
 from vaenas.report import figures
 from vaenas.report.architecture import draw_architecture
-from vaenas.report.run_data import RunData, read_run
+from vaenas.report.run_data import read_run
 from vaenas.report.svg import to_svg
 
 # Proper names of the values of `space` and `sampler`; others are shown as they are.
@@ -39,32 +37,22 @@ def write_report(run: Path, against: Sequence[Path] = ()) -> Path:
         UserError: the folder or a file is missing, damaged, or not writable.
     """
     run = Path(run)
-    data = read_run(run)
-    data = replace(data, against=tuple(_comparable(data, Path(other)) for other in against))
+    data, *others = runs = [read_run(folder) for folder in (run, *map(Path, against))]
+    for folder, other in zip(against, others, strict=True):
+        if not (data.weights and other.weights and data.settings.space == other.settings.space):
+            raise UserError(
+                f"--against {folder}: only runs with --method gradient in the same space are compared, and only once "
+                f"they have a weights record; this one has {len(data.weights)}, that one {len(other.weights)}"
+            )
+    samplers = [one.sampler for one in runs]  # the folder tells two of one sampler apart
+    names = [one.sampler if samplers.count(one.sampler) == 1 else f"{one.sampler}, {one.name}" for one in runs]
     page = PAGE.get_template("page.html.j2").render(
-        run=data, written=datetime.now().astimezone(), version=vaenas.__version__
-    )
+        run=data, runs=list(zip(names, runs, strict=True)), written=datetime.now().astimezone(),
+        version=vaenas.__version__,
+    )  # fmt: skip
     target = run / "report.html"
     write_atomically(target, page.encode())
     return target
-
-
-def _comparable(data: RunData, folder: Path) -> RunData:
-    other = read_run(folder)
-    if not (data.weights and other.weights and data.settings.space == other.settings.space):
-        raise UserError(
-            f"--against {folder}: only runs with --method gradient in the same space are compared, and only once they "
-            f"have a weights record; this one has {len(data.weights)}, that one {len(other.weights)}"
-        )
-    return other
-
-
-def _setting(value: object) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
 
 
 def _duration(seconds: float) -> str:
@@ -73,17 +61,17 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
 
 
-def _finalize(value: Any) -> Any:
-    return printable(value) if type(value) is str else value  # Markup is the figures alone
+def _setting(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
 
 
-# Every text is escaped here; what comes from a run is never part of a template.
+# Every text is escaped here; what comes from a run is never part of a template. Markup is the figures alone.
 PAGE = Environment(
-    loader=PackageLoader("vaenas.report", ""), autoescape=True, undefined=StrictUndefined, finalize=_finalize,
-    trim_blocks=True, lstrip_blocks=True,
+    loader=PackageLoader("vaenas.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    lstrip_blocks=True, finalize=lambda value: printable(value) if type(value) is str else value,
 )  # fmt: skip
 PAGE.filters |= {
-    "percent": _percent, "readable": readable, "duration": _duration, "setting": _setting, "svg": to_svg,
-    "named": lambda name: NAMES.get(name, name),
+    "percent": lambda share: f"{100 * share:.2f} %", "readable": readable, "duration": _duration, "setting": _setting,
+    "svg": to_svg, "named": lambda name: NAMES.get(name, name),
 }  # fmt: skip
 PAGE.globals |= {"figures": figures, "draw_architecture": draw_architecture}
