@@ -56,7 +56,7 @@ def test_every_row_of_nasbench201(dataset: str | None, prefix: str, nasbench201_
     table = import_table(nasbench201_csv, dataset=dataset)
     with nasbench201_csv.open() as file:
         rows = list(csv.DictReader(file))
-    population = nasbench201.parse([row["cell"] for row in rows])
+    population = torch.tensor([nasbench201.parse(row["cell"]) for row in rows])
     assert (table.space, table.budgets, table.runs, len(table)) == (
         nasbench201.nasbench201_space(),
         (12, 200),
@@ -159,7 +159,7 @@ def test_bad_csv(text: str, message: str, tmp_path: Path) -> None:
 
 def test_bad_sources(tmp_path: Path) -> None:
     header = "cell,params,cifar10_val_12ep\n"
-    cell = nasbench201.cell_strings(torch.zeros(1, 6).long())[0]
+    cell = nasbench201.nasbench201_space().own_text(torch.zeros(6).long())
     empty = pyarrow.table({"hash": pyarrow.array(["00"])})
     parquet.write_table(empty, tmp_path / "other.parquet")
     row = {"hash": ["f" * 32], "vertices": [2], "edge_bits": [1], "ops": [""], "params": [5]}

@@ -76,7 +76,7 @@ from vaenas.search.settings import EvolutionSettings, SamplerTraining, SupernetT
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.macro import macro_space
 from vaenas.spaces.nasbench101 import nasbench101_space
-from vaenas.spaces.nasbench201 import cell_strings, nasbench201_space
+from vaenas.spaces.nasbench201 import nasbench201_space
 from vaenas.spaces.nasnet import nasnet_space
 from vaenas.spaces.space import SearchSpace
 from vaenas.training.config import TrainConfig
@@ -488,7 +488,7 @@ def _text(name: str, text: str) -> Callable[[Path], Path]:
 
 
 def _nasbench201() -> str:
-    cells = cell_strings(nasbench201_space().uniform(5, torch.Generator().manual_seed(0)))
+    cells = list(map(nasbench201_space().own_text, nasbench201_space().uniform(5, torch.Generator().manual_seed(0))))
     lines = [f"{cell},{1000 + i},50.5,60.25,," for i, cell in enumerate(cells)]
     return "\n".join(["cell,params,cifar10_val_12ep,cifar10_test_12ep,cifar10_val_200ep,cifar10_test_200ep", *lines])
 

@@ -48,7 +48,7 @@ def from_nasbench201(path: Path, dataset: str = "cifar10") -> TabularBenchmark:
 
     params = [int(_number(path, line, row, "params", MOST_PARAMS)) for line, row in rows]
     try:
-        population = nasbench201.parse([row["cell"] for _, row in rows])
+        population = torch.tensor([nasbench201.parse(row["cell"]) for _, row in rows])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return TabularBenchmark.of(

@@ -16,8 +16,8 @@ from vaenas.networks.network_config import NetworkConfig, with_channels
 from vaenas.networks.ops import total
 from vaenas.networks.supernet import ChoiceBlock, Step, Supernet
 from vaenas.norm import SlicedBatchNorm2d
-from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, edge, prune
-from vaenas.spaces.nasbench101 import PAIRS, SYMBOLS, nasbench101_space
+from vaenas.spaces.cells import EDGES, OPERATIONS, PAIRS, VERTICES, Cells, alive, edge, prune
+from vaenas.spaces.nasbench101 import SYMBOLS, nasbench101_space
 from vaenas.spaces.space import Population
 
 OUTPUT = VERTICES - 1
