@@ -1,7 +1,6 @@
 """The NASNet-like space (App. A.4): a normal and a reduction cell of 14 edges, each one of 8 operations: 8^28."""
 
 import ast
-from contextlib import suppress
 from dataclasses import dataclass
 from reprlib import repr as short
 from typing import Any, ClassVar
@@ -92,23 +91,14 @@ class NASNetSpace(SearchSpace):
         slots = cells.flatten(2) / 3.5  # 14 slots x 7/8
         return [slots[:, 0], slots[:, 1], cells.sum(2).flatten(1) / 24.5**0.5]
 
-    def genotype(self, architecture: Int64[Tensor, "28"]) -> str:
-        """The architecture in DARTS's form, which a valid one has where each node has exactly two edges.
-
-        Raises:
-            UserError: names the node that has another number of them.
-        """
+    def genotype(self, architecture: Int64[Tensor, "28"]) -> str | None:
+        """The architecture in DARTS's form; None unless each node has exactly two edges, as there."""
         pairs: dict[str, list[tuple[str, int]]] = {field: [] for field in FIELDS}
         for place, into in enumerate(architecture.split(self.groups)):
-            cell, node = divmod(place, NODES)
             edges = [(OPERATIONS[o], source) for source, o in enumerate(into.tolist()) if o != NONE]
             if len(edges) != 2:
-                raise UserError(
-                    f"architecture {self.encode(architecture[None])[0]!r}: node {INPUTS + node} of the "
-                    f"{KINDS[cell]} cell has {len(edges)} edges; only architectures with exactly 2 into each node "
-                    f"have a DARTS genotype"
-                )
-            pairs[FIELDS[cell]] += edges
+                return None
+            pairs[FIELDS[place // NODES]] += edges
         concat = range(INPUTS, INPUTS + NODES)
         return f"Genotype({', '.join(f'{field}={edges!r}, {field}_concat={concat}' for field, edges in pairs.items())})"
 
@@ -135,8 +125,8 @@ class NASNetSpace(SearchSpace):
                     f"genotype: {field} has {count}; must be {2 * NODES} pairs, two for each of {NODES} nodes"
                 )
             for place, pair in enumerate(pairs):
-                slot, operation = _slot(pair, INPUTS + place // 2, field)
-                slot += len(EDGES) * cell
+                edge, operation = _edge(pair, INPUTS + place // 2, field)
+                slot = len(EDGES) * cell + edge
                 if architecture[slot] != NONE:
                     raise UserError(
                         f"genotype: node {INPUTS + place // 2} of {field} has two edges from {pair[1]}; "
@@ -147,10 +137,7 @@ class NASNetSpace(SearchSpace):
 
     def facts(self, architecture: Int64[Tensor, "28"]) -> dict[str, str | None]:
         """The genotype, where the architecture has one."""
-        facts = super().facts(architecture)
-        with suppress(UserError):
-            facts["genotype"] = self.genotype(architecture)
-        return facts
+        return {**super().facts(architecture), "genotype": self.genotype(architecture)}
 
     def _reached(self, population: Population) -> Bool[Tensor, "n 8"]:
         """Which of the 2 x 4 nodes have an edge into them."""
@@ -158,20 +145,20 @@ class NASNetSpace(SearchSpace):
 
     def _with_edges(self, population: Population, logits: Float[Tensor, "n 28 8"], rng: Generator) -> Population:
         """One edge for each unreached node, drawn from the odds of its operations against "none"."""
-        repaired = population.clone()
-        odds = logits - logits[:, :, NONE, None] + gumbel(logits.shape, rng)
-        starts = [sum(self.groups[:g]) for g in range(len(self.groups))]
-        for start, length, reached in zip(starts, self.groups, self._reached(population).T, strict=True):
-            best = odds[~reached, start : start + length, NONE + 1 :].flatten(1).argmax(-1)
-            offered = len(OPERATIONS) - 1
-            repaired[~reached, start + best // offered] = NONE + 1 + best % offered
+        repaired, offered = population.clone(), len(OPERATIONS) - 1
+        odds = (logits - logits[:, :, NONE, None] + gumbel(logits.shape, rng))[:, :, NONE + 1 :]
+        nodes = zip(
+            repaired.split(self.groups, 1), odds.split(self.groups, 1), self._reached(population).T, strict=True
+        )
+        for into, of_node, reached in nodes:
+            best = of_node[~reached].flatten(1).argmax(-1)
+            into[~reached, best // offered] = NONE + 1 + best % offered
         return repaired
 
 
 def _parse(text: str) -> dict[str, Any]:
     """The four arguments of a genotype."""
     names = [name for field in FIELDS for name in (field, f"{field}_concat")]
-    form = "Genotype(" + ", ".join(f"{name}=..." for name in names) + ")"
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
@@ -181,7 +168,8 @@ def _parse(text: str) -> dict[str, Any]:
         return {str(k.arg): _value(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"genotype {short(text)} cannot be read ({reason}); it must be {form}") from None
+        form = ", ".join(f"{name}=..." for name in names)
+        raise UserError(f"genotype {short(text)} cannot be read ({reason}); it must be Genotype({form})") from None
 
 
 def _value(node: ast.expr) -> Any:
@@ -193,7 +181,7 @@ def _value(node: ast.expr) -> Any:
         raise ValueError(f"{short(ast.unparse(node))} is no plain value") from None
 
 
-def _slot(pair: Any, node: int, field: str) -> tuple[int, int]:
+def _edge(pair: Any, node: int, field: str) -> tuple[int, int]:
     """Edge of the cell and operation of one (operation, source) pair."""
     if not (isinstance(pair, list | tuple) and len(pair) == 2):
         raise UserError(f"genotype: {field} holds {short(pair)}; must be pairs of an operation and a source")
