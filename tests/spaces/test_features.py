@@ -10,11 +10,11 @@ from torch import Tensor
 
 from tests.spaces.spaces import PLAIN, SPACES
 from vaenas.spaces import cells
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 from vaenas.spaces.space import SearchSpace
 
 seeds = st.integers(0, 2**31 - 1)
-NASBENCH101 = nasbench101_space()
+NASBENCH101 = NASBench101Space()
 # Too many architectures to be numbered in 63 bits, and exactly as many as can be.
 HUGE = SearchSpace("huge", operations=("abcd",) * 40, groups=(40,))
 BRIM = SearchSpace("brim", operations=("ab",) * 63, groups=(63,))

@@ -10,19 +10,19 @@ import torch
 from tests.real_data import SHARED
 from vaenas.errors import UserError
 from vaenas.spaces.macro import macro_space
-from vaenas.spaces.nasbench201 import OPERATIONS, nasbench201_space, parse, prune
+from vaenas.spaces.nasbench201 import OPERATIONS, NASBench201Space, parse, prune
 
 CELL = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
 
 
 def test_slots_follow_the_cell_string() -> None:
     assert parse(CELL) == [0, 1, 2, 3, 4, 0]
-    assert nasbench201_space().encode(torch.tensor([parse(CELL)])) == ["n-s1-3pn"]
+    assert NASBench201Space().encode(torch.tensor([parse(CELL)])) == ["n-s1-3pn"]
 
 
 def test_parse_and_cell_strings_are_inverse_on_the_whole_space() -> None:
     population = torch.tensor(list(itertools.product(range(len(OPERATIONS)), repeat=6)))
-    space = nasbench201_space()
+    space = NASBench201Space()
     assert [parse(space.own_text(row)) for row in population] == population.tolist()
     assert space.is_valid(population).all()
 
@@ -49,7 +49,7 @@ def test_the_table_has_every_cell_of_the_space() -> None:
     with path.open(newline="") as file:
         strings = [row["cell"] for row in csv.DictReader(file)]
     population = torch.tensor([parse(cell) for cell in strings])
-    assert [nasbench201_space().own_text(row) for row in population] == strings
+    assert [NASBench201Space().own_text(row) for row in population] == strings
     assert len(population.unique(dim=0)) == len(population) == 5**6
 
 
@@ -92,7 +92,7 @@ def test_codes_of_nasbench_macro_are_the_keys_of_its_table() -> None:
 
 
 def test_decode_takes_the_benchmarks_own_string() -> None:
-    space = nasbench201_space()
+    space = NASBench201Space()
     assert space.decode([CELL, "n-s1-3pn"]).tolist() == [[0, 1, 2, 3, 4, 0]] * 2
     assert space.own_text(space.decode(["n-s1-3pn"])[0]) == CELL
     assert space.decode([]).shape == (0, 6)

@@ -12,9 +12,9 @@ from torch import Tensor
 from vaenas.errors import UserError
 from vaenas.networks import NetworkConfig
 from vaenas.networks.nasnet import NASNetImageSpace
-from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, nasnet_space
+from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, NASNetSpace
 
-SPACE = nasnet_space()
+SPACE = NASNetSpace()
 CIFAR = NetworkConfig(32, 3, 10, width=36, layers=20)
 seeds = st.integers(0, 2**31 - 1)
 DARTS_V2 = (

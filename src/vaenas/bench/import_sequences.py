@@ -52,7 +52,7 @@ def from_nasbench201(path: Path, dataset: str = "cifar10") -> TabularBenchmark:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return TabularBenchmark.of(
-        nasbench201.nasbench201_space(), population, epochs, accuracies("val"), test=accuracies("test"),
+        nasbench201.NASBench201Space(), population, epochs, accuracies("val"), test=accuracies("test"),
         params=torch.tensor(params), source=path.name, measured=f"validation accuracy on {dataset}", scale=100.0,
     )  # fmt: skip
 

@@ -84,8 +84,7 @@ class TabularBenchmark:
             UserError: a row is no architecture of the space, stands there twice, or has an accuracy outside [0, 1].
         """
         columns = {"validation": validation, "test": test, "seconds": seconds, "params": params, "hash": hashes}
-        given = {name: values for name, values in columns.items() if values is not None}
-        given |= {name: values.float() for name, values in given.items() if values.is_floating_point()}
+        given = {name: x.float() if x.is_floating_point() else x for name, x in columns.items() if x is not None}
         keys, order = checked_keys(space, population, source).sort()
         check_values(given, source)
         if (twice := keys[1:] == keys[:-1]).any():
@@ -176,7 +175,7 @@ class TabularBenchmark:
         Raises:
             UserError: names the first row that is no architecture of the space, and the rule that it breaks.
         """
-        self.space.check_entries(population, "population")
+        self.space.check_entries(population)
         keys, wanted = self._tensors["keys"], self.space.keys(population)
         rows = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
         found = keys[rows] == wanted

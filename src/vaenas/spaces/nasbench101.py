@@ -178,8 +178,3 @@ class _Matrix(BaseModel):
 
     matrix: list[list[Literal[0, 1]]]
     ops: list[str]
-
-
-def nasbench101_space(full_cells: bool = False) -> NASBench101Space:
-    """The search space of Sec. 5.3 and App. A.5, or of it the cells with 7 vertices."""
-    return NASBench101Space(only_full=full_cells)

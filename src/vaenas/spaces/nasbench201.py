@@ -44,11 +44,6 @@ class NASBench201Space(SearchSpace):
         return [*edges, 0.5 * torch.nn.functional.one_hot(pruned, len(OPERATIONS)).float().sum(1)]
 
 
-def nasbench201_space() -> NASBench201Space:
-    """The search space."""
-    return NASBench201Space()
-
-
 def prune(population: Int64[Tensor, "n 6"]) -> Int64[Tensor, "n 6"]:
     """The same networks with "none" on every edge that lies on no path from the cell's input to its output."""
     present = (population != NONE).T

@@ -192,8 +192,3 @@ def _edge(pair: Any, node: int, field: str) -> tuple[int, int]:
     if type(source) is not int or not 0 <= source < node:
         raise UserError(f"genotype: node {node} of {field} has source {short(source)}; must be 0 to {node - 1}")
     return EDGES.index((source, node)), OPERATIONS.index(name)
-
-
-def nasnet_space() -> NASNetSpace:
-    """The search space of Sec. 5.1 and App. A.4; it is the same at every depth and width."""
-    return NASNetSpace()

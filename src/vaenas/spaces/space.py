@@ -112,17 +112,15 @@ class SearchSpace:
         """Which valid rows use all of their slots; in a plain space every one."""
         return torch.ones(len(population), dtype=torch.bool)
 
-    def check_entries(self, population: Population, what: str) -> None:
-        """Raises `UserError` that begins with `what` for the first entry that the space does not offer."""
+    def check_entries(self, population: Population) -> None:
+        """Raises `UserError` for the first entry that the space does not offer."""
         if population.shape[1] != self.slots:
-            raise UserError(f"{what}: rows of {population.shape[1]} slots; space {self.name} has {self.slots}")
+            raise UserError(f"rows of {population.shape[1]} slots; space {self.name} has {self.slots}")
         outside = (population < 0) | (population >= torch.tensor(self.choices))
         if outside.any():
             i, slot = outside.nonzero()[0].tolist()
-            raise UserError(
-                f"{what}: row {i} has {int(population[i, slot])} in slot {slot}; "
-                f"space {self.name} takes 0 to {self.choices[slot] - 1} there"
-            )
+            offered = f"space {self.name} takes 0 to {self.choices[slot] - 1} there"
+            raise UserError(f"row {i} has {int(population[i, slot])} in slot {slot}; {offered}")
 
     def check_rules(self, population: Population) -> None:
         """Raises `UserError` for the first row that breaks a rule of the benchmark; a plain space has none."""
