@@ -119,23 +119,19 @@ class TabularBenchmark:
         if note.is_file():
             return table
         check_whole(path, FORMAT)
-        table._check_content()
+        what, keys = f"{path}: damaged", table._tensors["keys"]
+        if not torch.equal(checked_keys(table.space, table._tensors["population"], what), keys):
+            raise UserError(f"{what}: its keys are not those of its rows; {FORMAT.again}")
+        if not (keys.diff() > 0).all():
+            raise UserError(f"{what}: its rows are not in the order of their keys; {FORMAT.again}")
+        check_values(table._tensors, what)
+        if table.test_budgets != tested(table.budgets, table._tensors.get("test")):
+            raise UserError(f"{what}: its test budgets are not those that have a test accuracy; {FORMAT.again}")
         with suppress(OSError):  # no cache, no note
             if time.time() - state.st_ctime > 2:  # else another change may get the same time
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.touch()
         return cls(str(path), *read_table(path))  # of which nothing is in memory
-
-    def _check_content(self) -> None:
-        """Raises `UserError` where rows and values are not what the class promises."""
-        what, keys = f"{self.name}: damaged", self._tensors["keys"]
-        if not torch.equal(checked_keys(self.space, self._tensors["population"], what), keys):
-            raise UserError(f"{what}: its keys are not those of its rows; {FORMAT.again}")
-        if not (keys.diff() > 0).all():
-            raise UserError(f"{what}: its rows are not in the order of their keys; {FORMAT.again}")
-        check_values(self._tensors, what)
-        if self.test_budgets != tested(self.budgets, self._tensors.get("test")):
-            raise UserError(f"{what}: its test budgets are not those that have a test accuracy; {FORMAT.again}")
 
     def save(self, path: Path) -> None:
         """Writes the table, in one move where a file stands already; needs twice the table's size more in memory."""

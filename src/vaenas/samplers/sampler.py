@@ -74,7 +74,7 @@ class UpdateStats:
     reconstruction: float | None = None  # in [0, 1]: share of slots that decoding the posterior mean gets right
 
     @classmethod
-    def of(cls, sampler: Sampler, rng: Generator, **of_vae: float) -> "UpdateStats":
+    def of(cls, sampler: Sampler, rng: Generator, **of_vae: Any) -> "UpdateStats":
         """Of a sampler as it is now."""
         draws = sampler.sample(DRAWS_DESCRIBED, rng)
         p = marginals(sampler.space, draws)

@@ -57,8 +57,7 @@ class NASBench101Space(SearchSpace):
 
         App. A.5: an edge's number is l_1 - l_0 plus noise, the nine largest become edges, and a row is drawn anew until
         it is connected. The paper does not say that there is noise; it is Gumbel-max's, so that an operation and an
-        edge are drawn alike. Rows that are still invalid after 100 rounds, full cells after 1,000 (their logits leave
-        next to no mass on valid cells), draw their edges uniformly.
+        edge are drawn alike. Rows that stay invalid (logits with next to no mass on valid cells) draw edges uniformly.
         """
 
         def propose(rows: Int64[Tensor, "m"]) -> Population:
@@ -91,7 +90,7 @@ class NASBench101Space(SearchSpace):
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each edge changes places with a random absent one, each operation is drawn anew, with probability `prob`.
 
-        Repeated until valid; after 100 rounds, full cells after 1,000, the row stays as it was.
+        Repeated until valid; where that fails the row stays as it was.
         """
 
         def propose(rows: Int64[Tensor, "m"]) -> Population:
@@ -111,8 +110,7 @@ class NASBench101Space(SearchSpace):
         """The mother with one edge exchanged for one of the father's; operations from either with probability one half.
 
         App. A.5: of a random pair, an edge that only the mother has leaves and one that only the father has enters.
-        Repeated until valid; after 100 rounds, full cells after 1,000, or where the parents have the same edges, the
-        mother's edges stay.
+        Repeated until valid; where that fails, or the parents have the same edges, the mother's edges stay.
         """
         children = super().crossover(mothers, fathers, rng)
         children[:, :EDGES] = mothers[:, :EDGES]

@@ -103,36 +103,34 @@ class NASNetSpace(SearchSpace):
         return f"Genotype({', '.join(f'{field}={edges!r}, {field}_concat={concat}' for field, edges in pairs.items())})"
 
     def from_genotype(self, text: str) -> Int64[Tensor, "28"]:
-        """The architecture of a genotype, which is parsed and never executed.
+        """The architecture of a genotype, which is parsed and never executed; raises `UserError` that says what is wrong.
 
         Args:
             text: "Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...],
                 reduce_concat=range(2, 6))" with two (operation, source) pairs for each node; concat may be a list.
-
-        Raises:
-            UserError: names what is wrong.
         """
-        values = _parse(text)
-        architecture = torch.full((SLOTS,), NONE)
+        values, architecture = _parse(text), torch.full((SLOTS,), NONE)
+        nodes, known = range(INPUTS, INPUTS + NODES), OPERATIONS[NONE + 1 :]
         for cell, field in enumerate(FIELDS):
-            concat, nodes = values[f"{field}_concat"], range(INPUTS, INPUTS + NODES)
+            concat, pairs, at = values[f"{field}_concat"], values[field], f"genotype: {field}"
             if concat not in (nodes, list(nodes), tuple(nodes)):
-                raise UserError(f"genotype: {field}_concat is {short(concat)}; this space has {list(nodes)}")
-            pairs = values[field]
+                raise UserError(f"{at}_concat is {short(concat)}; this space has {list(nodes)}")
             if not isinstance(pairs, list | tuple) or len(pairs) != 2 * NODES:
-                count = f"{len(pairs)} entries" if isinstance(pairs, list | tuple) else short(pairs)
-                raise UserError(
-                    f"genotype: {field} has {count}; must be {2 * NODES} pairs, two for each of {NODES} nodes"
-                )
+                found = f"{len(pairs)} entries" if isinstance(pairs, list | tuple) else short(pairs)
+                raise UserError(f"{at} has {found}; must be {2 * NODES} pairs, two for each of {NODES} nodes")
             for place, pair in enumerate(pairs):
-                edge, operation = _edge(pair, INPUTS + place // 2, field)
-                slot = len(EDGES) * cell + edge
+                node, to = nodes[place // 2], f"genotype: node {nodes[place // 2]} of {field}"
+                if not (isinstance(pair, list | tuple) and len(pair) == 2):
+                    raise UserError(f"{at} holds {short(pair)}; must be pairs of an operation and a source")
+                name, source = pair
+                if name not in known:
+                    raise UserError(f"{at} has unknown operation {short(name)}; known are {', '.join(known)}")
+                if type(source) is not int or not 0 <= source < node:
+                    raise UserError(f"{to} has source {short(source)}; must be 0 to {node - 1}")
+                slot = len(EDGES) * cell + EDGES.index((source, node))
                 if architecture[slot] != NONE:
-                    raise UserError(
-                        f"genotype: node {INPUTS + place // 2} of {field} has two edges from {pair[1]}; "
-                        "this space has one operation for each edge"
-                    )
-                architecture[slot] = operation
+                    raise UserError(f"{to} has two edges from {source}; this space has one operation for each edge")
+                architecture[slot] = OPERATIONS.index(name)
         return architecture
 
     def facts(self, architecture: Int64[Tensor, "28"]) -> dict[str, str | None]:
@@ -147,10 +145,8 @@ class NASNetSpace(SearchSpace):
         """One edge for each unreached node, drawn from the odds of its operations against "none"."""
         repaired, offered = population.clone(), len(OPERATIONS) - 1
         odds = (logits - logits[:, :, NONE, None] + gumbel(logits.shape, rng))[:, :, NONE + 1 :]
-        nodes = zip(
-            repaired.split(self.groups, 1), odds.split(self.groups, 1), self._reached(population).T, strict=True
-        )
-        for into, of_node, reached in nodes:
+        nodes = (x.split(self.groups, dim=1) for x in (repaired, odds))
+        for into, of_node, reached in zip(*nodes, self._reached(population).T, strict=True):
             best = of_node[~reached].flatten(1).argmax(-1)
             into[~reached, best // offered] = NONE + 1 + best % offered
         return repaired
@@ -179,16 +175,3 @@ def _value(node: ast.expr) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
         raise ValueError(f"{short(ast.unparse(node))} is no plain value") from None
-
-
-def _edge(pair: Any, node: int, field: str) -> tuple[int, int]:
-    """Edge of the cell and operation of one (operation, source) pair."""
-    if not (isinstance(pair, list | tuple) and len(pair) == 2):
-        raise UserError(f"genotype: {field} holds {short(pair)}; must be pairs of an operation and a source")
-    name, source = pair
-    known = OPERATIONS[NONE + 1 :]
-    if name not in known:
-        raise UserError(f"genotype: {field} has unknown operation {short(name)}; known are {', '.join(known)}")
-    if type(source) is not int or not 0 <= source < node:
-        raise UserError(f"genotype: node {node} of {field} has source {short(source)}; must be 0 to {node - 1}")
-    return EDGES.index((source, node)), OPERATIONS.index(name)
