@@ -101,8 +101,7 @@ class SupernetEvaluator:
     batches of training images (Guo et al. 2019, Sec. 3.4). Only batch norm trains for it: dropout is off.
 
     What architectures have in common from the input on is computed once, recalibration included: the population is
-    walked as a trie. It is the same computation as one by one, in another order; memory grows with the open branches
-    of one batch, not with the population.
+    walked as a trie. Memory grows with the open branches of one batch, not with the population.
 
     Args:
         network: the supernet; its weights, buffers and training mode are left as they were.

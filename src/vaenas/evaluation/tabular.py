@@ -46,11 +46,6 @@ class TabularBenchmark:
         measured: what `validation` holds, in words.
         offset, scale: a value in the source is offset + scale * accuracy (scale 100 for percent).
         slots: for a user's own table the slots' names, and of each its values in the order of their indices.
-
-    Example:
-        >>> table = TabularBenchmark.open(path)  # doctest: +SKIP
-        >>> table.validation(table.labelled()).max()  # doctest: +SKIP
-        tensor(0.9491)
     """
 
     def __init__(self, name: str, tensors: dict[str, Tensor], facts: Facts) -> None:
@@ -80,8 +75,7 @@ class TabularBenchmark:
     ) -> "TabularBenchmark":
         """A table in memory, rows in any order; arguments as the attributes and tensors of the class.
 
-        Raises:
-            UserError: a row is no architecture of the space, stands there twice, or has an accuracy outside [0, 1].
+        `UserError` names a row that is no architecture of the space or stands there twice, or a value out of range.
         """
         columns = {"validation": validation, "test": test, "seconds": seconds, "params": params, "hash": hashes}
         given = {name: x.float() if x.is_floating_point() else x for name, x in columns.items() if x is not None}
@@ -104,13 +98,9 @@ class TabularBenchmark:
 
     @classmethod
     def open(cls, path: Path) -> "TabularBenchmark":
-        """The table in a file that `save` wrote; it stays on disk until asked.
+        """The table in a file that `save` wrote; it stays on disk until asked. `UserError` if it is none, or not whole.
 
-        The content of a file is checked when it is first opened (less than a second for 423,624 cells), and again
-        after it has changed.
-
-        Raises:
-            UserError: there is no such file, or it is not a table of this format, or not whole.
+        Its content is checked when it is first opened (less than a second for 423,624 cells), and after each change.
         """
         table = cls(str(path), *read_table(path))
         state = path.stat()
@@ -166,10 +156,8 @@ class TabularBenchmark:
     def rows(self, population: Population) -> Int64[Tensor, "n"]:
         """Where each architecture stands in the table, in [0, len(table)); -1 where it does not.
 
-        Cells of NAS-Bench-101 are the same if they are isomorphic once dangling vertices are pruned.
-
-        Raises:
-            UserError: names the first row that is no architecture of the space, and the rule that it breaks.
+        Cells of NAS-Bench-101 are the same if they are isomorphic once dangling vertices are pruned. `UserError` names
+        the first row that is no architecture of the space, and the rule that it breaks.
         """
         self.space.check_entries(population)
         keys, wanted = self._tensors["keys"], self.space.keys(population)

@@ -45,15 +45,12 @@ def adjacency(cells: Cells) -> Int64[Tensor, "n 7 7"]:
 
 
 def embed(vertices: Int64[Tensor, "n"], edge_bits: Int64[Tensor, "n"], operations: list[str]) -> Cells:
-    """Cells of 2 to 7 vertices, written as numbers, in the layout of 7 vertices.
+    """Cells of 2 to 7 vertices in the layout of 7; raises `UserError` for the first that is none.
 
     Args:
         vertices: v, in [2, 7]; vertex v-1 is the output.
         edge_bits: bit x + y(y-1)/2 stands for the edge x -> y, where 0 <= x < y < v.
         operations: one character "0", "1" or "2" for each of the v-2 inner vertices.
-
-    Raises:
-        UserError: names the first cell for which this does not hold.
     """
     inside = (vertices >= 2) & (vertices <= VERTICES)
     _require(inside, lambda i: f"{int(vertices[i])} vertices; NAS-Bench-101 has 2 to {VERTICES}")
@@ -74,14 +71,11 @@ def embed(vertices: Int64[Tensor, "n"], edge_bits: Int64[Tensor, "n"], operation
 
 
 def from_matrices(matrices: Int64[Tensor, "n v v"], operations: list[list[str]]) -> Cells:
-    """Cells as the NAS-Bench-101 API writes them.
+    """Cells as the NAS-Bench-101 API writes them; `UserError` names the first that breaks a rule, and the rule.
 
     Args:
         matrices: adjacency matrices, entry [x, y] is 1 for an edge x -> y; strictly upper triangular.
         operations: v names each, "input", v-2 of `OPERATIONS`, "output".
-
-    Raises:
-        UserError: names the first cell that breaks a rule of the benchmark, and the rule.
     """
     n, v = len(matrices), matrices.shape[1]
     if not 2 <= v <= VERTICES:
@@ -189,10 +183,7 @@ def module_hash(cells: Cells) -> list[str]:
     The iterated hash of Ying et al. 2019: a vertex starts with the md5 of "(out-degree, in-degree, label)", where the
     label is -1 for the input, -2 for the output, else the operation. Then, as often as there are vertices, it becomes
     the md5 of predecessors' | successors' | own hash, neighbours sorted. The cell's is the md5 of the sorted list.
-    Some 0.15 ms a cell.
-
-    Raises:
-        UserError: names the first cell whose input and output are not connected.
+    Some 0.15 ms a cell; `UserError` names the first whose input and output are not connected.
     """
     _require(connected(cells), lambda i: "no path of edges leads from input to output; add one")
     vertices = [living.nonzero()[:, 0].tolist() for living in alive(cells)]

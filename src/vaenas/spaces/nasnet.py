@@ -34,10 +34,8 @@ class NASNetSpace(SearchSpace):
     """28 slots: the edges of the normal cell in the order of `EDGES`, then those of the reduction cell.
 
     Valid is an architecture in which every node of both cells has an edge into it with an operation other than "none".
-    All four nodes are concatenated into the cell's output, so a node without one would fill a quarter of the output's
-    channels with zeros, which every cell above pays for. Sources come before their targets and the first node has no
-    other sources than the cell's inputs, so from edge to edge every node is reached from an input: no node can hang on
-    a dead one, and no cell can ignore both inputs. A cell may ignore one of them, as DARTS's may.
+    A node without one would fill a quarter of the cell's output with zeros, which every cell above pays for. Sources
+    come before their targets, so every node is then reached from an input. A cell may ignore one input, as DARTS's may.
 
     The text code writes the edges into each node of the normal, then of the reduction cell:
     "33-33n-3snn-s7nnn-mm-nns-mnsn-nmsd5".
@@ -103,7 +101,7 @@ class NASNetSpace(SearchSpace):
         return f"Genotype({', '.join(f'{field}={edges!r}, {field}_concat={concat}' for field, edges in pairs.items())})"
 
     def from_genotype(self, text: str) -> Int64[Tensor, "28"]:
-        """The architecture of a genotype, which is parsed and never executed; raises `UserError` that says what is wrong.
+        """The architecture of a genotype, which is parsed and never executed; `UserError` names what is wrong.
 
         Args:
             text: "Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...],

@@ -225,13 +225,9 @@ def draw_valid(
 
     Args:
         propose: gives that many fresh proposals, independent of the ones before.
-        is_feasible: which of them may stay.
-        constraints: named in the message when it gives up.
-        max_proposals: after so many it gives up; by default 6400 for each of n, and of 64 where n is less: who needs
+        constraints: what `is_feasible` is, for the message of `ConstraintTooTight` when it gives up.
+        max_proposals: after so many it does; by default 6400 for each of n, and of 64 where n is less: who needs
             1,000 may rely on a check that 256 can be drawn.
-
-    Raises:
-        ConstraintTooTight: with the number of proposals and of those that passed.
     """
     kept: list[Tensor] = []
     passed = tried = 0
