@@ -27,7 +27,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from vaenas.networks import NetworkConfig, space_class, space_names
-from vaenas.samplers.multinomial import MultinomialSampler
+from vaenas.samplers.categorical import MultinomialSampler
 from vaenas.samplers.vae import VAESampler
 from vaenas.search import gradient
 from vaenas.search.architecture_weights import ArchitectureWeights

@@ -15,7 +15,7 @@ from ratio import ratio, seconds
 from torch import nn
 
 from vaenas.networks import NetworkConfig, space_class, space_names
-from vaenas.samplers.prefetched import BLOCK
+from vaenas.samplers.sampler import BLOCK
 from vaenas.samplers.vae import VAESampler
 from vaenas.search import one_shot
 from vaenas.search.one_shot import OneShot

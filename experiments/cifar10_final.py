@@ -105,7 +105,7 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
 
     def evaluate(network: nn.Module) -> tuple[float, float]:
         parts = torch.arange(len(test)).split(256)
-        found = quality(torch.cat([logits_of(network, [plain(test.batch(rows)[0])]) for rows in parts]), test.labels)
+        found = quality(torch.cat([logits_of(network, plain(test.batch(rows)[0])) for rows in parts]), test.labels)
         network.train()
         return found.top1, found.top5
 

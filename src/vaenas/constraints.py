@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool
@@ -10,7 +11,7 @@ from torch import Generator, Tensor
 from vaenas.errors import UserError
 from vaenas.networks.cost import Cost
 from vaenas.ranges import readable
-from vaenas.spaces.space import ConstraintTooTight, Population, SearchSpace, draw_valid, proposals_for
+from vaenas.spaces.space import PROPOSALS, ConstraintTooTight, Population, SearchSpace, draw_valid
 
 # What can be bounded, by its name in `Costs`: option, unit, and how a number of it is written.
 BOUNDS: dict[str, tuple[str, str, Callable[[int | float], str]]] = {
@@ -37,33 +38,29 @@ class Constraints:
 
     def is_feasible(self, population: Population) -> Bool[Tensor, "n"]:
         """Which architectures keep all of them."""
-        good = torch.ones(len(population), dtype=torch.bool)
-        if self.bounds:
-            costs = self.cost(population)
-            for name, bound in self.bounds.items():
-                good &= getattr(costs, name) <= bound
+        good, costs = torch.ones(len(population), dtype=torch.bool), self.cost(population) if self.bounds else None
+        for name, bound in self.bounds.items():
+            good &= getattr(costs, name) <= bound
         return good
 
     def __str__(self) -> str:
         return " and ".join(f"{BOUNDS[name][0]} {BOUNDS[name][2](bound)}" for name, bound in self.bounds.items())
 
-    def check(self, space: SearchSpace, propose: Callable[[int], Population], needed: int = 1) -> None:
-        """Raises `UserError` if nothing of the space keeps the bounds, or too little to draw `needed` architectures."""
+    def check(self, space: SearchSpace, seed: int = 0, needed: int = 1) -> None:
+        """Raises `UserError` if nothing keeps the bounds, or too little to draw `needed` architectures uniformly."""
         least = {name: self.cost.cheapest(name) for name in self.bounds}
         for name, bound in self.bounds.items():
             (architecture, number), (option, unit, text) = least[name], BOUNDS[name]
             if number > bound:
-                code = space.encode(architecture[None])[0]
                 raise UserError(
                     f"{option} {text(bound)}: nothing in space {space.name} is that small; the cheapest architecture, "
-                    f"{code}, has {text(number) if name == 'latency' else f'{number:,}'} {unit}: raise {option} or "
-                    f"lower --width"
+                    f"{space.encode(architecture[None])[0]}, has "
+                    f"{text(number) if name == 'latency' else f'{number:,}'} {unit}: raise {option} or lower --width"
                 )
+        propose = partial(space.uniform, rng=Generator().manual_seed(seed))
         try:
             # Half of what a search tries later: whoever passes here by chance does not fail there.
-            draw_valid(
-                propose, self.is_feasible, needed, constraints=str(self), max_proposals=proposals_for(needed) // 2
-            )
+            draw_valid(propose, self.is_feasible, needed, str(self), PROPOSALS * max(needed, 64) // 2)
         except ConstraintTooTight as error:
             costs, near = self.cost(propose(20_000)), []
             for name in self.bounds:
@@ -71,9 +68,3 @@ class Constraints:
                 rare = float(getattr(costs, name).float().quantile(0.001))
                 near.append(f"one in a thousand has at most {text(rare)} {unit}, the cheapest {text(least[name][1])}")
             raise UserError(f"{error} ({', '.join(near)}), or lower --width") from None
-
-
-def uniform_proposals(space: SearchSpace, seed: int) -> Callable[[int], Population]:
-    """Uniform draws from a generator of their own."""
-    rng = Generator().manual_seed(seed)
-    return lambda n: space.uniform(n, rng)

@@ -21,7 +21,7 @@ from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import cells, nasbench201
 from vaenas.spaces.macro import macro_space
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 
 
 def close(a: torch.Tensor, b: object) -> None:
@@ -34,7 +34,7 @@ def test_every_row_of_nasbench101(nasbench101_table: Path, cells_parquet: Path) 
         torch.tensor(source[name].to_numpy().astype(np.int64)) for name in ("vertices", "edge_bits", "params")
     )
     population = cells.embed(vertices, bits, source["ops"].to_pylist())
-    assert (table.space, table.budgets, table.runs) == (nasbench101_space(), (4, 12, 36, 108), 1)
+    assert (table.space, table.budgets, table.runs) == (NASBench101Space(), (4, 12, 36, 108), 1)
     assert not table.has_test
     assert len(table) == 423_624
     for epochs in table.budgets:
@@ -56,9 +56,9 @@ def test_every_row_of_nasbench201(dataset: str | None, prefix: str, nasbench201_
     table = import_table(nasbench201_csv, dataset=dataset)
     with nasbench201_csv.open() as file:
         rows = list(csv.DictReader(file))
-    population = nasbench201.parse([row["cell"] for row in rows])
+    population = torch.tensor([nasbench201.parse(row["cell"]) for row in rows])
     assert (table.space, table.budgets, table.runs, len(table)) == (
-        nasbench201.nasbench201_space(),
+        nasbench201.NASBench201Space(),
         (12, 200),
         1,
         15625,
@@ -159,7 +159,7 @@ def test_bad_csv(text: str, message: str, tmp_path: Path) -> None:
 
 def test_bad_sources(tmp_path: Path) -> None:
     header = "cell,params,cifar10_val_12ep\n"
-    cell = nasbench201.cell_strings(torch.zeros(1, 6).long())[0]
+    cell = nasbench201.NASBench201Space().own_text(torch.zeros(6).long())
     empty = pyarrow.table({"hash": pyarrow.array(["00"])})
     parquet.write_table(empty, tmp_path / "other.parquet")
     row = {"hash": ["f" * 32], "vertices": [2], "edge_bits": [1], "ops": [""], "params": [5]}

@@ -19,7 +19,7 @@ from vaenas.bench.import_table import import_table
 from vaenas.bench.tfrecord import masked_crc32c, read_records
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 
 TEST_SHARE = 0.98  # the sample has no test accuracies: they are made from the real validation accuracies
 BUDGETS = (4, 12, 36, 108)
@@ -213,4 +213,4 @@ def test_records_with_right_checksums_and_wrong_content(runs: list[Run], tmp_pat
 
 
 def test_space_of_the_table(full: Path) -> None:
-    assert import_table(full).space == nasbench101_space()
+    assert import_table(full).space == NASBench101Space()

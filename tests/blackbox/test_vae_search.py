@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.spaces.spaces import SPACES
 from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, BlackBoxSettings, History, VAESearch
 from vaenas.samplers.categorical import CategoricalSampler
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, SearchSpace, rows_in
 
 SPACE = SearchSpace("six", operations=("abc",) * 6, groups=(6,))
@@ -70,7 +70,7 @@ def test_a_lucky_run_is_not_the_best_of_many() -> None:
 
 def test_isomorphic_cells_are_one_architecture() -> None:
     """0 -> 1 -> 6 and 0 -> 2 -> 6 with the same operation, and edges that are pruned."""
-    space = nasbench101_space()
+    space = NASBench101Space()
     cells = torch.zeros(2, 26, dtype=torch.int64)
     cells[0, [0, 16]] = 1
     cells[1, [1, 17]] = 1

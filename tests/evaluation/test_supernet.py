@@ -99,7 +99,7 @@ def test_an_activation_is_kept_only_while_a_branch_is_open() -> None:
 
     nodes: dict = {}
     for i in range(6):
-        nodes = {i: _Node(Step(i, run, []), [], nodes, [] if nodes else [0])}
+        nodes = {i: _Node(Step(i, run, []), nodes, [] if nodes else [0])}
     ((row, x),) = _walk(nodes.values(), torch.zeros(1))
     assert (row, float(x)) == (0, 6)
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import FORMAT, TabularBenchmark
 from vaenas.spaces import cells
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 from vaenas.spaces.space import SearchSpace
 from vaenas.tensors import read_tensors, write_tensors
 
@@ -115,7 +115,7 @@ def test_cells_are_known_by_their_isomorphism_class() -> None:
     bits = torch.tensor([0b1, 0b110011])
     population = cells.embed(torch.tensor([2, 4]), bits, ["", "02"])
     table = TabularBenchmark.of(
-        nasbench101_space(), population, (108,), torch.tensor([[[0.25]], [[0.75]]]), source="a", measured="b"
+        NASBench101Space(), population, (108,), torch.tensor([[[0.25]], [[0.75]]]), source="a", measured="b"
     )
     dangling = population[:1].clone()
     dangling[0, [0, 21]] = torch.tensor([1, 2])  # an edge into vertex 1, from which none goes on
@@ -123,7 +123,7 @@ def test_cells_are_known_by_their_isomorphism_class() -> None:
     close(table.validation(torch.cat([population, dangling, renumbered])), [0.25, 0.75, 0.25, 0.75, torch.nan])
     with pytest.raises(UserError, match="rows 0 and 1 are the same architecture"):
         TabularBenchmark.of(
-            nasbench101_space(),
+            NASBench101Space(),
             torch.cat([dangling, population]),
             (108,),
             torch.ones(3, 1, 1),
@@ -173,7 +173,7 @@ def test_what_a_table_does_not_have() -> None:
 
 
 def test_invalid_cells_name_the_rule(rng: torch.Generator) -> None:
-    space = nasbench101_space()
+    space = NASBench101Space()
     plain = cells.embed(torch.tensor([2]), torch.tensor([1]), [""])
     table = TabularBenchmark.of(space, plain, (108,), torch.ones(1, 1, 1), source="a", measured="b")
     apart, crowded, strange = torch.zeros(1, 26).long(), torch.ones(1, 26).long(), plain.clone()

@@ -34,7 +34,7 @@ def rows(
     counts["multiply_adds"] = counts.pop("flops")
     return {
         "nasbench101": (embed(vertices, bits, table["ops"].to_pylist()), {"params": params101}),
-        "nasbench201": (parse([row["cell"] for row in of201]), {"params": params201}),
+        "nasbench201": (torch.tensor([parse(row["cell"]) for row in of201]), {"params": params201}),
         "macro": (macro_space().decode(list(of_macro)), counts),
     }
 

@@ -14,9 +14,9 @@ from vaenas.networks.nasnet import NASNet, NASNetImageSpace
 from vaenas.networks.nasnet_ops import FactorizedReduce, make_operation
 from vaenas.networks.ops import DropPath
 from vaenas.networks.supernet import ChoiceBlock
-from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, nasnet_space
+from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, NASNetSpace
 
-SPACE = nasnet_space()
+SPACE = NASNetSpace()
 CIFAR = NetworkConfig(32, 3, 10, width=36, layers=20)
 SMALL = NetworkConfig(16, 3, 10, width=4, layers=4)
 IMAGENET = NetworkConfig(224, 3, 1000, width=48, layers=14)

@@ -75,9 +75,9 @@ from vaenas.search.search import BOUNDARIES
 from vaenas.search.settings import EvolutionSettings, SamplerTraining, SupernetTraining, SurrogateSettings
 from vaenas.spaces.cells import module_hash
 from vaenas.spaces.macro import macro_space
-from vaenas.spaces.nasbench101 import nasbench101_space
-from vaenas.spaces.nasbench201 import cell_strings, nasbench201_space
-from vaenas.spaces.nasnet import nasnet_space
+from vaenas.spaces.nasbench101 import NASBench101Space
+from vaenas.spaces.nasbench201 import NASBench201Space
+from vaenas.spaces.nasnet import NASNetSpace
 from vaenas.spaces.space import SearchSpace
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import load_teacher
@@ -460,7 +460,7 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _cells(n: int) -> list[dict[str, Any]]:
-    population = nasbench101_space().uniform(n, torch.Generator().manual_seed(0))
+    population = NASBench101Space().uniform(n, torch.Generator().manual_seed(0))
     rows = []
     for cell, name in zip(population.tolist(), module_hash(population), strict=True):
         bits = sum(bit << i for i, bit in enumerate(cell[:21]))
@@ -488,7 +488,7 @@ def _text(name: str, text: str) -> Callable[[Path], Path]:
 
 
 def _nasbench201() -> str:
-    cells = cell_strings(nasbench201_space().uniform(5, torch.Generator().manual_seed(0)))
+    cells = list(map(NASBench201Space().own_text, NASBench201Space().uniform(5, torch.Generator().manual_seed(0))))
     lines = [f"{cell},{1000 + i},50.5,60.25,," for i, cell in enumerate(cells)]
     return "\n".join(["cell,params,cifar10_val_12ep,cifar10_test_12ep,cifar10_val_200ep,cifar10_test_200ep", *lines])
 
@@ -650,7 +650,7 @@ def _formats() -> dict[str, Format]:
     pairs = [("sep_conv_3x3", 0), ("sep_conv_5x5", 1)] * 4
     genotype = f"Genotype(normal={pairs}, normal_concat=range(2, 6), reduce={pairs}, reduce_concat=range(2, 6))"
     matrix = '{"matrix": [[0, 1, 1], [0, 0, 1], [0, 0, 0]], "ops": ["input", "maxpool3x3", "output"]}'
-    codes = {"nasnet": nasnet_space().encode(nasnet_space().uniform(1, torch.Generator().manual_seed(0)))[0]}
+    codes = {"nasnet": NASNetSpace().encode(NASNetSpace().uniform(1, torch.Generator().manual_seed(0)))[0]}
     codes |= {"shufflenet": "3-5-7x-3", "macro": "02012100", "string": _nasbench201().split("\n")[1].split(",")[0]}
     reports = {
         f"report of {name}": Format(_run(name), _report, (kind, flipped))

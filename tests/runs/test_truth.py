@@ -15,7 +15,7 @@ from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.search_run import SearchRun
 from vaenas.spaces.cells import embed, is_full
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 
 MACRO = {"space": "macro", "network.width": 0.125, "table.sample": 24, **COMMON}
 OF101 = {"space": "nasbench101", "network.width": 5, "network.layers": 1, "table.sample": 24, **COMMON}
@@ -27,7 +27,7 @@ def sparse_table(cells_parquet: Path, tmp_path_factory: pytest.TempPathFactory) 
     rows = parquet.read_table(cells_parquet)
     numbers = [torch.tensor(rows[name].to_numpy().copy()) for name in ("vertices", "edge_bits", "val_acc_108ep")]
     population = embed(numbers[0].long(), numbers[1].long(), rows["ops"].to_pylist())
-    space, labels = nasbench101_space(), numbers[2]
+    space, labels = NASBench101Space(), numbers[2]
     wanted = ~labels.isnan() & is_full(population) & space.is_valid(population)
     chosen = torch.cat([wanted.nonzero()[:, 0], labels.isnan().nonzero()[:500, 0]])
     table = TabularBenchmark.of(

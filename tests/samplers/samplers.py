@@ -5,8 +5,7 @@ from dataclasses import replace
 
 from torch import Generator
 
-from vaenas.samplers.categorical import CategoricalSampler
-from vaenas.samplers.multinomial import MultinomialSampler
+from vaenas.samplers.categorical import CategoricalSampler, MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.shared_fixtures import SHUFFLENET, anything
 from tests.spaces.spaces import SPACES
-from vaenas.constraints import Constraints, readable, uniform_proposals
+from vaenas.constraints import Constraints, readable
 from vaenas.errors import UserError
 from vaenas.networks import NetworkConfig
 from vaenas.networks.shufflenet import ShuffleNetImageSpace
@@ -152,10 +152,10 @@ def test_a_budget_that_nothing_meets_names_the_cheapest_architecture() -> None:
     with pytest.raises(
         UserError, match=rf"--max-flops .*cheapest architecture, {TINY.encode(architecture[None])[0]}, has {least:,}"
     ):
-        constraints.check(TINY, uniform_proposals(TINY, 0))
-    Constraints(COST, max_flops=least).check(TINY, uniform_proposals(TINY, 0))
+        constraints.check(TINY)
+    Constraints(COST, max_flops=least).check(TINY)
     with pytest.raises(UserError, match="--max-params 10: nothing"):
-        Constraints(COST, max_params=10).check(TINY, uniform_proposals(TINY, 0))
+        Constraints(COST, max_params=10).check(TINY)
 
 
 def test_two_limits_that_exclude_each_other_are_found_out() -> None:
@@ -163,7 +163,7 @@ def test_two_limits_that_exclude_each_other_are_found_out() -> None:
     small = COST(COST.cheapest("multiply_adds")[0][None]).params
     assert int(small) > params, "else this network cannot show it"
     with pytest.raises(UserError, match=r"only 0 keep --max-flops .* and --max-params"):
-        Constraints(COST, max_flops=flops, max_params=params).check(TINY, uniform_proposals(TINY, 0))
+        Constraints(COST, max_flops=flops, max_params=params).check(TINY)
 
 
 def test_limits_accept_exactly_what_is_within(rng: torch.Generator) -> None:
@@ -186,4 +186,4 @@ def test_a_budget_that_leaves_too_few_to_finish_the_search_is_found_out_before_i
     accepted = int(Constraints(cost, max_flops=tight).is_feasible(space.uniform(409_600, rng)).sum())
     assert accepted < 200, "else this limit cannot show it"
     with pytest.raises(UserError, match=r"only \d+ keep --max-flops .*; 200 are needed.* the cheapest"):
-        Constraints(cost, max_flops=tight).check(space, uniform_proposals(space, 0), needed=200)
+        Constraints(cost, max_flops=tight).check(space, needed=200)

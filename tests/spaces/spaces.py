@@ -1,19 +1,19 @@
 """Every space that the contract suite runs on: a new space adds a line."""
 
 from vaenas.spaces.macro import macro_space
-from vaenas.spaces.nasbench101 import nasbench101_space
-from vaenas.spaces.nasbench201 import nasbench201_space
-from vaenas.spaces.nasnet import nasnet_space
+from vaenas.spaces.nasbench101 import NASBench101Space
+from vaenas.spaces.nasbench201 import NASBench201Space
+from vaenas.spaces.nasnet import NASNetSpace
 from vaenas.spaces.shufflenet import shufflenet_space
 from vaenas.spaces.space import SearchSpace
 
 SPACES = {
     "shufflenet": shufflenet_space(),
     "shufflenet-10": shufflenet_space(10),
-    "nasnet": nasnet_space(),
-    "nasbench101": nasbench101_space(),
-    "nasbench101-full": nasbench101_space(full_cells=True),
-    "nasbench201": nasbench201_space(),
+    "nasnet": NASNetSpace(),
+    "nasbench101": NASBench101Space(),
+    "nasbench101-full": NASBench101Space(only_full=True),
+    "nasbench201": NASBench201Space(),
     "macro": macro_space(),
     "uneven": SearchSpace("uneven", operations=("ab", "xyz", "1", "pqrst"), groups=(1, 3)),
 }

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from tests.spaces.spaces import PLAIN, SPACES
 from vaenas.spaces import cells
-from vaenas.spaces.cell_features import cell_features
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 from vaenas.spaces.space import SearchSpace
 
 seeds = st.integers(0, 2**31 - 1)
-NASBENCH101 = nasbench101_space()
+NASBENCH101 = NASBench101Space()
 # Too many architectures to be numbered in 63 bits, and exactly as many as can be.
 HUGE = SearchSpace("huge", operations=("abcd",) * 40, groups=(40,))
 BRIM = SearchSpace("brim", operations=("ab",) * 63, groups=(63,))
@@ -147,7 +146,7 @@ def test_cells_have_equal_keys_exactly_if_they_have_equal_official_hashes(seed: 
 @settings(max_examples=15, deadline=None)
 def test_what_is_pruned_has_no_features(seed: int) -> None:
     population = NASBENCH101.uniform(30, torch.Generator().manual_seed(seed))
-    for a, b in zip(cell_features(population), cell_features(cells.prune(population)), strict=True):
+    for a, b in zip(cells.features(population), cells.features(cells.prune(population)), strict=True):
         assert torch.equal(a, b)
 
 
@@ -165,7 +164,7 @@ def test_features_of_a_cell_by_hand() -> None:
     cell = torch.zeros(1, 26, dtype=torch.int64)
     cell[0, [0, 15, 16]] = 1  # 0 -> 1, 0 -> 6, 1 -> 6
     cell[0, 21] = 1
-    paths, edges, shape = (group[0] for group in cell_features(cell))
+    paths, edges, shape = (group[0] for group in cells.features(cell))
     # sequences: none, one of 3, of 9, of 27
     assert paths.nonzero()[:, 0].tolist() == [0, 1 + 1]
     assert float(paths[0]) == float(paths[2]) > 0

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from vaenas.errors import UserError
 from vaenas.spaces import cells
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 
-SPACE, FULL = nasbench101_space(), nasbench101_space(full_cells=True)
+SPACE, FULL = NASBench101Space(), NASBench101Space(only_full=True)
 seeds = st.integers(0, 2**31 - 1)
 
 
@@ -184,7 +184,7 @@ def test_text_code_reads_by_vertex() -> None:
 
 
 def test_decode_takes_the_benchmarks_matrix_and_operations(rng: torch.Generator) -> None:
-    space = nasbench101_space()
+    space = NASBench101Space()
     population = space.uniform(20, rng)
     texts = [text for row in population if (text := space.own_text(row))]
     assert torch.equal(space.decode([*texts, *space.encode(population)]), population.repeat(2, 1))
@@ -207,4 +207,4 @@ def test_decode_takes_the_benchmarks_matrix_and_operations(rng: torch.Generator)
 )
 def test_wrong_matrices_are_named(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        nasbench101_space().decode([text])
+        NASBench101Space().decode([text])

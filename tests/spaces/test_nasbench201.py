@@ -10,22 +10,21 @@ import torch
 from tests.real_data import SHARED
 from vaenas.errors import UserError
 from vaenas.spaces.macro import macro_space
-from vaenas.spaces.nasbench201 import OPERATIONS, cell_strings, nasbench201_space, parse, prune
+from vaenas.spaces.nasbench201 import OPERATIONS, NASBench201Space, parse, prune
 
 CELL = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
 
 
 def test_slots_follow_the_cell_string() -> None:
-    population = parse([CELL])
-    assert population.tolist() == [[0, 1, 2, 3, 4, 0]]
-    assert nasbench201_space().encode(population) == ["n-s1-3pn"]
+    assert parse(CELL) == [0, 1, 2, 3, 4, 0]
+    assert NASBench201Space().encode(torch.tensor([parse(CELL)])) == ["n-s1-3pn"]
 
 
 def test_parse_and_cell_strings_are_inverse_on_the_whole_space() -> None:
     population = torch.tensor(list(itertools.product(range(len(OPERATIONS)), repeat=6)))
-    assert torch.equal(parse(cell_strings(population)), population)
-    assert nasbench201_space().is_valid(population).all()
-    assert parse([]).shape == (0, 6)
+    space = NASBench201Space()
+    assert [parse(space.own_text(row)) for row in population] == population.tolist()
+    assert space.is_valid(population).all()
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def test_parse_and_cell_strings_are_inverse_on_the_whole_space() -> None:
 )
 def test_wrong_cell_strings_are_named(wrong: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        parse([CELL, wrong])
+        parse(wrong)
 
 
 def test_the_table_has_every_cell_of_the_space() -> None:
@@ -49,8 +48,8 @@ def test_the_table_has_every_cell_of_the_space() -> None:
         pytest.skip(f"needs {path}: name its folder in VAENAS_SHARED_DATA")
     with path.open(newline="") as file:
         strings = [row["cell"] for row in csv.DictReader(file)]
-    population = parse(strings)
-    assert cell_strings(population) == strings
+    population = torch.tensor([parse(cell) for cell in strings])
+    assert [NASBench201Space().own_text(row) for row in population] == strings
     assert len(population.unique(dim=0)) == len(population) == 5**6
 
 
@@ -74,7 +73,7 @@ def test_cells_that_prune_to_the_same_were_trained_to_nearly_the_same_accuracy()
         rows = list(csv.DictReader(file))
     accuracy = torch.tensor([float(row["cifar10_test_200ep"]) for row in rows])
     trained = accuracy > 20  # not a network without a path, which guesses
-    pruned = prune(parse([row["cell"] for row in rows]))[trained]
+    pruned = prune(torch.tensor([parse(row["cell"]) for row in rows]))[trained]
     _, group = pruned.unique(dim=0, return_inverse=True)
     accuracy, counts = accuracy[trained], group.bincount()
     means = torch.zeros(len(counts)).index_add(0, group, accuracy) / counts
@@ -93,7 +92,7 @@ def test_codes_of_nasbench_macro_are_the_keys_of_its_table() -> None:
 
 
 def test_decode_takes_the_benchmarks_own_string() -> None:
-    space = nasbench201_space()
+    space = NASBench201Space()
     assert space.decode([CELL, "n-s1-3pn"]).tolist() == [[0, 1, 2, 3, 4, 0]] * 2
     assert space.own_text(space.decode(["n-s1-3pn"])[0]) == CELL
     assert space.decode([]).shape == (0, 6)

@@ -12,9 +12,9 @@ from torch import Tensor
 from vaenas.errors import UserError
 from vaenas.networks import NetworkConfig
 from vaenas.networks.nasnet import NASNetImageSpace
-from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, nasnet_space
+from vaenas.spaces.nasnet import EDGES, NONE, OPERATIONS, NASNetSpace
 
-SPACE = nasnet_space()
+SPACE = NASNetSpace()
 CIFAR = NetworkConfig(32, 3, 10, width=36, layers=20)
 seeds = st.integers(0, 2**31 - 1)
 DARTS_V2 = (
@@ -183,7 +183,7 @@ def test_feature_groups_have_one_scale(rng: torch.Generator) -> None:
 @settings(max_examples=25, deadline=None)
 def test_genotypes_are_exact_inverses(seed: int) -> None:
     for architecture in two_edges(seed, 5):
-        text = SPACE.genotype(architecture)
+        text = str(SPACE.genotype(architecture))
         assert torch.equal(SPACE.from_genotype(text), architecture)
         assert SPACE.genotype(SPACE.from_genotype(text)) == text
 
@@ -204,13 +204,10 @@ def test_darts_v2_is_an_architecture_of_this_space() -> None:
 def test_only_two_edges_into_each_node_make_a_genotype() -> None:
     architecture = SPACE.from_genotype(DARTS_V2)
     architecture[14 + 5 + 3] = 4  # a third edge into node 4
-    with pytest.raises(
-        UserError, match=r"architecture '33-.*': node 4 of the reduction cell has 3 edges; .* exactly 2"
-    ):
-        SPACE.genotype(architecture)
-    architecture[:2] = torch.tensor([0, 1])
-    with pytest.raises(UserError, match="node 2 of the normal cell has 1 edges"):
-        SPACE.genotype(architecture)
+    assert SPACE.genotype(architecture) is None
+    architecture = SPACE.from_genotype(DARTS_V2)
+    architecture[:2] = torch.tensor([0, 1])  # one edge into node 2
+    assert SPACE.genotype(architecture) is None
 
 
 @pytest.mark.parametrize(

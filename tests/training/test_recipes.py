@@ -9,12 +9,12 @@ import yaml
 from tests.runs.command import call
 from vaenas.networks import space_names
 from vaenas.runs.settings import make
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 from vaenas.training.config import TrainConfig
 from vaenas.training.recipes import RECIPES
 
 CELL = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
-CELLS = nasbench101_space()
+CELLS = NASBench101Space()
 MATRIX = CELLS.own_text(CELLS.decode(["0-01-000-1000-10111-100101-pp11p"])[0])
 CODE = "33-33n-3snn-s7nnn-mm-nns-mnsn-nmsd5"
 

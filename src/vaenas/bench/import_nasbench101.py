@@ -24,7 +24,7 @@ from vaenas.errors import UserError
 from vaenas.evaluation.table_file import LONGEST_TRAINING, MOST_PARAMS
 from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.spaces import cells
-from vaenas.spaces.nasbench101 import nasbench101_space
+from vaenas.spaces.nasbench101 import NASBench101Space
 
 CELLS = 423_624
 BUDGETS = (4, 12, 36, 108)
@@ -228,7 +228,7 @@ def _table(
 ) -> TabularBenchmark:
     """The table, once a sample of its hashes has been computed anew."""
     table = TabularBenchmark.of(
-        nasbench101_space(), population, budgets, validation,
+        NASBench101Space(), population, budgets, validation,
         source=path.name, measured="validation accuracy of single training runs",
         test=test, seconds=seconds, params=params, hashes=hashes,
     )  # fmt: skip

@@ -48,11 +48,11 @@ def from_nasbench201(path: Path, dataset: str = "cifar10") -> TabularBenchmark:
 
     params = [int(_number(path, line, row, "params", MOST_PARAMS)) for line, row in rows]
     try:
-        population = nasbench201.parse([row["cell"] for _, row in rows])
+        population = torch.tensor([nasbench201.parse(row["cell"]) for _, row in rows])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return TabularBenchmark.of(
-        nasbench201.nasbench201_space(), population, epochs, accuracies("val"), test=accuracies("test"),
+        nasbench201.NASBench201Space(), population, epochs, accuracies("val"), test=accuracies("test"),
         params=torch.tensor(params), source=path.name, measured=f"validation accuracy on {dataset}", scale=100.0,
     )  # fmt: skip
 

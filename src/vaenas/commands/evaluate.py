@@ -82,17 +82,16 @@ def evaluation_of(
     _check_images(settings.source, len(test), kind, info)
     plain = Augment(info.mean, info.std).plain
     parts = torch.arange(len(test)).split(batch_size)
-    answers = [(logits_of(network, [plain(pixels)]), labels) for pixels, labels in map(test.batch, parts)]
+    answers = [(logits_of(network, plain(pixels)), labels) for pixels, labels in map(test.batch, parts)]
     figures = asdict(quality(*map(torch.cat, zip(*answers, strict=True))))
     figures |= {"test_split": test_split, "skipped": images.skipped, "notes": images.notes}
     costs = info.costs()
     shape = (info.image_channels, info.image_size, info.image_size)
     exported = weights_file(source).with_suffix(".onnx") if onnx is None else onnx
-    runners = {"torch": lambda x: logits_of(network, [x])} | onnx_runner(exported)
+    runners = {"torch": lambda x: logits_of(network, x)} | onnx_runner(exported)
     figures |= {"params": int(costs.params), "flops": int(costs.multiply_adds), "classes": list(info.classes)}
     figures["latency_ms"] = {
-        name: [asdict(latency(run, shape, batch)) for batch in dict.fromkeys((1, batch_size))]
-        for name, run in runners.items()
+        name: [latency(run, shape, batch) for batch in dict.fromkeys((1, batch_size))] for name, run in runners.items()
     }
     if picture is not None:
         write_figure(picture, confusion(figures["confusion"], info.classes))

@@ -139,7 +139,9 @@ def open_run(folder: Path) -> "tuple[RunDirectory, Plan]":
 
 def with_widest_fit(settings: SearchConfig) -> SearchConfig:
     """The settings with the widest network of which half the space keeps the limits, where no width is given."""
-    from vaenas.constraints import Constraints, uniform_proposals
+    from torch import Generator
+
+    from vaenas.constraints import Constraints
     from vaenas.data.load import load
     from vaenas.networks import space_class
 
@@ -154,7 +156,8 @@ def with_widest_fit(settings: SearchConfig) -> SearchConfig:
     def fits(width: float) -> bool:
         image_space = at(width).image_space(train.image_size, train.channels, len(train.classes))
         constraints = Constraints(image_space.cost, bounds.max_flops, bounds.max_params)
-        keeping = constraints.is_feasible(uniform_proposals(settings.search_space(image_space), settings.seed)(500))
+        drawn = settings.search_space(image_space).uniform(500, Generator().manual_seed(settings.seed))
+        keeping = constraints.is_feasible(drawn)
         return float(keeping.float().mean()) >= 0.5
 
     return at(next(filter(fits, widths), widths[-1]))

@@ -40,24 +40,16 @@ def quality(logits: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Quality
     return Quality(int(right.sum()) / n, int(five.sum()) / n, per_class, error, confusion.tolist(), n)
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds of one forward pass on this machine."""
-
-    batch: int
-    median: float
-    p95: float
-
-
-def latency(run: Callable[[Tensor], object], shape: tuple[int, int, int], batch: int, runs: int = 50) -> Latency:
-    """Times `run` on random images (batch, *shape), the first five passes left out."""
+def latency(
+    run: Callable[[Tensor], object], shape: tuple[int, int, int], batch: int, runs: int = 50
+) -> dict[str, float]:
+    """`batch`, `median`, `p95`: milliseconds of `run` on random images (batch, *shape), the first five left out."""
     images = torch.randn(batch, *shape)
     times = timed(lambda: run(images), runs)
-    return Latency(batch, statistics.median(times), statistics.quantiles(times, n=20)[-1])
+    return {"batch": batch, "median": statistics.median(times), "p95": statistics.quantiles(times, n=20)[-1]}
 
 
 @torch.inference_mode()
-def logits_of(network: nn.Module, batches: list[Tensor]) -> Float[Tensor, "n k"]:
-    """The network's answers to batches of normalised images, in evaluation mode."""
-    network.eval()
-    return torch.cat([network(images).float().cpu() for images in batches])
+def logits_of(network: nn.Module, images: Tensor) -> Float[Tensor, "n k"]:
+    """The network's answers to normalised images, in evaluation mode."""
+    return network.eval()(images).float().cpu()

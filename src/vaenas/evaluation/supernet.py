@@ -23,21 +23,15 @@ class _Node:
     """A step that architectures with equal steps before it share, and its batch norm's statistics after those."""
 
     step: Step
-    statistics: list[tuple[nn.BatchNorm2d, dict[str, Tensor]]]
     after: "dict[Hashable, _Node]" = field(default_factory=dict)
     rows: list[int] = field(default_factory=list)  # the architectures that end here
 
-    @classmethod
-    def of(cls, step: Step) -> "_Node":
-        norms = [norm for part in step.parts for norm in part.modules() if isinstance(norm, nn.BatchNorm2d)]
-        fresh: list[tuple[nn.BatchNorm2d, dict[str, Tensor]]] = []
-        for norm in norms:
-            mean, count = norm.running_mean, norm.num_batches_tracked
-            assert mean is not None
-            assert count is not None
-            start = torch.zeros_like(mean), torch.ones_like(mean), torch.zeros_like(count)
-            fresh.append((norm, dict(zip(("running_mean", "running_var", "num_batches_tracked"), start, strict=True))))
-        return cls(step, fresh)
+    def __post_init__(self) -> None:
+        self.statistics = [
+            (norm, {name: torch.full_like(x, name == "running_var") for name, x in norm.named_buffers()})
+            for part in self.step.parts
+            for norm in _batch_norms(part)
+        ]
 
     def run(self, x: Any) -> Any:
         for norm, buffers in self.statistics:
@@ -45,20 +39,19 @@ class _Node:
         return self.step.run(x)
 
 
-Trie = dict[Hashable, _Node]
+def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def _trie(network: Supernet, population: Population) -> Trie:
+def _trie(network: Supernet, population: Population) -> _Node:
     """The steps of all architectures, those that are equal from the beginning on only once."""
-    roots: Trie = {}
+    root = _Node(Step("images", lambda x: x, []))
     for row, architecture in enumerate(population):
-        nodes, node = roots, None
+        node = root
         for step in network.steps(network.path(architecture)):
-            node = nodes.get(step.key) or nodes.setdefault(step.key, _Node.of(step))
-            nodes = node.after
-        assert node is not None
+            node = node.after.get(step.key) or node.after.setdefault(step.key, _Node(step))
         node.rows.append(row)
-    return roots
+    return root
 
 
 def _walk(nodes: Collection[_Node], x: Any) -> Iterator[tuple[int, Tensor]]:
@@ -80,7 +73,7 @@ def _walk(nodes: Collection[_Node], x: Any) -> Iterator[tuple[int, Tensor]]:
 def _only_batch_norm_changes(network: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
     """Evaluation mode, and the batch norms in training mode with plain means; afterwards all is as it was."""
     was_training = network.training
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = _batch_norms(network)
     before = [(norm.momentum, dict(norm._buffers)) for norm in norms]
     network.eval()
     for norm in norms:
@@ -95,6 +88,7 @@ def _only_batch_norm_changes(network: nn.Module) -> Iterator[list[nn.BatchNorm2d
         network.train(was_training)
 
 
+@dataclass(eq=False)
 class SupernetEvaluator:
     """Scores on the ranking split, with batch norm statistics of each architecture's own.
 
@@ -107,8 +101,7 @@ class SupernetEvaluator:
     batches of training images (Guo et al. 2019, Sec. 3.4). Only batch norm trains for it: dropout is off.
 
     What architectures have in common from the input on is computed once, recalibration included: the population is
-    walked as a trie. It is the same computation as one by one, in another order; memory grows with the open branches
-    of one batch, not with the population.
+    walked as a trie. Memory grows with the open branches of one batch, not with the population.
 
     Args:
         network: the supernet; its weights, buffers and training mode are left as they were.
@@ -120,17 +113,12 @@ class SupernetEvaluator:
         ranking_metric: what the score is.
     """
 
-    def __init__(
-        self,
-        network: Supernet,
-        recalibration: Sequence[Batch],
-        ranking: Sequence[Batch],
-        prepare: Callable[[UInt8[Tensor, "b c h w"]], Float32[Tensor, "b c h w"]],
-        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        ranking_metric: RankingMetric = "accuracy",
-    ) -> None:
-        self.network, self.recalibration, self.ranking = network, recalibration, ranking
-        self.prepare, self.autocast, self.ranking_metric = prepare, autocast, ranking_metric
+    network: Supernet
+    recalibration: Sequence[Batch]
+    ranking: Sequence[Batch]
+    prepare: Callable[[UInt8[Tensor, "b c h w"]], Float32[Tensor, "b c h w"]]
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    ranking_metric: RankingMetric = "accuracy"
 
     @torch.no_grad()
     def __call__(self, population: Population) -> Scores:
@@ -145,15 +133,15 @@ class SupernetEvaluator:
     def logits(self, population: Population) -> Iterator[tuple[int, Float[Tensor, "b classes"], Int64[Tensor, "b"]]]:
         """For each ranking batch and each row of the population, in any order: the row, its logits, the labels."""
         with _only_batch_norm_changes(self.network) as norms, self.autocast():
-            trie = _trie(self.network, population)
+            trie = [_trie(self.network, population)]
             for images, _ in self.recalibration:
-                for _ in _walk(trie.values(), self._inputs(images)):
+                for _ in _walk(trie, self._inputs(images)):
                     pass
             if self.recalibration:
                 for norm in norms:
                     norm.eval()
             for images, labels in self.ranking:
-                for row, logits in _walk(trie.values(), self._inputs(images)):
+                for row, logits in _walk(trie, self._inputs(images)):
                     yield row, logits, labels.to(logits.device)
 
     def _sum(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:

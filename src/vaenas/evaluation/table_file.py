@@ -10,11 +10,14 @@ from torch import Tensor
 
 from vaenas.documents import from_json
 from vaenas.errors import UserError
-from vaenas.spaces.benchmarks import BENCHMARK_SPACES
+from vaenas.spaces.macro import macro_space
+from vaenas.spaces.nasbench101 import NASBench101Space
+from vaenas.spaces.nasbench201 import NASBench201Space
 from vaenas.spaces.space import SearchSpace
 from vaenas.tensors import Format, read_tensors
 
 FORMAT = Format("vaenas table 2", "a table", "make one by: vaenas bench import")
+BENCHMARK_SPACES = {space.name: space for space in (NASBench101Space(), NASBench201Space(), macro_space())}
 LONGEST_TRAINING = 1e12  # seconds; float32 has none beyond 3e38
 MOST_PARAMS = 2**53  # as exact as a number in JSON and CSV
 HIGHEST = {"validation": 1, "test": 1, "seconds": LONGEST_TRAINING, "params": MOST_PARAMS}  # each is 0 or more
@@ -32,7 +35,7 @@ class Space(NamedTuple):
     groups: tuple[int, ...]
 
     def space(self) -> SearchSpace:
-        """The space, a benchmark's with its own rules and features. `ValueError` where there is none such."""
+        """The space, a benchmark's with its own rules and features; `ValueError` where there is none such."""
         space = BENCHMARK_SPACES.get(self.name) or SearchSpace(*self)
         if self != (space.name, space.operations, space.groups):
             raise ValueError(f"operations of another space than {space.name}")
@@ -104,12 +107,12 @@ def checked_keys(space: SearchSpace, population: Tensor, what: str) -> Int64[Ten
     """The rows' keys; raises `UserError` for the first that is no architecture of the space."""
     keys = []
     for i, part in enumerate(population.split(CHUNK)):
-        at, rows = f"{what}: of the rows from {i * CHUNK} on" if i else what, part.long()
-        space.check_entries(rows, at)
+        rows = part.long()
         try:
+            space.check_entries(rows)
             space.check_rules(rows)
         except UserError as error:
-            raise UserError(f"{at}: {error}") from error
+            raise UserError(f"{what}: {f'of the rows from {i * CHUNK} on, ' if i else ''}{error}") from error
         keys.append(space.keys(rows))
     return torch.cat(keys)
 
@@ -118,9 +121,7 @@ def check_values(tensors: dict[str, Tensor], what: str) -> None:
     """Raises `UserError` for the first value that is out of its range."""
     for name, highest in HIGHEST.items():
         for values in tensors[name].split(CHUNK) if name in tensors else ():
-            outside = (values < 0) | (values > highest)
-            if outside.any():
-                first = f"{values[outside][0].item():.6g}"
-                if highest == 1:
-                    raise UserError(f"{what}: {name} accuracy {first}; accuracies lie in [0, 1]")
-                raise UserError(f"{what}: {name} {first}; must lie in [0, {highest:g}]")
+            outside = values[(values < 0) | (values > highest)]
+            if len(outside):
+                kind, must = (f"{name} accuracy", "accuracies") if highest == 1 else (name, "must")
+                raise UserError(f"{what}: {kind} {outside[0].item():.6g}; {must} lie in [0, {highest:g}]")

@@ -46,11 +46,6 @@ class TabularBenchmark:
         measured: what `validation` holds, in words.
         offset, scale: a value in the source is offset + scale * accuracy (scale 100 for percent).
         slots: for a user's own table the slots' names, and of each its values in the order of their indices.
-
-    Example:
-        >>> table = TabularBenchmark.open(path)  # doctest: +SKIP
-        >>> table.validation(table.labelled()).max()  # doctest: +SKIP
-        tensor(0.9491)
     """
 
     def __init__(self, name: str, tensors: dict[str, Tensor], facts: Facts) -> None:
@@ -80,12 +75,10 @@ class TabularBenchmark:
     ) -> "TabularBenchmark":
         """A table in memory, rows in any order; arguments as the attributes and tensors of the class.
 
-        Raises:
-            UserError: a row is no architecture of the space, stands there twice, or has an accuracy outside [0, 1].
+        `UserError` names a row that is no architecture of the space or stands there twice, or a value out of range.
         """
         columns = {"validation": validation, "test": test, "seconds": seconds, "params": params, "hash": hashes}
-        given = {name: values for name, values in columns.items() if values is not None}
-        given |= {name: values.float() for name, values in given.items() if values.is_floating_point()}
+        given = {name: x.float() if x.is_floating_point() else x for name, x in columns.items() if x is not None}
         keys, order = checked_keys(space, population, source).sort()
         check_values(given, source)
         if (twice := keys[1:] == keys[:-1]).any():
@@ -105,13 +98,9 @@ class TabularBenchmark:
 
     @classmethod
     def open(cls, path: Path) -> "TabularBenchmark":
-        """The table in a file that `save` wrote; it stays on disk until asked.
+        """The table in a file that `save` wrote; it stays on disk until asked. `UserError` if it is none, or not whole.
 
-        The content of a file is checked when it is first opened (less than a second for 423,624 cells), and again
-        after it has changed.
-
-        Raises:
-            UserError: there is no such file, or it is not a table of this format, or not whole.
+        Its content is checked when it is first opened (less than a second for 423,624 cells), and after each change.
         """
         table = cls(str(path), *read_table(path))
         state = path.stat()
@@ -120,23 +109,19 @@ class TabularBenchmark:
         if note.is_file():
             return table
         check_whole(path, FORMAT)
-        table._check_content()
+        what, keys = f"{path}: damaged", table._tensors["keys"]
+        if not torch.equal(checked_keys(table.space, table._tensors["population"], what), keys):
+            raise UserError(f"{what}: its keys are not those of its rows; {FORMAT.again}")
+        if not (keys.diff() > 0).all():
+            raise UserError(f"{what}: its rows are not in the order of their keys; {FORMAT.again}")
+        check_values(table._tensors, what)
+        if table.test_budgets != tested(table.budgets, table._tensors.get("test")):
+            raise UserError(f"{what}: its test budgets are not those that have a test accuracy; {FORMAT.again}")
         with suppress(OSError):  # no cache, no note
             if time.time() - state.st_ctime > 2:  # else another change may get the same time
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.touch()
         return cls(str(path), *read_table(path))  # of which nothing is in memory
-
-    def _check_content(self) -> None:
-        """Raises `UserError` where rows and values are not what the class promises."""
-        what, keys = f"{self.name}: damaged", self._tensors["keys"]
-        if not torch.equal(checked_keys(self.space, self._tensors["population"], what), keys):
-            raise UserError(f"{what}: its keys are not those of its rows; {FORMAT.again}")
-        if not (keys.diff() > 0).all():
-            raise UserError(f"{what}: its rows are not in the order of their keys; {FORMAT.again}")
-        check_values(self._tensors, what)
-        if self.test_budgets != tested(self.budgets, self._tensors.get("test")):
-            raise UserError(f"{what}: its test budgets are not those that have a test accuracy; {FORMAT.again}")
 
     def save(self, path: Path) -> None:
         """Writes the table, in one move where a file stands already; needs twice the table's size more in memory."""
@@ -171,12 +156,10 @@ class TabularBenchmark:
     def rows(self, population: Population) -> Int64[Tensor, "n"]:
         """Where each architecture stands in the table, in [0, len(table)); -1 where it does not.
 
-        Cells of NAS-Bench-101 are the same if they are isomorphic once dangling vertices are pruned.
-
-        Raises:
-            UserError: names the first row that is no architecture of the space, and the rule that it breaks.
+        Cells of NAS-Bench-101 are the same if they are isomorphic once dangling vertices are pruned. `UserError` names
+        the first row that is no architecture of the space, and the rule that it breaks.
         """
-        self.space.check_entries(population, "population")
+        self.space.check_entries(population)
         keys, wanted = self._tensors["keys"], self.space.keys(population)
         rows = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
         found = keys[rows] == wanted

@@ -16,8 +16,8 @@ from vaenas.networks.network_config import NetworkConfig, with_channels
 from vaenas.networks.ops import total
 from vaenas.networks.supernet import ChoiceBlock, Step, Supernet
 from vaenas.norm import SlicedBatchNorm2d
-from vaenas.spaces.cells import EDGES, OPERATIONS, VERTICES, Cells, alive, edge, prune
-from vaenas.spaces.nasbench101 import PAIRS, SYMBOLS, nasbench101_space
+from vaenas.spaces.cells import EDGES, OPERATIONS, PAIRS, VERTICES, Cells, alive, edge, prune
+from vaenas.spaces.nasbench101 import SYMBOLS, NASBench101Space
 from vaenas.spaces.space import Population
 
 OUTPUT = VERTICES - 1
@@ -252,7 +252,7 @@ class NASBench101ImageSpace(ImageSpace):
     name, network_class = "nasbench101", NASBench101
     default_width, default_layers = 16, 1
     widths = (128, 96, 64, 48, 32, 16)
-    space = nasbench101_space()
+    space = NASBench101Space()
     additive = False
 
     @classmethod

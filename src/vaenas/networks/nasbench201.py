@@ -12,7 +12,7 @@ from vaenas.networks.image_space import ImageSpace
 from vaenas.networks.network_config import NetworkConfig, with_channels
 from vaenas.networks.ops import Zero, conv_bn, relu_conv_bn, total
 from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet
-from vaenas.spaces.nasbench201 import NONE, OPERATIONS, SOURCES, SYMBOLS, TARGETS, nasbench201_space, prune
+from vaenas.spaces.nasbench201 import NONE, OPERATIONS, SOURCES, SYMBOLS, TARGETS, NASBench201Space, prune
 
 STAGES = 3
 NODES = (1, 2, 3)  # 0 is the input, 3 the output
@@ -107,7 +107,7 @@ class NASBench201ImageSpace(ImageSpace):
     name, network_class = "nasbench201", NASBench201
     default_width, default_layers = 8, 1
     widths = (64, 48, 32, 24, 16, 8)
-    space = nasbench201_space()
+    space = NASBench201Space()
     none = NONE
 
     @classmethod

@@ -16,7 +16,7 @@ from vaenas.networks.nasnet_ops import FactorizedReduce, auxiliary_tower, make_o
 from vaenas.networks.network_config import NetworkConfig, with_channels
 from vaenas.networks.ops import DropPath, conv_bn, relu_conv_bn, total
 from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet
-from vaenas.spaces.nasnet import EDGES, INPUTS, KINDS, NODES, NONE, OPERATIONS, SLOTS, SYMBOLS, nasnet_space
+from vaenas.spaces.nasnet import EDGES, INPUTS, KINDS, NODES, NONE, OPERATIONS, SLOTS, SYMBOLS, NASNetSpace
 
 
 def reductions_of(layers: int) -> tuple[int, int]:
@@ -151,7 +151,7 @@ class NASNetCost(AdditiveCost):
     def cheapest(self, name: str) -> tuple[Int64[Tensor, "s"], int]:
         """As in `AdditiveCost`, of the valid architectures."""
         architecture, start = torch.full((SLOTS,), NONE), 0
-        for length in nasnet_space().groups:
+        for length in NASNetSpace().groups:
             costs = self.tables[name][start : start + length, NONE + 1 :]  # (edges of the node, operations)
             edge, operation = divmod(int(costs.argmin()), costs.shape[1])
             architecture[start + edge] = NONE + 1 + operation
@@ -169,7 +169,7 @@ class NASNetImageSpace(ImageSpace):
     name, network_class = "nasnet", NASNet
     default_width, default_layers = 8, 5
     widths = (48, 36, 24, 16, 8)
-    space = nasnet_space()
+    space = NASNetSpace()
     none = NONE
     has_auxiliary = True
 

@@ -12,8 +12,7 @@ from vaenas.data.subsets import Subset, split, train_and_test
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.runs.config import SearchConfig
-from vaenas.samplers.categorical import CategoricalSampler
-from vaenas.samplers.multinomial import MultinomialSampler
+from vaenas.samplers.categorical import CategoricalSampler, MultinomialSampler
 from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import FairSampler, UniformSampler
 from vaenas.samplers.vae import VAESampler

@@ -11,7 +11,7 @@ import torch
 
 import vaenas
 from vaenas import parallel
-from vaenas.constraints import Constraints, uniform_proposals
+from vaenas.constraints import Constraints
 from vaenas.data.augment import Augment
 from vaenas.data.cache import cache_dir
 from vaenas.data.subsets import train_and_test
@@ -85,7 +85,7 @@ class SearchRun:
         self.constraints = Constraints(self.cost, bounds.max_flops, bounds.max_params, nanoseconds)
         # rare draws must not run out in mid-search
         needed = 4 * max(config.evolution.population, config.update.ranking_size)
-        self.constraints.check(self.space, uniform_proposals(self.space, config.seed), needed)
+        self.constraints.check(self.space, config.seed, needed)
         return files
 
     def _build(self) -> None:

@@ -1,13 +1,14 @@
-"""The cross-entropy method (Rubinstein 1999): one categorical distribution per slot, fitted to the elite.
+"""One categorical distribution per slot: fitted to the elite (the cross-entropy method, Rubinstein 1999), or given.
 
-The baseline that the VAE must beat: Algorithm 1 with the simplest model there is.
+The first is the baseline that the VAE must beat: Algorithm 1 with the simplest model. The second is that of Sec. 4.3.
 """
 
 from typing import Any
 
-from torch import Generator
+from jaxtyping import Float
+from torch import Generator, Tensor
 
-from vaenas.samplers.sampler import UpdateStats, describe, elite, marginals
+from vaenas.samplers.sampler import Sampler, UpdateStats, elite, marginals
 from vaenas.samplers.settings import CategoricalSettings
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
@@ -16,8 +17,7 @@ class CategoricalSampler:
     """p(α) = Π_j p_j(o_j), uniform before the first update."""
 
     def __init__(self, space: SearchSpace, settings: CategoricalSettings | None = None) -> None:
-        self.space = space
-        self.settings = settings or CategoricalSettings()
+        self.space, self.settings = space, settings or CategoricalSettings()
         self.keep_ratio = self.settings.keep_ratio
         self._uniform = space.on_offer.float() / space.on_offer.sum(-1, keepdim=True)
         self.probabilities = self._uniform.clone()  # (s, k)
@@ -32,11 +32,25 @@ class CategoricalSampler:
         frequencies = marginals(self.space, elite(population, scores, s.keep_ratio))
         frequencies = (1 - s.floor) * frequencies + s.floor * self._uniform
         self.probabilities = (1 - s.smoothing) * self.probabilities + s.smoothing * frequencies
-        described = describe(self, rng)
-        return UpdateStats(loss=None, kl=None, active_units=None, reconstruction=None, **described)
+        return UpdateStats.of(self, rng)
 
     def state_dict(self) -> dict[str, Any]:
         return {"probabilities": self.probabilities.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.probabilities = state["probabilities"]
+
+
+class MultinomialSampler(Sampler):
+    """p(α) = Π_j softmax(w_j)[o_j], of the architecture weights as they are then (ProxylessNAS, Cai et al. 2018).
+
+    Args:
+        weights: w, (s, k); whoever holds the tensor trains it in place and saves it.
+    """
+
+    def __init__(self, space: SearchSpace, weights: Float[Tensor, "s k"]) -> None:
+        self.space, self.weights = space, weights
+
+    def sample(self, n: int, rng: Generator) -> Population:
+        """(n, s)"""
+        return self.space.draw(self.weights.detach().cpu().expand(n, -1, -1), rng)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from vaenas.optimizers import load_optimizer
-from vaenas.samplers.sampler import UpdateStats, describe, elite
+from vaenas.samplers.sampler import UpdateStats, elite
 from vaenas.samplers.settings import PAPER, RECOMMENDED, VAESettings
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
@@ -95,25 +95,23 @@ class VAESampler:
         """The negative of eq. 2 in nats per architecture, the KL term weighted and with free bits."""
         mean, log_variance = self.vae.encode(batch)
         z = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=rng)
-        reconstruction = self._log_likelihood(self.vae.decode(z), batch)
+        # operations that a slot does not offer have probability 0
+        logits = self.vae.decode(z).masked_fill(~self.space.on_offer, -torch.inf).flatten(0, 1)
+        reconstruction = -nn.functional.cross_entropy(logits, batch.flatten(), reduction="sum") / len(batch)
         kl = self.vae.kl(mean, log_variance).mean(0).clamp(min=self.settings.free_bits).sum()
         return self.settings.kl_weight * kl - reconstruction
-
-    def _log_likelihood(self, logits: Tensor, batch: Population) -> Tensor:
-        """log p_θ(α|z), mean over the batch; operations that a slot does not offer have probability 0."""
-        logits = logits.masked_fill(~self.space.on_offer, -torch.inf)
-        return -nn.functional.cross_entropy(logits.flatten(0, 1), batch.flatten(), reduction="sum") / len(batch)
 
     @torch.no_grad()
     def _stats(self, data: Population, loss: float, rng: Generator) -> UpdateStats:
         mean, log_variance = self.vae.encode(data)
         decoded = self.vae.decode(mean).masked_fill(~self.space.on_offer, -torch.inf).argmax(-1)
-        return UpdateStats(
+        return UpdateStats.of(
+            self,
+            rng,
             loss=loss,
             kl=float(self.vae.kl(mean, log_variance).sum(-1).mean()),
             active_units=int((mean.var(0, correction=0) > ACTIVE).sum()),
             reconstruction=float((decoded == data).float().mean()),
-            **describe(self, rng),
         )
 
     def state_dict(self) -> dict[str, Any]:

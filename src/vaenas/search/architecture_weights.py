@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from vaenas import parallel
 from vaenas.optimizers import load_optimizer
-from vaenas.samplers.multinomial import entropy
 from vaenas.search.settings import ArchUpdate
 from vaenas.search.supernet_training import ShuffledBatches, SupernetTrainer, TrainingImages
 from vaenas.spaces.space import IsFeasible, Population, SearchSpace, draw_valid, gumbel
@@ -127,7 +126,7 @@ class ArchitectureWeights:
 
     def entropy(self) -> list[float]:
         """Of softmax(w) in each slot, in nats: 0 where the winner takes all."""
-        return entropy(self.values.detach().cpu()).tolist()
+        return torch.special.entr(self.values.detach().cpu().softmax(-1)).sum(-1).tolist()
 
     def state_dict(self) -> dict[str, Any]:
         return {

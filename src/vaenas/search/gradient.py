@@ -9,8 +9,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vaenas.records import Record
-from vaenas.samplers.multinomial import MultinomialSampler
-from vaenas.samplers.prefetched import Prefetched
+from vaenas.samplers.categorical import MultinomialSampler
+from vaenas.samplers.sampler import Prefetched
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.architecture_weights import ArchitectureWeights
 from vaenas.search.evaluated_set import EvaluatedSet, score

@@ -8,7 +8,7 @@ import torch
 
 from vaenas.records import Record
 from vaenas.samplers.mixture import Mixture, linear_epsilon
-from vaenas.samplers.prefetched import Prefetched
+from vaenas.samplers.sampler import Prefetched
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import score
 from vaenas.search.evolution import Evolution

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.records import Record
-from vaenas.samplers.prefetched import Prefetched
-from vaenas.samplers.sampler import LearnedSampler, Sampler
+from vaenas.samplers.sampler import LearnedSampler, Prefetched, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.settings import SamplerTraining, SurrogateSettings

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vaenas.errors import UserError
@@ -21,12 +21,15 @@ OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")
 Cells = Int64[Tensor, "n 26"]
 """n cells: 21 edges (0 or 1) and 5 operations (0, 1 or 2)."""
 
-# The edges into vertex y lie side by side, from sources 0 .. y-1.
-_INTO = tuple(slice(y * (y - 1) // 2, y * (y + 1) // 2) for y in range(VERTICES))
-_SOURCE, _TARGET = (
-    torch.tensor(ends) for ends in zip(*((x, y) for y in range(VERTICES) for x in range(y)), strict=True)
-)
+PAIRS = [(source, target) for target in range(VERTICES) for source in range(target)]  # of each edge
+_INTO = tuple(slice(y * (y - 1) // 2, y * (y + 1) // 2) for y in range(VERTICES))  # the edges into vertex y
+_SOURCE, _TARGET = torch.tensor(PAIRS).T
 _CHUNK = 8192  # cells whose intermediate values stay in the cache
+
+LONGEST = 3  # operations on the paths that features count: 1 + 3 + 9 + 27 kinds
+FAR = 9.0  # further than any path
+# The root of each group's summed variance over uniform 7-vertex cells, measured once: it brings them to one scale.
+SCALES = {"paths": 1.16, "edges": 2.97, "shape": 2.32}
 
 
 def edge(source: int, target: int) -> int:
@@ -34,16 +37,20 @@ def edge(source: int, target: int) -> int:
     return source + target * (target - 1) // 2
 
 
+def adjacency(cells: Cells) -> Int64[Tensor, "n 7 7"]:
+    """Entry [x, y] is 1 for an edge x -> y."""
+    matrices = torch.zeros(len(cells), VERTICES, VERTICES, dtype=torch.int64)
+    matrices[:, _SOURCE, _TARGET] = cells[:, :EDGES]
+    return matrices
+
+
 def embed(vertices: Int64[Tensor, "n"], edge_bits: Int64[Tensor, "n"], operations: list[str]) -> Cells:
-    """Cells of 2 to 7 vertices, written as numbers, in the layout of 7 vertices.
+    """Cells of 2 to 7 vertices in the layout of 7; raises `UserError` for the first that is none.
 
     Args:
         vertices: v, in [2, 7]; vertex v-1 is the output.
         edge_bits: bit x + y(y-1)/2 stands for the edge x -> y, where 0 <= x < y < v.
         operations: one character "0", "1" or "2" for each of the v-2 inner vertices.
-
-    Raises:
-        UserError: names the first cell for which this does not hold.
     """
     inside = (vertices >= 2) & (vertices <= VERTICES)
     _require(inside, lambda i: f"{int(vertices[i])} vertices; NAS-Bench-101 has 2 to {VERTICES}")
@@ -64,14 +71,11 @@ def embed(vertices: Int64[Tensor, "n"], edge_bits: Int64[Tensor, "n"], operation
 
 
 def from_matrices(matrices: Int64[Tensor, "n v v"], operations: list[list[str]]) -> Cells:
-    """Cells as the NAS-Bench-101 API writes them.
+    """Cells as the NAS-Bench-101 API writes them; `UserError` names the first that breaks a rule, and the rule.
 
     Args:
         matrices: adjacency matrices, entry [x, y] is 1 for an edge x -> y; strictly upper triangular.
         operations: v names each, "input", v-2 of `OPERATIONS`, "output".
-
-    Raises:
-        UserError: names the first cell that breaks a rule of the benchmark, and the rule.
     """
     n, v = len(matrices), matrices.shape[1]
     if not 2 <= v <= VERTICES:
@@ -79,16 +83,15 @@ def from_matrices(matrices: Int64[Tensor, "n v v"], operations: list[list[str]])
     _require(((matrices == 0) | (matrices == 1)).all(-1).all(-1), lambda i: "entries of the matrix must be 0 or 1")
     upper = (matrices.tril() == 0).all(-1).all(-1)
     _require(upper, lambda i: "the matrix must be strictly upper triangular: edges go from lower to higher vertices")
-    index = {name: str(i) for i, name in enumerate(OPERATIONS)}
     for i, names in enumerate(operations):
         if len(names) != v or names[0] != "input" or names[-1] != "output":
             raise UserError(f"cell {i}: {v} vertices need {v} operations, first 'input', last 'output'; it has {names}")
-        for name in names[1:-1]:
-            if name not in index:
-                raise UserError(f"cell {i}: unknown operation {name!r}; known are {', '.join(OPERATIONS)}")
+        if unknown := [name for name in names[1:-1] if name not in OPERATIONS]:
+            raise UserError(f"cell {i}: unknown operation {unknown[0]!r}; known are {', '.join(OPERATIONS)}")
     within = v * (v - 1) // 2
     bits = (matrices[:, _SOURCE[:within], _TARGET[:within]] << torch.arange(within)).sum(-1)
-    cells = embed(torch.full((n,), v), bits, ["".join(index[name] for name in names[1:-1]) for names in operations])
+    digits = ["".join(str(OPERATIONS.index(name)) for name in names[1:-1]) for names in operations]
+    cells = embed(torch.full((n,), v), bits, digits)
     check(cells)
     return cells
 
@@ -96,17 +99,11 @@ def from_matrices(matrices: Int64[Tensor, "n v v"], operations: list[list[str]])
 def check(cells: Cells) -> None:
     """Raises `UserError` for the first cell that NAS-Bench-101 does not have, and names the rule that it breaks.
 
-    As in the benchmark's own check, edges are counted after pruning.
+    Entries are known to be on offer. As in the benchmark's own check, edges are counted after pruning.
     """
-    edges, operations = cells[:, :EDGES], cells[:, EDGES:]
-    _require(((edges == 0) | (edges == 1)).all(-1), lambda i: f"edges must be 0 or 1; it has {edges[i].tolist()}")
-    known = ((operations >= 0) & (operations < len(OPERATIONS))).all(-1)
-    _require(known, lambda i: f"unknown operation in {operations[i].tolist()}; known are 0, 1 and 2")
     _require(connected(cells), lambda i: "no path of edges leads from input to output; add one")
-    count = prune(cells)[:, :EDGES].sum(-1)
-    _require(
-        count <= MAX_EDGES, lambda i: f"{int(count[i])} edges; NAS-Bench-101 has at most {MAX_EDGES}: take some out"
-    )
+    n = prune(cells)[:, :EDGES].sum(-1)
+    _require(n <= MAX_EDGES, lambda i: f"{int(n[i])} edges; NAS-Bench-101 has at most {MAX_EDGES}: take some out")
 
 
 def _require(holds: Bool[Tensor, "n"], message: Callable[[int], str]) -> None:
@@ -118,18 +115,14 @@ def _require(holds: Bool[Tensor, "n"], message: Callable[[int], str]) -> None:
 
 def alive(cells: Cells) -> Bool[Tensor, "n 7"]:
     """Which vertices lie on a path from input to output; none of them where there is no such path."""
-    return _alive((cells[:, :EDGES] == 1).t().contiguous()).t()
-
-
-def _alive(edges: Bool[Tensor, "21 n"]) -> Bool[Tensor, "7 n"]:
-    after_input = torch.zeros(VERTICES, edges.shape[1], dtype=torch.bool)
-    before_output = after_input.clone()
+    edges = (cells[:, :EDGES] == 1).t().contiguous()
+    after_input, before_output = torch.zeros(2, VERTICES, len(cells), dtype=torch.bool)
     after_input[0] = before_output[-1] = True
     for y in range(1, VERTICES):
         after_input[y] = (edges[_INTO[y]] & after_input[:y]).any(0)
     for y in reversed(range(1, VERTICES)):
         before_output[:y] |= edges[_INTO[y]] & before_output[y]
-    return after_input & before_output
+    return (after_input & before_output).t()
 
 
 def connected(cells: Cells) -> Bool[Tensor, "n"]:
@@ -162,7 +155,7 @@ def canonical_key(cells: Cells) -> Int64[Tensor, "n"]:
 
 def _key(cells: Cells) -> Int64[Tensor, "n"]:
     columns = cells.t().contiguous()
-    living = -_alive(columns[:EDGES] == 1).long()  # all bits set, or none
+    living = -alive(cells).t().long()  # all bits set, or none
     edges = -columns[:EDGES]
     labels = torch.tensor([1, 0, 0, 0, 0, 0, 2])[:, None].repeat(1, len(cells))
     labels[1:-1] = columns[EDGES:] + 3
@@ -190,10 +183,7 @@ def module_hash(cells: Cells) -> list[str]:
     The iterated hash of Ying et al. 2019: a vertex starts with the md5 of "(out-degree, in-degree, label)", where the
     label is -1 for the input, -2 for the output, else the operation. Then, as often as there are vertices, it becomes
     the md5 of predecessors' | successors' | own hash, neighbours sorted. The cell's is the md5 of the sorted list.
-    Some 0.15 ms a cell.
-
-    Raises:
-        UserError: names the first cell whose input and output are not connected.
+    Some 0.15 ms a cell; `UserError` names the first whose input and output are not connected.
     """
     _require(connected(cells), lambda i: "no path of edges leads from input to output; add one")
     vertices = [living.nonzero()[:, 0].tolist() for living in alive(cells)]
@@ -214,3 +204,46 @@ def _hash(cell: list[int], vertices: list[int]) -> str:
 
 def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def features(cells: Cells) -> list[Float[Tensor, "n _"]]:
+    """Three groups, all of the pruned cell: they stay the same when inner vertices are renumbered.
+
+    Paths from input to output by the operations on them (log of 1 + count; White et al. 2019 encode cells so), edges by
+    the operations at their ends (one step of Weisfeiler and Lehman), and the shape: longest and shortest path, degrees
+    of input and output, the direct edge, the most operations of each kind on one path.
+    """
+    pruned = prune(cells)
+    edges = adjacency(pruned).float()
+    inner = torch.nn.functional.one_hot(pruned[:, EDGES:], len(OPERATIONS)).float()
+    inner = inner * edges.any(1)[:, 1:-1, None]  # pruned vertices have no edges and no label
+    labels = torch.zeros(len(cells), VERTICES, len(OPERATIONS) + 2)
+    labels[:, 0, -2] = labels[:, -1, -1] = 1
+    labels[:, 1:-1, : len(OPERATIONS)] = inner
+    kinds = torch.einsum("nxa,nxy,nyb->nab", labels, edges, labels).flatten(1)
+    groups = {"paths": _paths(edges, inner).log1p(), "edges": kinds, "shape": _shape(edges, labels)}
+    return [values / SCALES[name] for name, values in groups.items()]
+
+
+def _paths(edges: Float[Tensor, "n 7 7"], inner: Float[Tensor, "n 5 3"]) -> Float[Tensor, "n p"]:
+    """Numbers of paths from input to output, one column per sequence of at most `LONGEST` operations."""
+    reached = edges[:, :1, :]  # (n, sequences, 7): paths from the input that end in each vertex
+    counts = [reached[:, :, -1]]
+    for _ in range(LONGEST):
+        through = torch.einsum("nsv,nvo->nsov", reached[:, :, 1:-1], inner)  # (n, s, 3, 5)
+        reached = torch.einsum("nsov,nvw->nsow", through, edges[:, 1:-1]).flatten(1, 2)
+        counts.append(reached[:, :, -1])
+    return torch.cat(counts, dim=1)
+
+
+def _shape(edges: Float[Tensor, "n 7 7"], labels: Float[Tensor, "n 7 5"]) -> Float[Tensor, "n 8"]:
+    n = len(edges)
+    longest, shortest, most = torch.zeros(n, 7), torch.full((n, 7), FAR), torch.full((n, 7, 3), -FAR)
+    shortest[:, 0], most[:, 0] = 0, 0
+    for y in range(1, VERTICES):
+        into = edges[:, :, y] > 0
+        longest[:, y] = (into * (longest + 1)).amax(1)
+        shortest[:, y] = torch.where(into, shortest + 1, FAR).amin(1)
+        most[:, y] = torch.where(into[:, :, None], most, -FAR).amax(1) + labels[:, y, :3]
+    ends = [longest[:, -1], shortest[:, -1], edges[:, :, -1].sum(1), edges[:, 0].sum(1), edges[:, 0, -1]]
+    return torch.cat([torch.stack(ends, dim=1), most[:, -1]], dim=1)

@@ -28,10 +28,10 @@ class ListedSpace(SearchSpace):
 
     def nearest(self, population: Population) -> Population:
         """For each of (n, s) the listed row with the most slots in common, the first of equals."""
-        return self.rows[torch.cat([self._distances(part).argmin(1) for part in self._parts(population)])]
+        parts, rows = population.float().split(max(1, CHUNK // len(self.rows))), self.rows.float()
+        return self.rows[torch.cat([torch.cdist(part, rows, p=0).argmin(1) for part in parts])]  # p = 0 counts
 
     def draw(self, logits: Float[Tensor, "n s k"], rng: Generator) -> Population:
-        """As in a plain space, then moved to the list."""
         return self.nearest(super().draw(logits, rng))
 
     def uniform(self, n: int, rng: Generator) -> Population:
@@ -45,24 +45,13 @@ class ListedSpace(SearchSpace):
         return valid
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
-        """As in a plain space, then moved to the list."""
         return self.nearest(super().mutate(population, prob, rng))
 
     def crossover(self, mothers: Population, fathers: Population, rng: Generator) -> Population:
-        """As in a plain space, then moved to the list."""
         return self.nearest(super().crossover(mothers, fathers, rng))
 
     def neighbours(self, architecture: Int64[Tensor, "s"]) -> Population:
         """The listed rows that differ from it in the fewest slots."""
         distances = (self.rows != architecture).sum(-1)
-        others = distances > 0
-        if not others.any():
-            return self.rows[:0]
-        return self.rows[others & (distances == distances[others].min())]
-
-    def _parts(self, population: Population) -> tuple[Tensor, ...]:
-        return population.split(max(1, CHUNK // max(1, len(self.rows))))
-
-    def _distances(self, population: Population) -> Float[Tensor, "n m"]:
-        one_hot = [torch.nn.functional.one_hot(p, self.max_choices).flatten(1).float() for p in (population, self.rows)]
-        return self.slots - one_hot[0] @ one_hot[1].T
+        others = distances[distances > 0]
+        return self.rows[distances == others.min()] if len(others) else self.rows[:0]

@@ -1,6 +1,7 @@
 """The NAS-Bench-101 space as App. A.5 samples it: 7 vertices, exactly 9 of 21 edges, 5 operations."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,23 +12,11 @@ from torch import Generator, Tensor
 
 from vaenas.documents import from_json, short
 from vaenas.errors import UserError
-from vaenas.spaces.cell_features import cell_features
-from vaenas.spaces.cells import (
-    EDGES,
-    MAX_EDGES,
-    OPERATIONS,
-    VERTICES,
-    canonical_key,
-    check,
-    connected,
-    from_matrices,
-    is_full,
-    module_hash,
-)
+from vaenas.spaces import cells
+from vaenas.spaces.cells import EDGES, MAX_EDGES, OPERATIONS
 from vaenas.spaces.space import IsFeasible, Population, SearchSpace, gumbel, until_valid
 
 SYMBOLS = "31p"  # of `cells.OPERATIONS`
-PAIRS = [(source, target) for target in range(VERTICES) for source in range(target)]  # of each edge
 
 
 @dataclass(frozen=True)
@@ -47,6 +36,8 @@ class NASBench101Space(SearchSpace):
     groups: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 5)
     only_full: bool = False
 
+    top_slots = EDGES, MAX_EDGES
+
     @property
     def full_cells(self) -> "NASBench101Space":
         """The cells that keep all 7 vertices."""
@@ -55,20 +46,18 @@ class NASBench101Space(SearchSpace):
     @property
     def _keeps(self) -> IsFeasible:
         """What nine edges must keep: a path, or all vertices."""
-        return is_full if self.only_full else connected
+        return cells.is_full if self.only_full else cells.connected
 
-    @property
-    def _rounds(self) -> int:
-        """Of drawing anew: enough for all but one uniform draw in a million."""
-        return 1000 if self.only_full else 100
+    def _until_valid(self, propose: Callable[[Int64[Tensor, "m"]], Population], otherwise: Population) -> Population:
+        """In rounds enough for all but one uniform draw in a million."""
+        return until_valid(propose, self._keeps, otherwise, 1000 if self.only_full else 100)
 
     def draw(self, logits: Float[Tensor, "n 26 3"], rng: Generator) -> Population:
         """One architecture per row of logits; zeros are uniform over the valid rows.
 
         App. A.5: an edge's number is l_1 - l_0 plus noise, the nine largest become edges, and a row is drawn anew until
         it is connected. The paper does not say that there is noise; it is Gumbel-max's, so that an operation and an
-        edge are drawn alike. Rows that are still invalid after 100 rounds, full cells after 1,000 (their logits leave
-        next to no mass on valid cells), draw their edges uniformly.
+        edge are drawn alike. Rows that stay invalid (logits with next to no mass on valid cells) draw edges uniformly.
         """
 
         def propose(rows: Int64[Tensor, "m"]) -> Population:
@@ -77,8 +66,7 @@ class NASBench101Space(SearchSpace):
             edges = torch.zeros(len(rows), EDGES, dtype=torch.int64).scatter_(1, best, 1)
             return torch.cat([edges, noisy[:, EDGES:].argmax(-1)], dim=1)
 
-        none = torch.zeros(len(logits), self.slots, dtype=torch.int64)
-        drawn = until_valid(propose, self._keeps, none, self._rounds)
+        drawn = self._until_valid(propose, torch.zeros(len(logits), self.slots, dtype=torch.int64))
         rest = ~self._keeps(drawn)
         if rest.any():
             drawn[rest] = self.draw(logits[rest].index_fill(1, torch.arange(EDGES), 0.0), rng)
@@ -93,21 +81,16 @@ class NASBench101Space(SearchSpace):
 
     def is_full(self, population: Population) -> Bool[Tensor, "n"]:
         """Which rows keep all 7 vertices when they are pruned."""
-        return is_full(population)
-
-    @property
-    def top_slots(self) -> tuple[int, int]:
-        """App. A.5: the nine largest of 21 numbers become edges."""
-        return EDGES, MAX_EDGES
+        return cells.is_full(population)
 
     def check_rules(self, population: Population) -> None:
         """Raises `UserError` for the first row that is no cell of the benchmark: fewer edges than nine are one, too."""
-        check(population)
+        cells.check(population)
 
     def mutate(self, population: Population, prob: float, rng: Generator) -> Population:
         """Each edge changes places with a random absent one, each operation is drawn anew, with probability `prob`.
 
-        Repeated until valid; after 100 rounds, full cells after 1,000, the row stays as it was.
+        Repeated until valid; where that fails the row stays as it was.
         """
 
         def propose(rows: Int64[Tensor, "m"]) -> Population:
@@ -121,19 +104,17 @@ class NASBench101Space(SearchSpace):
             operations = torch.where(torch.rand(operations.shape, generator=rng) < prob, fresh, operations)
             return torch.cat([edges - leaving.long() + entering.long(), operations], dim=1)
 
-        return until_valid(propose, self._keeps, population, self._rounds)
+        return self._until_valid(propose, population)
 
     def crossover(self, mothers: Population, fathers: Population, rng: Generator) -> Population:
         """The mother with one edge exchanged for one of the father's; operations from either with probability one half.
 
         App. A.5: of a random pair, an edge that only the mother has leaves and one that only the father has enters.
-        Repeated until valid; after 100 rounds, full cells after 1,000, or where the parents have the same edges, the
-        mother's edges stay.
+        Repeated until valid; where that fails, or the parents have the same edges, the mother's edges stay.
         """
         children = super().crossover(mothers, fathers, rng)
         children[:, :EDGES] = mothers[:, :EDGES]
-        hers = (mothers > fathers)[:, :EDGES]
-        his = (mothers < fathers)[:, :EDGES]
+        hers, his = (mothers > fathers)[:, :EDGES], (mothers < fathers)[:, :EDGES]
 
         def propose(rows: Int64[Tensor, "m"]) -> Population:
             exchanged = children[rows]
@@ -143,17 +124,15 @@ class NASBench101Space(SearchSpace):
                 exchanged.scatter_(1, edge, torch.where(only.any(-1, keepdim=True), value, kept))
             return exchanged
 
-        return until_valid(propose, self._keeps, children, self._rounds)
+        return self._until_valid(propose, children)
 
     def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
         """Paths, kinds of edges and the shape of the pruned cell: equal for isomorphic cells."""
-        return cell_features(population)
+        return cells.features(population)
 
     def own_text(self, architecture: Int64[Tensor, "26"]) -> str:
         """The matrix and the operations of the benchmark's API, as JSON."""
-        matrix = [[0] * VERTICES for _ in range(VERTICES)]
-        for slot, (source, target) in enumerate(PAIRS):
-            matrix[source][target] = int(architecture[slot])
+        matrix = cells.adjacency(architecture[None])[0].tolist()
         return json.dumps(
             {"matrix": matrix, "ops": ["input", *(OPERATIONS[o] for o in architecture[EDGES:]), "output"]}
         )
@@ -168,18 +147,18 @@ class NASBench101Space(SearchSpace):
             if any(len(row) != size for row in cell.matrix):
                 raise ValueError("matrix: must be square")
             matrix = torch.tensor(cell.matrix, dtype=torch.int64).reshape(1, size, size)
-            return from_matrices(matrix, [cell.ops])[0].tolist()
+            return cells.from_matrices(matrix, [cell.ops])[0].tolist()
         except (ValueError, UserError) as error:
             raise UserError(f"architecture {short(text)}: {error}") from None
 
     def facts(self, architecture: Int64[Tensor, "26"]) -> dict[str, str | None]:
         """Also the benchmark's own hash."""
         valid = bool(self.is_valid(architecture[None])[0])
-        return {**super().facts(architecture), "hash": module_hash(architecture[None])[0] if valid else None}
+        return {**super().facts(architecture), "hash": cells.module_hash(architecture[None])[0] if valid else None}
 
     def keys(self, population: Population) -> Int64[Tensor, "n"]:
         """Equal for isomorphic cells."""
-        return canonical_key(population)
+        return cells.canonical_key(population)
 
     def neighbours(self, architecture: Int64[Tensor, "26"]) -> Population:
         """All valid rows with one edge in another place or one other operation: at most 9 x 12 + 5 x 2."""
@@ -197,8 +176,3 @@ class _Matrix(BaseModel):
 
     matrix: list[list[Literal[0, 1]]]
     ops: list[str]
-
-
-def nasbench101_space(full_cells: bool = False) -> NASBench101Space:
-    """The search space of Sec. 5.3 and App. A.5, or of it the cells with 7 vertices."""
-    return NASBench101Space(only_full=full_cells)

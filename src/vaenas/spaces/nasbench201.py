@@ -30,11 +30,11 @@ class NASBench201Space(SearchSpace):
 
     def own_text(self, architecture: Int64[Tensor, "6"]) -> str:
         """The benchmark's cell string."""
-        return cell_strings(architecture[None])[0]
+        return TEXT.format(*(OPERATIONS[operation] for operation in architecture))
 
     def of_own_text(self, text: str) -> list[int] | None:
         """Of a cell string."""
-        return parse([text])[0].tolist() if text.startswith("|") else None
+        return parse(text) if text.startswith("|") else None
 
     def features(self, population: Population) -> list[Float[Tensor, "n _"]]:
         """Each edge's operation after `prune`, and how often each operation is there: what counts wherever it is."""
@@ -42,11 +42,6 @@ class NASBench201Space(SearchSpace):
         edges = super().features(pruned)
         # half: one edge with another operation moves two counts by 1, and is about as far as a slot's difference
         return [*edges, 0.5 * torch.nn.functional.one_hot(pruned, len(OPERATIONS)).float().sum(1)]
-
-
-def nasbench201_space() -> NASBench201Space:
-    """The search space."""
-    return NASBench201Space()
 
 
 def prune(population: Int64[Tensor, "n 6"]) -> Int64[Tensor, "n 6"]:
@@ -63,28 +58,16 @@ def prune(population: Int64[Tensor, "n 6"]) -> Int64[Tensor, "n 6"]:
     return population * on_path
 
 
-def parse(cells: list[str]) -> Int64[Tensor, "n 6"]:
-    """The benchmark's cell strings to architectures, the inverse of `cell_strings`.
-
-    Raises:
-        UserError: names the string and what is wrong with it.
+def parse(cell: str) -> list[int]:
+    """The architecture of a cell string of the benchmark; raises `UserError` that names it and what is wrong with it.
 
     Example:
-        >>> parse(["|none~0|+|none~0|none~1|+|none~0|none~1|avg_pool_3x3~2|"]).tolist()
-        [[0, 0, 0, 0, 0, 4]]
+        >>> parse("|none~0|+|none~0|none~1|+|none~0|none~1|avg_pool_3x3~2|")
+        [0, 0, 0, 0, 0, 4]
     """
-    rows = []
-    for cell in cells:
-        match = _CELL.fullmatch(cell)
-        if match is None:
-            raise UserError(f"cell {cell!r}: NAS-Bench-201 writes |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
-        unknown = [name for name in match.groups() if name not in OPERATIONS]
-        if unknown:
-            raise UserError(f"cell {cell!r}: unknown operation {unknown[0]!r}; known are {', '.join(OPERATIONS)}")
-        rows.append([OPERATIONS.index(name) for name in match.groups()])
-    return torch.tensor(rows, dtype=torch.int64).reshape(len(cells), len(SOURCES))
-
-
-def cell_strings(population: Int64[Tensor, "n 6"]) -> list[str]:
-    """Architectures to the benchmark's cell strings."""
-    return [TEXT.format(*(OPERATIONS[operation] for operation in row)) for row in population.tolist()]
+    match = _CELL.fullmatch(cell)
+    if match is None:
+        raise UserError(f"cell {cell!r}: NAS-Bench-201 writes |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")
+    if unknown := [name for name in match.groups() if name not in OPERATIONS]:
+        raise UserError(f"cell {cell!r}: unknown operation {unknown[0]!r}; known are {', '.join(OPERATIONS)}")
+    return [OPERATIONS.index(name) for name in match.groups()]

@@ -1,7 +1,6 @@
 """The NASNet-like space (App. A.4): a normal and a reduction cell of 14 edges, each one of 8 operations: 8^28."""
 
 import ast
-from contextlib import suppress
 from dataclasses import dataclass
 from reprlib import repr as short
 from typing import Any, ClassVar
@@ -35,10 +34,8 @@ class NASNetSpace(SearchSpace):
     """28 slots: the edges of the normal cell in the order of `EDGES`, then those of the reduction cell.
 
     Valid is an architecture in which every node of both cells has an edge into it with an operation other than "none".
-    All four nodes are concatenated into the cell's output, so a node without one would fill a quarter of the output's
-    channels with zeros, which every cell above pays for. Sources come before their targets and the first node has no
-    other sources than the cell's inputs, so from edge to edge every node is reached from an input: no node can hang on
-    a dead one, and no cell can ignore both inputs. A cell may ignore one of them, as DARTS's may.
+    A node without one would fill a quarter of the cell's output with zeros, which every cell above pays for. Sources
+    come before their targets, so every node is then reached from an input. A cell may ignore one input, as DARTS's may.
 
     The text code writes the edges into each node of the normal, then of the reduction cell:
     "33-33n-3snn-s7nnn-mm-nns-mnsn-nmsd5".
@@ -92,65 +89,51 @@ class NASNetSpace(SearchSpace):
         slots = cells.flatten(2) / 3.5  # 14 slots x 7/8
         return [slots[:, 0], slots[:, 1], cells.sum(2).flatten(1) / 24.5**0.5]
 
-    def genotype(self, architecture: Int64[Tensor, "28"]) -> str:
-        """The architecture in DARTS's form, which a valid one has where each node has exactly two edges.
-
-        Raises:
-            UserError: names the node that has another number of them.
-        """
+    def genotype(self, architecture: Int64[Tensor, "28"]) -> str | None:
+        """The architecture in DARTS's form; None unless each node has exactly two edges, as there."""
         pairs: dict[str, list[tuple[str, int]]] = {field: [] for field in FIELDS}
         for place, into in enumerate(architecture.split(self.groups)):
-            cell, node = divmod(place, NODES)
             edges = [(OPERATIONS[o], source) for source, o in enumerate(into.tolist()) if o != NONE]
             if len(edges) != 2:
-                raise UserError(
-                    f"architecture {self.encode(architecture[None])[0]!r}: node {INPUTS + node} of the "
-                    f"{KINDS[cell]} cell has {len(edges)} edges; only architectures with exactly 2 into each node "
-                    f"have a DARTS genotype"
-                )
-            pairs[FIELDS[cell]] += edges
+                return None
+            pairs[FIELDS[place // NODES]] += edges
         concat = range(INPUTS, INPUTS + NODES)
         return f"Genotype({', '.join(f'{field}={edges!r}, {field}_concat={concat}' for field, edges in pairs.items())})"
 
     def from_genotype(self, text: str) -> Int64[Tensor, "28"]:
-        """The architecture of a genotype, which is parsed and never executed.
+        """The architecture of a genotype, which is parsed and never executed; `UserError` names what is wrong.
 
         Args:
             text: "Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...],
                 reduce_concat=range(2, 6))" with two (operation, source) pairs for each node; concat may be a list.
-
-        Raises:
-            UserError: names what is wrong.
         """
-        values = _parse(text)
-        architecture = torch.full((SLOTS,), NONE)
+        values, architecture = _parse(text), torch.full((SLOTS,), NONE)
+        nodes, known = range(INPUTS, INPUTS + NODES), OPERATIONS[NONE + 1 :]
         for cell, field in enumerate(FIELDS):
-            concat, nodes = values[f"{field}_concat"], range(INPUTS, INPUTS + NODES)
+            concat, pairs, at = values[f"{field}_concat"], values[field], f"genotype: {field}"
             if concat not in (nodes, list(nodes), tuple(nodes)):
-                raise UserError(f"genotype: {field}_concat is {short(concat)}; this space has {list(nodes)}")
-            pairs = values[field]
+                raise UserError(f"{at}_concat is {short(concat)}; this space has {list(nodes)}")
             if not isinstance(pairs, list | tuple) or len(pairs) != 2 * NODES:
-                count = f"{len(pairs)} entries" if isinstance(pairs, list | tuple) else short(pairs)
-                raise UserError(
-                    f"genotype: {field} has {count}; must be {2 * NODES} pairs, two for each of {NODES} nodes"
-                )
+                found = f"{len(pairs)} entries" if isinstance(pairs, list | tuple) else short(pairs)
+                raise UserError(f"{at} has {found}; must be {2 * NODES} pairs, two for each of {NODES} nodes")
             for place, pair in enumerate(pairs):
-                slot, operation = _slot(pair, INPUTS + place // 2, field)
-                slot += len(EDGES) * cell
+                node, to = nodes[place // 2], f"genotype: node {nodes[place // 2]} of {field}"
+                if not (isinstance(pair, list | tuple) and len(pair) == 2):
+                    raise UserError(f"{at} holds {short(pair)}; must be pairs of an operation and a source")
+                name, source = pair
+                if name not in known:
+                    raise UserError(f"{at} has unknown operation {short(name)}; known are {', '.join(known)}")
+                if type(source) is not int or not 0 <= source < node:
+                    raise UserError(f"{to} has source {short(source)}; must be 0 to {node - 1}")
+                slot = len(EDGES) * cell + EDGES.index((source, node))
                 if architecture[slot] != NONE:
-                    raise UserError(
-                        f"genotype: node {INPUTS + place // 2} of {field} has two edges from {pair[1]}; "
-                        "this space has one operation for each edge"
-                    )
-                architecture[slot] = operation
+                    raise UserError(f"{to} has two edges from {source}; this space has one operation for each edge")
+                architecture[slot] = OPERATIONS.index(name)
         return architecture
 
     def facts(self, architecture: Int64[Tensor, "28"]) -> dict[str, str | None]:
         """The genotype, where the architecture has one."""
-        facts = super().facts(architecture)
-        with suppress(UserError):
-            facts["genotype"] = self.genotype(architecture)
-        return facts
+        return {**super().facts(architecture), "genotype": self.genotype(architecture)}
 
     def _reached(self, population: Population) -> Bool[Tensor, "n 8"]:
         """Which of the 2 x 4 nodes have an edge into them."""
@@ -158,20 +141,18 @@ class NASNetSpace(SearchSpace):
 
     def _with_edges(self, population: Population, logits: Float[Tensor, "n 28 8"], rng: Generator) -> Population:
         """One edge for each unreached node, drawn from the odds of its operations against "none"."""
-        repaired = population.clone()
-        odds = logits - logits[:, :, NONE, None] + gumbel(logits.shape, rng)
-        starts = [sum(self.groups[:g]) for g in range(len(self.groups))]
-        for start, length, reached in zip(starts, self.groups, self._reached(population).T, strict=True):
-            best = odds[~reached, start : start + length, NONE + 1 :].flatten(1).argmax(-1)
-            offered = len(OPERATIONS) - 1
-            repaired[~reached, start + best // offered] = NONE + 1 + best % offered
+        repaired, offered = population.clone(), len(OPERATIONS) - 1
+        odds = (logits - logits[:, :, NONE, None] + gumbel(logits.shape, rng))[:, :, NONE + 1 :]
+        nodes = (x.split(self.groups, dim=1) for x in (repaired, odds))
+        for into, of_node, reached in zip(*nodes, self._reached(population).T, strict=True):
+            best = of_node[~reached].flatten(1).argmax(-1)
+            into[~reached, best // offered] = NONE + 1 + best % offered
         return repaired
 
 
 def _parse(text: str) -> dict[str, Any]:
     """The four arguments of a genotype."""
     names = [name for field in FIELDS for name in (field, f"{field}_concat")]
-    form = "Genotype(" + ", ".join(f"{name}=..." for name in names) + ")"
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
@@ -181,7 +162,8 @@ def _parse(text: str) -> dict[str, Any]:
         return {str(k.arg): _value(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"genotype {short(text)} cannot be read ({reason}); it must be {form}") from None
+        form = ", ".join(f"{name}=..." for name in names)
+        raise UserError(f"genotype {short(text)} cannot be read ({reason}); it must be Genotype({form})") from None
 
 
 def _value(node: ast.expr) -> Any:
@@ -191,21 +173,3 @@ def _value(node: ast.expr) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
         raise ValueError(f"{short(ast.unparse(node))} is no plain value") from None
-
-
-def _slot(pair: Any, node: int, field: str) -> tuple[int, int]:
-    """Edge of the cell and operation of one (operation, source) pair."""
-    if not (isinstance(pair, list | tuple) and len(pair) == 2):
-        raise UserError(f"genotype: {field} holds {short(pair)}; must be pairs of an operation and a source")
-    name, source = pair
-    known = OPERATIONS[NONE + 1 :]
-    if name not in known:
-        raise UserError(f"genotype: {field} has unknown operation {short(name)}; known are {', '.join(known)}")
-    if type(source) is not int or not 0 <= source < node:
-        raise UserError(f"genotype: node {node} of {field} has source {short(source)}; must be 0 to {node - 1}")
-    return EDGES.index((source, node)), OPERATIONS.index(name)
-
-
-def nasnet_space() -> NASNetSpace:
-    """The search space of Sec. 5.1 and App. A.4; it is the same at every depth and width."""
-    return NASNetSpace()

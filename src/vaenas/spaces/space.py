@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
@@ -24,8 +26,8 @@ IsFeasible = Callable[[Population], Bool[Tensor, "n"]]
 class SearchSpace:
     """The slots, the operations that each offers, and the rules (design: `SearchSpace`; paper Sec. 3.2, α = {o_i}).
 
-    A plain sequence space: every combination is valid. A space with rules of its own overrides `draw`,
-    `is_valid`, `mutate` and `crossover`; a benchmark's space also says what its own texts are.
+    A plain sequence space: every combination is valid. A space with rules of its own overrides `draw`, `is_valid`,
+    `mutate` and `crossover`; a benchmark's space also says what its own texts are.
 
     Args:
         name: as the user writes it (`--space`).
@@ -44,6 +46,8 @@ class SearchSpace:
 
     has_genotype: ClassVar[bool] = False
     """Whether DARTS's text form of two cells names architectures of this space: `from_genotype`."""
+    top_slots: ClassVar[tuple[int, int]] = 0, 0
+    """(e, m): of the first e slots the m with the largest numbers are 1, the others 0 (App. A.5)."""
 
     def __post_init__(self) -> None:
         if sum(self.groups) != len(self.operations) or min(self.groups, default=0) < 1:
@@ -108,22 +112,15 @@ class SearchSpace:
         """Which valid rows use all of their slots; in a plain space every one."""
         return torch.ones(len(population), dtype=torch.bool)
 
-    @property
-    def top_slots(self) -> tuple[int, int]:
-        """(e, m): of the first e slots the m with the largest numbers are 1, the others 0 (App. A.5); else (0, 0)."""
-        return 0, 0
-
-    def check_entries(self, population: Population, what: str) -> None:
-        """Raises `UserError` that begins with `what` for the first entry that the space does not offer."""
+    def check_entries(self, population: Population) -> None:
+        """Raises `UserError` for the first entry that the space does not offer."""
         if population.shape[1] != self.slots:
-            raise UserError(f"{what}: rows of {population.shape[1]} slots; space {self.name} has {self.slots}")
+            raise UserError(f"rows of {population.shape[1]} slots; space {self.name} has {self.slots}")
         outside = (population < 0) | (population >= torch.tensor(self.choices))
         if outside.any():
             i, slot = outside.nonzero()[0].tolist()
-            raise UserError(
-                f"{what}: row {i} has {int(population[i, slot])} in slot {slot}; "
-                f"space {self.name} takes 0 to {self.choices[slot] - 1} there"
-            )
+            offered = f"space {self.name} takes 0 to {self.choices[slot] - 1} there"
+            raise UserError(f"row {i} has {int(population[i, slot])} in slot {slot}; {offered}")
 
     def check_rules(self, population: Population) -> None:
         """Raises `UserError` for the first row that breaks a rule of the benchmark; a plain space has none."""
@@ -164,11 +161,10 @@ class SearchSpace:
 
     def encode(self, population: Population) -> list[str]:
         """Readable text codes, the exact inverse of `decode`."""
-        starts = [sum(self.groups[:g]) for g in range(len(self.groups))]
         codes = []
         for row in population.tolist():
-            symbols = "".join(self.operations[slot][operation] for slot, operation in enumerate(row))
-            codes.append("-".join(symbols[a : a + n] for a, n in zip(starts, self.groups, strict=True)))
+            symbols = (offered[operation] for offered, operation in zip(self.operations, row, strict=True))
+            codes.append("-".join("".join(islice(symbols, n)) for n in self.groups))
         return codes
 
     def decode(self, codes: list[str]) -> Population:
@@ -181,10 +177,12 @@ class SearchSpace:
         if tuple(map(len, parts)) != self.groups:
             shape = "-".join("?" * n for n in self.groups)
             raise UserError(f"architecture {code!r}: space {self.name} writes {self.slots} operations as {shape}")
+        row = []
         for slot, (symbol, offered) in enumerate(zip("".join(parts), self.operations, strict=True)):
             if symbol not in offered:
                 raise UserError(f"architecture {code!r}: slot {slot} has {symbol!r}; allowed are {', '.join(offered)}")
-        return [offered.index(symbol) for symbol, offered in zip("".join(parts), self.operations, strict=True)]
+            row.append(offered.index(symbol))
+        return row
 
     def own_text(self, architecture: Int64[Tensor, "s"]) -> str | None:
         """What the benchmark itself writes for (s,), which `decode` reads, too; None where there is no such text."""
@@ -209,17 +207,11 @@ def gumbel(shape: tuple[int, ...], rng: Generator) -> Float[Tensor, "..."]:
     return torch.empty(shape, dtype=torch.float32).exponential_(generator=rng).log().neg()
 
 
+PROPOSALS = 6400  # for each architecture that is needed
+
+
 class ConstraintTooTight(UserError):
     """Rejection gave up: too few proposals keep the constraints."""
-
-
-def proposals_for(n: int) -> int:
-    """After so many `draw_valid` gives up.
-
-    6400 for each of n, and at least 409,600: more than 64 fail only where fewer can fail, too, so whoever needs 1,000
-    may rely on a check that 256 can be drawn.
-    """
-    return 6400 * max(n, 64)
 
 
 def draw_valid(
@@ -233,17 +225,13 @@ def draw_valid(
 
     Args:
         propose: gives that many fresh proposals, independent of the ones before.
-        is_feasible: which of them may stay.
-        constraints: named in the message when it gives up.
-        max_proposals: after so many it gives up; by default `proposals_for(n)`.
-
-    Raises:
-        ConstraintTooTight: with the number of proposals and of those that passed.
+        constraints: what `is_feasible` is, for the message of `ConstraintTooTight` when it gives up.
+        max_proposals: after so many it does; by default 6400 for each of n, and of 64 where n is less: who needs
+            1,000 may rely on a check that 256 can be drawn.
     """
     kept: list[Tensor] = []
     passed = tried = 0
-    if max_proposals is None:
-        max_proposals = proposals_for(n)
+    max_proposals = max_proposals or PROPOSALS * max(n, 64)
     while tried < max_proposals:
         # The first round asks for just n: most spaces accept nearly everything.
         proposals = propose(n if tried == 0 else max(n, 4096))
@@ -269,8 +257,7 @@ def until_valid(
         propose: gives one fresh proposal for each of the rows with the given numbers.
         otherwise: (n, s), what a row becomes that is still invalid after `max_tries` rounds.
     """
-    result = otherwise.clone()
-    pending = torch.arange(len(result))
+    result, pending = otherwise.clone(), torch.arange(len(otherwise))
     for _ in range(max_tries):
         proposals = propose(pending)
         good = is_valid(proposals)
@@ -288,6 +275,4 @@ def rows_in(population: Population, others: Int64[Tensor, "m s"]) -> Bool[Tensor
 
 def first_of_equals(keys: Int64[Tensor, "n"]) -> Int64[Tensor, "_"]:
     """Indices of each key's first appearance, ascending."""
-    values, inverse = keys.unique(return_inverse=True)
-    first = torch.full((len(values),), len(keys)).scatter_reduce(0, inverse, torch.arange(len(keys)), "amin")
-    return first.sort().values
+    return torch.from_numpy(np.unique(keys.numpy(), return_index=True)[1]).sort().values
