@@ -16,7 +16,7 @@ from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.records import UpdateWithDraws, read_metrics
 from vaenas.samplers.sampler import Sampler
 from vaenas.search.search import Found
-from vaenas.search.surrogate import predicted_scores
+from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, draw_valid
 
 DRAWS = 300  # of the sampler after each update
@@ -84,7 +84,7 @@ class Truth:
             "uniform_best_of": best_of_each(every),
             "best": best and {**best, "rank": 1 + int((every > best["accuracy"]).sum())},
             **_agreement(ranked[1], true),
-            "surrogate": _agreement(predicted_scores(self.space, *ranked), true),
+            "surrogate": _agreement(RidgeSurrogate(self.space, *ranked)(ranked[0]), true),
             "sample": {"scores": ranked[1].tolist(), "truth": true.tolist()},
             "draws": [self.mean(update) for update in updates],
             "best_of": self.best_of(sampler),

@@ -1,6 +1,7 @@
 """Γ(α) = (1 - ε) U(α) + ε p_θ(α|z) (eq. 5) and the schedule of ε."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -26,13 +27,10 @@ class Mixture:
         from_learned = torch.rand(len(epsilon), generator=rng) < epsilon
         population = torch.empty(len(epsilon), self.base.space.slots, dtype=torch.int64)
         for sampler, rows in ((self.base, ~from_learned), (self.learned, from_learned)):
-            n = int(rows.sum())
-            if is_feasible is None:
-                population[rows] = sampler.sample(n, rng)
-            else:
-                population[rows] = draw_valid(
-                    lambda m, sampler=sampler: sampler.sample(m, rng), is_feasible, n, constraints=constraints
-                )
+            propose, n = partial(sampler.sample, rng=rng), int(rows.sum())
+            population[rows] = (
+                draw_valid(propose, is_feasible, n, constraints=constraints) if is_feasible else propose(n)
+            )
         return population, from_learned
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,18 +11,20 @@ from torch import Tensor
 
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.records import Record
+from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.prefetched import Prefetched
 from vaenas.samplers.sampler import LearnedSampler, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.settings import SamplerTraining, SurrogateSettings
 from vaenas.search.supernet_training import SupernetTrainer
-from vaenas.search.surrogate import learn_from_surrogate
+from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid
 
 # A record of these kinds is told after the last change of an iteration, a generation or a round: there, and nowhere
 # else, the state is whole and can be saved.
 BOUNDARIES = ("train", "generation", "surrogate")
+PREDICTED = 1000  # draws that the sampler learns from by what a ridge surrogate says of them
 
 
 @dataclass(frozen=True)
@@ -87,19 +90,26 @@ class Search:
 
     def draw(self, sampler: Sampler, n: int) -> Population:
         """n feasible architectures."""
-        return draw_valid(lambda m: sampler.sample(m, self.rng), self.is_feasible, n, constraints=self.constraints)
+        return draw_valid(partial(sampler.sample, rng=self.rng), self.is_feasible, n, constraints=self.constraints)
 
     def learn(self, population: Population, learned: Bool[Tensor, "n"], scores: Scores, epsilon: float = 0.0) -> Record:
-        """Line 9, Algorithm 1 on S, with a surrogate on what that predicts; `learned`: rows from the sampler."""
-        sampler = self.learned
+        """Line 9: Algorithm 1 on S, of which `learned` are the sampler's.
+
+        With a surrogate to the scores it learns, some rounds, from what that expects of S and of `PREDICTED` fresh
+        draws of Γ, for which nothing is evaluated. Their ε is K: with a larger one a sampler whose draws are the best
+        would keep ever fewer of them (docs/explanation/surrogate.md).
+        """
+        sampler, told = self.learned, dict[str, Any]()
         assert sampler is not None  # as `ranks` has made sure
-        if self.surrogate.kind == "ridge":
-            stats = learn_from_surrogate(
-                sampler, population, scores, self.surrogate.rounds, self.rng, self.is_feasible, self.constraints
-            )
-        else:
-            stats = sampler.update(population, scores, self.rng)
-        told = {name: value for name, value in asdict(stats).items() if value is not None}
+        surrogate = RidgeSurrogate(self.space, population, scores) if self.surrogate.kind == "ridge" else None
+        gamma, shares = Mixture(UniformSampler(self.space), sampler), torch.full((PREDICTED,), sampler.keep_ratio)
+        for _ in range(self.surrogate.rounds if surrogate else 1):
+            seen, expected = population, scores
+            if surrogate:
+                seen = torch.cat([seen, gamma.sample(shares, self.rng, self.is_feasible, self.constraints)[0]])
+                expected = surrogate(seen)
+            told = asdict(sampler.update(seen, expected, self.rng))
+        told = {name: value for name, value in told.items() if value is not None}
         lists = {"population": population.tolist(), "scores": scores.tolist(), "learned": learned.tolist()}
         return Record("update", {"epsilon": epsilon, **lists, **told})
 
