@@ -10,7 +10,7 @@ from vaenas.data.settings import DataSettings
 from vaenas.documents import dotted
 from vaenas.errors import UserError
 from vaenas.evaluation.settings import RankingSettings
-from vaenas.ranges import Count, Images, Milliseconds, NotNegative, Number
+from vaenas.ranges import Count, Images, Milliseconds, NotNegative, Number, Place
 from vaenas.runs.settings import Configuration, Idle, settings_of
 from vaenas.samplers.settings import PAPER, CategoricalSettings, VAESettings
 from vaenas.search.settings import (
@@ -78,7 +78,7 @@ class TableSettings:
     """The truth of a benchmark's space; looked at after the search."""
 
     path: Annotated[
-        str | None, Field(description="a table made by `vaenas bench import`; looked at after the search")
+        Place | None, Field(description="a table made by `vaenas bench import`; looked at after the search")
     ] = None
     sample: Annotated[
         int, Field(ge=2, le=10**6, description="architectures of the table that the final supernet ranks")
@@ -98,12 +98,10 @@ OF_IMAGES: Idle = (
 class RunConfig(Configuration):
     """What a search and a training share."""
 
-    paths: ClassVar = ("data.source", "data.root", "table.path", "shards", "teacher.weights", "space_file")
-
     space: Annotated[str, AfterValidator(known_space)] = Field(
         "shufflenet", description="search space: shufflenet, nasnet, nasbench101, nasbench201, macro"
     )
-    space_file: str | None = Field(None, description="Python file that registers a space of your own")
+    space_file: Place | None = Field(None, description="Python file that registers a space of your own")
     network: NetworkSettings = NetworkSettings()
     data: DataSettings = DataSettings()
     train_images: Images | None = Field(None, ge=2, description="use only so many images to train on (all)")
@@ -160,30 +158,17 @@ class SearchConfig(RunConfig):
         ("sampler", lambda c: c.mixes, "with gradient.arch_update two-path or mixture, which draw from w"),
         ("gradient", lambda c: c.method == "one-shot", "without method gradient"),
         (
-            "evolution.generations evolution.top_k evolution.mutation_prob",
+            "evolution.generations evolution.top_k evolution.mutation_prob update.epsilon_inc update.epsilon_limit",
             lambda c: c.method == "gradient",
-            "with method gradient, which evolves nothing",
-        ),
-        (
-            "update.epsilon_inc update.epsilon_limit",
-            lambda c: c.method == "gradient",
-            "with method gradient, which has no ε",
+            "with method gradient, which evolves nothing and has no ε",
         ),
         (
             "update.ranking_size update.epsilon_inc update.epsilon_limit surrogate.rounds",
             lambda c: not c.learns,
             "with a sampler that never learns",
         ),
-        (
-            "update.vae_interval",
-            lambda c: not c.learns and c.method == "one-shot",
-            "with a sampler that never learns",
-        ),
-        (
-            "surrogate",
-            lambda c: not c.learns and c.method == "gradient",
-            "with a sampler that never learns and method gradient",
-        ),
+        ("update.vae_interval", lambda c: not c.learns and c.method == "one-shot", "with a sampler that never learns"),
+        ("surrogate", lambda c: not c.learns and c.method == "gradient", "with method gradient and no learned sampler"),
         ("vae", lambda c: c.mixes or c.sampler != "vae", "without sampler vae"),
         ("categorical", lambda c: c.mixes or c.sampler != "categorical", "without sampler categorical"),
         ("surrogate.rounds", lambda c: c.surrogate.kind == "none", "without surrogate ridge"),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from vaenas.documents import dotted, read_yaml, short
+from vaenas.documents import dotted, first_problem, read_yaml, short
 from vaenas.errors import UserError
 
 # The command line's short names of settings; each other one goes by its path, as --vae.keep-ratio.
@@ -43,7 +43,6 @@ class Configuration(BaseModel):
     preset_by: ClassVar[str | None] = None  # the setting that names a preset
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its values, by paths
     idle: ClassVar[Idle]
-    paths: ClassVar[tuple[str, ...]]  # settings that are files or folders
 
     @classmethod
     def completed(cls, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +114,7 @@ def make(
     first = preset if by in given and name != from_file.get(by) else {}
     values = {**preset, **(begun or {}), **from_file, **first, **given}
     try:
-        config = model.model_validate(nested({**values, **_absolute(values, model.paths)}))
+        config = model.model_validate(nested(values))
         config.check()
         usual, made = {**{path: field.default for path, field in known.items()}, **preset}, config.dotted()
         for path, why in without_effect(config).items():
@@ -123,11 +122,8 @@ def make(
                 raise ValueError(f"{path}: has no effect {why}; leave it out")
         return config
     except ValidationError as error:
-        found = error.errors()[0]
-        path = ".".join(str(part) for part in found["loc"][:2])
-        message = str(found["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
-        path = path if path in known else str(found["loc"][0])
-        raise wrong(path, f"{short(found['input'])} is not allowed: {message}") from None
+        path, message, _ = first_problem(error)
+        raise wrong(path, f"{short(values[path])} is not allowed: {message}") from None
     except ValueError as error:
         raise wrong(*str(error).split(": ", 1)) from None
 
@@ -139,19 +135,6 @@ def _unknown(path: str, value: Any, known: Mapping[str, Any]) -> str:
     (close,) = difflib.get_close_matches(path.rpartition(".")[2], last, 1, 0.0)
     exact = difflib.get_close_matches(path, known, 1, 0.8)
     return f"there is no such setting; did you mean {exact[0] if exact else last[close]}?"
-
-
-def _absolute(values: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
-    """Absolute paths for those given: saved settings must hold from any folder."""
-    found: dict[str, str] = {}
-    for path in paths:
-        value = values.get(path)
-        if isinstance(value, str) and value not in ("", "builtin", "cifar10"):
-            try:
-                found[path] = str(Path(value).expanduser().resolve())
-            except (OSError, RuntimeError, ValueError) as error:  # no such user, a circle of links
-                raise ValueError(f"{path}: {short(value)} is no path that can be followed: {error}") from None
-    return found
 
 
 def without_effect(config: Configuration) -> dict[str, str]:

@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from vaenas.bench.task import BEST_OF, Task, best_of
+from vaenas.bench.task import BEST_OF, Task, best_of, open_task
 from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
-from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.records import UpdateWithDraws, read_metrics
 from vaenas.samplers.sampler import Sampler
 from vaenas.search.search import Found
@@ -38,9 +37,7 @@ class Truth:
     @classmethod
     def open(cls, table: Path, space: str, seed: int, full_cells: bool) -> "Truth":
         """Raises `UserError` if there is no such table, or it is one of another space or knows hardly any draw."""
-        benchmark = TabularBenchmark.open(table)
-        benchmark.expect(space)
-        task = Task(benchmark)
+        task = open_task(table, space)
         if task.seven_vertices and not full_cells:
             raise UserError(
                 f"--table {table}: it is labelled in part and judges cells with 7 vertices alone, hardly any of "
