@@ -111,7 +111,7 @@ class Simulation:
                 case _:
                     raise ValueError(learns_from)
             codes = truth.draws(sampler, update)
-            means.append(truth.mean({"step": update, "epoch": update, "draws": codes})["mean"])
+            means.append(truth.mean(codes)["mean"])
         drawn = sampler.sample(6000, rng)
         best = truth.best_of(sampler)
         return {

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -109,15 +109,6 @@ class RunConfig(Configuration):
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     log_interval: Number = Field(10, description="steps between lines of metrics")
     checkpoint_seconds: NotNegative = Field(30.0, description="between checkpoints")
-
-    @classmethod
-    def completed(cls, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
-        """With a space of the user's own made known, and meant where no other is named."""
-        if "space_file" not in given and from_file.get("space_file") is None:
-            return given
-        from vaenas.networks.space_file import with_space_file
-
-        return with_space_file(given, from_file)
 
     def image_space(self, image_size: int = 32, channels: int = 3, classes: int = 10) -> "ImageSpace":
         """The space bound to networks for such images; raises `UserError` where it has none of this size."""

@@ -88,11 +88,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path, kind: Kind) -> "RunDirectory":
-        """A run to go on with.
-
-        Raises:
-            UserError: there is none of that kind, another process is working on it, or it is of another format.
-        """
+        """A run to go on with; raises `UserError` where none of that kind and format is, or another process has it."""
         directory = cls(path)
         if not directory.config_file.is_file():
             raise UserError(f"--resume {path}: there is no run in it (no config.yaml)")
@@ -142,11 +138,7 @@ class RunDirectory:
         write_atomically(self.checkpoint_file, buffer.getvalue())
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The last checkpoint, or None if the run was stopped before its first.
-
-        Raises:
-            UserError: the file is cut short, altered, or no checkpoint.
-        """
+        """The last checkpoint, None if the run was stopped before its first; raises `UserError` for a damaged one."""
         if not self.checkpoint_file.is_file():
             return None
         with self._reading():
@@ -178,15 +170,9 @@ class RunDirectory:
             ) from None
 
     def resume(self, config: BaseModel, inputs: Mapping[str, str], environment: Environment, state: Stateful) -> float:
-        """Brings `state` to the last checkpoint, if there is one, and cuts off the metrics after it.
+        """Brings `state` to the last checkpoint, cuts off the metrics after it, gives the seconds that it had taken.
 
-        It warns of an environment that differs from the one in which the run was begun.
-
-        Returns:
-            The seconds that the run had taken by then.
-
-        Raises:
-            UserError: the checkpoint is damaged, or of other settings or inputs.
+        It warns of another environment than the run's; raises `UserError` where settings or inputs are others.
         """
         changes = machine.differences(self.begun.environment, environment)
         if changes and is_main():

@@ -25,7 +25,7 @@ from vaenas.runs.search_images import split_images
 from vaenas.runs.session import Session
 from vaenas.runs.settings import make
 from vaenas.runs.tensorboard import TensorBoard
-from vaenas.runs.truth import Truth, read_updates
+from vaenas.runs.truth import Truth
 from vaenas.samplers.categorical import CategoricalSampler
 from vaenas.samplers.multinomial import MultinomialSampler
 from vaenas.samplers.sampler import Sampler
@@ -46,11 +46,8 @@ class SearchRun:
     The checkpoint is of a boundary (`BOUNDARIES`), and of the last one at each record that is not one itself: so
     a stop repeats at most one ranking or generation, whose scores come back from the file of `SavedScores`.
 
-    Args:
-        directory: made or changed only once everything else stands.
-
-    Raises:
-        UserError: whatever of the settings, data or directory cannot work.
+    The directory is made or changed only once everything else stands. Raises `UserError` for whatever of the settings,
+    data or directory cannot work.
     """
 
     def __init__(self, config: SearchConfig, directory: RunDirectory) -> None:
@@ -204,8 +201,7 @@ class SearchRun:
         """`result.json`: of the architectures that were evaluated on the final weights."""
         config, found, images, truth = self.config, self.found, self.images, None
         if self.truth is not None:
-            updates = read_updates(self.directory.metrics_file)
-            truth = self.truth.report(self.search.sampler, self.ranked, found, updates)
+            truth = self.truth.report(self.search.sampler, *self.ranked, found, self.directory.metrics_file)
         draws = {
             name: {"mean": float(of.mean()), "std": float(of.std()), "n": len(of)}
             for name, of in (found.draws or {}).items()

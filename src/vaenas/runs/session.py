@@ -22,14 +22,9 @@ from vaenas.runs.directory import Kind, NewRun, RunDirectory, Stateful
 
 
 class Session:
-    """Device, random numbers, images, time and checkpoints of a run.
+    """Device, random numbers, images, time and checkpoints of a run; nothing is written before `begin`.
 
-    Args:
-        directory: nothing in it is made or changed before `begin`.
-        batch_size: is divided among processes.
-
-    Raises:
-        UserError: whatever of the settings, data or directory cannot work.
+    Raises `UserError` for whatever of the settings, data or directory cannot work.
     """
 
     def __init__(self, config: RunConfig, directory: RunDirectory, batch_size: int) -> None:
@@ -76,9 +71,7 @@ class Session:
     ) -> Iterator[Record]:
         """The records, each logged first; with a checkpoint before them, after them, and every so many seconds.
 
-        Args:
-            whole: whether the state after a record can be saved; where not, the checkpoint before stays.
-            at_once: whether it is saved after a record, whatever the time.
+        The state after a record is saved only where it is `whole`, and `at_once` whatever the time.
         """
         self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()

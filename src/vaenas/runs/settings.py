@@ -44,11 +44,6 @@ class Configuration(BaseModel):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its values, by paths
     idle: ClassVar[Idle]
 
-    @classmethod
-    def completed(cls, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
-        """What is given, and what follows from it."""
-        return given
-
     def check(self) -> None:
         """Raises `ValueError` "path: why" for settings that contradict each other."""
 
@@ -97,7 +92,7 @@ def make(
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
     given, from_file = dotted(given), dotted(read_yaml(file) if file else {})
-    known, given = settings_of(model), model.completed(given, from_file)
+    known, given = settings_of(model), _with_space_file(given, from_file)
 
     def wrong(path: str, message: str) -> UserError:
         return UserError(f"{f'{file}, {path}' if path in from_file and path not in given else option(path)}: {message}")
@@ -128,6 +123,15 @@ def make(
         raise wrong(*str(error).split(": ", 1)) from None
 
 
+def _with_space_file(given: dict[str, Any], from_file: Mapping[str, Any]) -> dict[str, Any]:
+    """`given`; a space of the user's own is made known, and meant where no other is named."""
+    if "space_file" not in given and from_file.get("space_file") is None:
+        return given
+    from vaenas.networks.space_file import with_space_file
+
+    return with_space_file(given, from_file)
+
+
 def _unknown(path: str, value: Any, known: Mapping[str, Any]) -> str:
     if any(name.startswith(f"{path}.") for name in known):
         return f"{short(value)} is not allowed: must hold settings as 'name: value'"
@@ -147,11 +151,9 @@ def without_effect(config: Configuration) -> dict[str, str]:
     return found
 
 
-def resumed(model: type[C], folder: Path, given: Mapping[str, Any], file: Path | None) -> C:
+def resumed(model: type[C], folder: Path, given: dict[str, Any], file: Path | None) -> C:
     """The settings of the run in `folder`; raises `UserError` if the user asks for others."""
-    model.completed(
-        {path: value for path, value in given.items() if path == "space_file"}, {}
-    )  # which makes it trusted
+    _with_space_file(given, {})  # which makes it trusted
     begun = make(model, {}, folder / "config.yaml")
     if given or file:
         kept = begun.dotted()

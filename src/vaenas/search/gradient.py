@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vaenas.records import Record
-from vaenas.samplers.multinomial import MultinomialSampler
+from vaenas.samplers.multinomial import MultinomialSampler, entropy
 from vaenas.samplers.prefetched import Prefetched
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.architecture_weights import ArchitectureWeights
@@ -19,16 +19,11 @@ from vaenas.search.search import Found, Search
 
 @dataclass(kw_only=True)
 class GradientSearch(Search):
-    """Of Algorithm 3.
+    """Of Algorithm 3."""
 
-    Args:
-        weights: w.
-        draws: of the sampler, evaluated at the end beside α* and as many uniform ones.
-        seen: keys of the architectures drawn so far, each once up to the last description.
-    """
-
-    weights: ArchitectureWeights
-    draws: int
+    weights: ArchitectureWeights  # w
+    draws: int  # of the sampler, evaluated at the end beside α* and as many uniform ones
+    # Keys of the architectures drawn so far, each once up to the last description.
     seen: Int64[Tensor, "_"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
@@ -40,10 +35,9 @@ class GradientSearch(Search):
 
     def describe(self) -> Record:
         """Sec. 4.3's claims in numbers: does the winner take all, how many architectures were trained so far."""
-        self.seen = self.seen.unique()
-        derived = self.weights.derive(self.is_feasible, self.constraints)[0].tolist()
-        values = {"distinct_so_far": len(self.seen), "derived": derived}
-        return Record("weights", {"entropy_of_weights": self.weights.entropy(), **values})
+        self.seen, w = self.seen.unique(), self.weights
+        values = {"entropy_of_weights": entropy(w.values.detach().cpu()).tolist(), "distinct_so_far": len(self.seen)}
+        return Record("weights", {**values, "derived": w.derive(self.is_feasible, self.constraints)[0].tolist()})
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "weights": self.weights.state_dict(), "seen": self.seen}

@@ -20,13 +20,9 @@ from vaenas.spaces.space import Population
 
 @dataclass(kw_only=True)
 class OneShot(Search):
-    """Of Algorithm 2.
+    """Of Algorithm 2."""
 
-    Args:
-        evolution: N_seeds, and what line 15 spends.
-    """
-
-    evolution: EvolutionSettings
+    evolution: EvolutionSettings  # N_seeds, and what line 15 spends
 
     def __post_init__(self) -> None:
         """Line 1: a sampler that does not learn takes the place of U, and ε stays 0."""
@@ -40,8 +36,7 @@ class OneShot(Search):
             return self.gamma.sample(torch.tensor([self.epsilon(step) for step in steps]), rng)[0]
 
         self.ahead = Prefetched(draw, self.space.slots, self.n_vae, steps)
-        final = SurrogateSearch if self.surrogate.kind == "ridge" else Evolution
-        nothing = self.ahead.rows  # yet
+        final, nothing = SurrogateSearch if self.surrogate.kind == "ridge" else Evolution, self.ahead.rows
         self.final = final(self.space, self.evolution, self.evaluate, self.is_feasible, self.rng, nothing)
 
     def state_dict(self) -> dict[str, Any]:

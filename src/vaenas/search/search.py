@@ -29,46 +29,30 @@ PREDICTED = 1000  # draws that the sampler learns from by what a ridge surrogate
 
 @dataclass(frozen=True)
 class Found:
-    """What a search ends with.
+    """What a search ends with."""
 
-    Args:
-        population: all that was evaluated on the final weights, (n, s).
-        scores: the supernet's, (n,).
-        predicted: what the search goes by, (n,): the scores, or what a surrogate makes of them.
-        best: the row of α*.
-        draws: scores of the sampler's draws and of as many uniform ones, by those names; None if it never learns.
-    """
-
-    population: Population
-    scores: Scores
-    predicted: Scores
-    best: int
-    draws: dict[str, Float[Tensor, "_"]] | None
+    population: Population  # all that was evaluated on the final weights
+    scores: Scores  # the supernet's
+    predicted: Scores  # what the search goes by: the scores, or what a surrogate makes of them
+    best: int  # the row of α*
+    draws: dict[str, Float[Tensor, "_"]] | None  # scores of the "sampler"'s draws and "uniform" ones; None: none learns
 
 
 @dataclass(kw_only=True)
 class Search:
-    """What a search works on, and what it changes: saved at a boundary and loaded again, it goes on to the same bits.
-
-    Args:
-        evaluate: scores populations on the supernet's weights as they are.
-        is_feasible: kept by what is ranked, learned from and returned; training draws from the whole space.
-        constraints: what `is_feasible` is, for messages.
-        step: iterations finished.
-        ahead: the architectures of the next steps.
-    """
+    """What a search works on and changes: saved at a boundary and loaded again, it goes on to the same bits."""
 
     space: SearchSpace
     trainer: SupernetTrainer
     sampler: Sampler
-    evaluate: Evaluate
+    evaluate: Evaluate  # on the supernet's weights as they are
     rng: torch.Generator
     training: SamplerTraining
     surrogate: SurrogateSettings
-    is_feasible: IsFeasible
-    constraints: str = "the limits"
-    step: int = 0
-    ahead: Prefetched = field(init=False)
+    is_feasible: IsFeasible  # kept by what is ranked, learned from and returned; training draws from the whole space
+    constraints: str = "the limits"  # what `is_feasible` is, for messages
+    step: int = 0  # iterations finished
+    ahead: Prefetched = field(init=False)  # the architectures of the next steps
 
     @property
     def learned(self) -> LearnedSampler | None:
@@ -78,7 +62,7 @@ class Search:
     @property
     def n_vae(self) -> int:
         """Iterations between updates of the sampler."""
-        return self.trainer.iterations(self.training.vae_interval)
+        return max(1, round(self.training.vae_interval * self.trainer.steps_per_epoch))
 
     def ranks(self, step: int) -> bool:
         """Line 5: whether the iteration that begins after `step` others ranks a population."""

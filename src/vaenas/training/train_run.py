@@ -13,7 +13,7 @@ from vaenas.data.subsets import Subset, train_and_test
 from vaenas.errors import UserError
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.records import Record, TrainingResult
-from vaenas.runs.directory import NewRun, RunDirectory
+from vaenas.runs.directory import RunDirectory
 from vaenas.runs.session import Session
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import Teacher, load_teacher
@@ -31,14 +31,10 @@ from vaenas.training.train import (
 class TrainRun:
     """One training. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits."""
 
-    def __init__(self, config: TrainConfig, directory: NewRun | RunDirectory) -> None:
+    def __init__(self, config: TrainConfig, directory: RunDirectory) -> None:
         """Loads the data and builds everything; only then is the directory made or changed.
 
-        Args:
-            directory: one that is still to be made, or that of the run to go on with (`RunDirectory.open`).
-
-        Raises:
-            UserError: whatever of the settings, data or directory cannot work.
+        Raises `UserError` for whatever of the settings, data or directory cannot work.
         """
         self.config, recipe = config, config.training
         self.session = session = Session(config, directory, recipe.batch_size)
