@@ -48,8 +48,7 @@ class NetworkSettings:
         int | None,
         Field(
             ge=1, le=1000,
-            description="shufflenet: choice blocks, a multiple of 5 (10); nasnet: cells (5); nasbench: cells a stage "
-            "(1)",
+            description="shufflenet: choice blocks, a multiple of 5 (10); nasnet: cells (5); nasbench: a stage's (1)",
         ),
     ] = None  # fmt: skip
 
@@ -68,21 +67,15 @@ class ConstraintSettings:
 
     max_flops: Annotated[Count | None, Field(description="limit on multiply-adds, such as 300M")] = None
     max_params: Annotated[Count | None, Field(description="limit on parameters, such as 3.5M")] = None
-    max_latency: Annotated[
-        Milliseconds | None, Field(description="limit on the time of one image on this device, such as 8ms")
-    ] = None
+    max_latency: Annotated[Milliseconds | None, Field(description="limit on one image's time here, such as 8ms")] = None
 
 
 @dataclass(frozen=True)
 class TableSettings:
     """The truth of a benchmark's space; looked at after the search."""
 
-    path: Annotated[
-        Place | None, Field(description="a table made by `vaenas bench import`; looked at after the search")
-    ] = None
-    sample: Annotated[
-        int, Field(ge=2, le=10**6, description="architectures of the table that the final supernet ranks")
-    ] = 200
+    path: Annotated[Place | None, Field(description="made by `vaenas bench import`; looked at after the search")] = None
+    sample: Annotated[int, Field(ge=2, le=10**6, description="architectures of it that the final supernet ranks")] = 200
 
 
 OF_IMAGES: Idle = (
@@ -170,12 +163,8 @@ class SearchConfig(RunConfig):
         "recommended", description="paper: VAE, ε, ranking metric and evolution as the paper has them"
     )
     method: Literal["one-shot", "gradient"] = Field("one-shot", description="search method (Algorithm 2 or 3)")
-    sampler: Literal["vae", "categorical", "uniform", "fair"] = Field(
-        "vae", description="where architectures come from"
-    )
-    full_cells: bool = Field(
-        False, description="nasbench101: only cells whose 7 vertices all count, for a table labelled in part"
-    )
+    sampler: Literal["vae", "categorical", "uniform", "fair"] = Field("vae", description="of architectures")
+    full_cells: bool = Field(False, description="nasbench101: only full cells, for a table labelled in part")
     constraints: ConstraintSettings = ConstraintSettings()
     supernet: SupernetTraining = SupernetTraining()
     update: SamplerTraining = SamplerTraining()

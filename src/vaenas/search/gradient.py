@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -21,6 +20,8 @@ from vaenas.search.search import Found, Search
 class GradientSearch(Search):
     """Of Algorithm 3."""
 
+    parts, plain = ("trainer", "sampler", "weights"), ("step", "seen")
+
     weights: ArchitectureWeights  # w
     draws: int  # of the sampler, evaluated at the end beside α* and as many uniform ones
     # Keys of the architectures drawn so far, each once up to the last description.
@@ -38,14 +39,6 @@ class GradientSearch(Search):
         self.seen, w = self.seen.unique(), self.weights
         values = {"entropy_of_weights": entropy(w.values.detach().cpu()).tolist(), "distinct_so_far": len(self.seen)}
         return Record("weights", {**values, "derived": w.derive(self.is_feasible, self.constraints)[0].tolist()})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "weights": self.weights.state_dict(), "seen": self.seen}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.weights.load_state_dict(state["weights"])
-        self.seen = state["seen"]
 
 
 def run(search: GradientSearch) -> Generator[Record, None, Found]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -22,6 +21,8 @@ from vaenas.spaces.space import Population
 class OneShot(Search):
     """Of Algorithm 2."""
 
+    parts = ("trainer", "sampler", "final")
+
     evolution: EvolutionSettings  # N_seeds, and what line 15 spends
 
     def __post_init__(self) -> None:
@@ -38,13 +39,6 @@ class OneShot(Search):
         self.ahead = Prefetched(draw, self.space.slots, self.n_vae, steps)
         final, nothing = SurrogateSearch if self.surrogate.kind == "ridge" else Evolution, self.ahead.rows
         self.final = final(self.space, self.evolution, self.evaluate, self.is_feasible, self.rng, nothing)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "final": self.final.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.final.load_state_dict(state["final"])
 
 
 def run(search: OneShot) -> Generator[Record, None, Found]:

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -41,6 +41,9 @@ class Found:
 @dataclass(kw_only=True)
 class Search:
     """What a search works on and changes: saved at a boundary and loaded again, it goes on to the same bits."""
+
+    parts: ClassVar = ("trainer", "sampler")  # what changes: with a state of its own,
+    plain: ClassVar = ("step",)  # and without
 
     space: SearchSpace
     trainer: SupernetTrainer
@@ -107,16 +110,14 @@ class Search:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and dictionaries of them, random states included."""
-        return {
-            "trainer": self.trainer.state_dict(),
-            "sampler": self.sampler.state_dict(),
-            "rng": self.rng.get_state(),
-            "step": self.step,
-            "ahead": self.ahead.rows,
-        }
+        parts = {name: getattr(self, name).state_dict() for name in self.parts}
+        plain = {name: getattr(self, name) for name in self.plain}
+        return {**parts, **plain, "rng": self.rng.get_state(), "ahead": self.ahead.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.trainer.load_state_dict(state["trainer"])
-        self.sampler.load_state_dict(state["sampler"])
+        for name in self.parts:
+            getattr(self, name).load_state_dict(state[name])
+        for name in self.plain:
+            setattr(self, name, state[name])
         self.rng.set_state(state["rng"])
-        self.step, self.ahead.rows = state["step"], state["ahead"]
+        self.ahead.rows = state["ahead"]
