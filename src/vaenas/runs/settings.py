@@ -123,7 +123,7 @@ def make(
         raise wrong(*str(error).split(": ", 1)) from None
 
 
-def _with_space_file(given: dict[str, Any], from_file: Mapping[str, Any]) -> dict[str, Any]:
+def _with_space_file(given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
     """`given`; a space of the user's own is made known, and meant where no other is named."""
     if "space_file" not in given and from_file.get("space_file") is None:
         return given
