@@ -62,8 +62,9 @@ def main() -> None:
     for _ in range(options.steps):
         trainer.step(space.uniform(1, rng)[0])
     # The generations before the last only have to be a search's: fewer images rank them.
-    state = Evolution.start(space.uniform(50, rng))
-    for record in state.run(space, EvolutionSettings(50, options.generations, 10), evaluator(64, 256), anything, rng):
+    settings, initial = EvolutionSettings(50, options.generations, 10), space.uniform(50, rng)
+    state = Evolution(space, settings, evaluator(64, 256), anything, rng, initial)
+    for record in state.run():
         if record.kind == "generation":
             print(f"generation {record.values['generation'] + 1}: best {record.values['best']:.3f}", flush=True)
     late, uniform = state.evaluated.population[-50:], space.uniform(50, rng)  # a generation is new

@@ -27,8 +27,7 @@ from vaenas.runs.search_run import SearchRun
 from vaenas.runs.settings import make
 from vaenas.search.evolution import Evolution
 from vaenas.search.one_shot import OneShot
-from vaenas.search.surrogate import predicted_scores
-from vaenas.search.surrogate_search import SurrogateSearch
+from vaenas.search.surrogate import RidgeSurrogate, SurrogateSearch
 
 RESULTS = Path(__file__).parent / "results" / "ranking"
 IMAGES = (0, 64, 256, 1024)
@@ -51,7 +50,7 @@ def study(run: Path, generations: int | None) -> dict[str, Any]:
             began = time.monotonic()
             scores = evaluate(sample)
             seconds = (time.monotonic() - began) / len(sample)
-            fit = predicted_scores(search.truth.space, sample, scores)
+            fit = RidgeSurrogate(search.truth.space, sample, scores)(sample)
             taus = [kendall_tau(x, y) for x, y in ((scores, truth), (fit, truth), (scores[top], truth[top]))]
             taus.append(kendall_tau(fit[top], truth[top]))
             names = ("scores", "fit", "scores_top", "fit_top")
@@ -71,10 +70,12 @@ def last_stage(search: SearchRun, surrogate: bool, generations: int) -> list[dic
     every, found = truth.task.truth(truth.task.population), []
     for seed in range(SEEDS):
         rng = Generator().manual_seed(seed)
-        state = kind.start(one_shot.space.uniform(settings.population, rng))
-        for _ in state.run(one_shot.space, settings, search.saved_scores.evaluate, one_shot.is_feasible, rng):
+        initial = one_shot.space.uniform(settings.population, rng)
+        evaluate = search.saved_scores.evaluate
+        state = kind(one_shot.space, settings, evaluate, one_shot.is_feasible, rng, initial)
+        for _ in state.run():
             pass
-        predicted, population = state.predicted(one_shot.space), state.evaluated.population
+        predicted, population = state.predicted(), state.evaluated.population
         accuracy = float(truth.task.truth(population[predicted.argmax()][None])[0])
         found.append({"accuracy": accuracy, "rank": 1 + int((every > accuracy).sum())})
     return found

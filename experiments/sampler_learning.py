@@ -33,7 +33,8 @@ from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
-from vaenas.search.surrogate import PREDICTED, RidgeSurrogate, learn_from_surrogate
+from vaenas.search.search import PREDICTED
+from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 RESULTS = Path(__file__).parent / "results" / "sampler_learning"
@@ -103,11 +104,14 @@ class Simulation:
                     population = torch.cat([population, gamma.sample(more, rng)[0]])
                     sampler.update(population, fit(population), rng)
                 case int(rounds):
-                    learn_from_surrogate(sampler, population, scores, rounds, rng)
+                    for _ in range(rounds):
+                        more = gamma.sample(torch.full((PREDICTED,), sampler.keep_ratio), rng)[0]
+                        seen = torch.cat([population, more])
+                        sampler.update(seen, fit(seen), rng)
                 case _:
                     raise ValueError(learns_from)
             codes = truth.draws(sampler, update)
-            means.append(truth.mean({"step": update, "epoch": update, "draws": codes})["mean"])
+            means.append(truth.mean(codes)["mean"])
         drawn = sampler.sample(6000, rng)
         best = truth.best_of(sampler)
         return {

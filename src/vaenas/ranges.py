@@ -2,9 +2,10 @@
 
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 UNITS = {"G": 1e9, "M": 1e6, "K": 1e3, "": 1}
 
@@ -38,6 +39,15 @@ def parse_milliseconds(value: Any) -> Any:
         return value
 
 
+def absolute(path: str) -> str:
+    """Saved settings must hold from any folder; ValueError for what is no path."""
+    try:
+        return str(Path(path).expanduser().resolve()) if path else path
+    except (OSError, RuntimeError) as error:  # no such user, a circle of links
+        raise ValueError(f"is no path that can be followed: {error}") from None
+
+
+Place = Annotated[str, AfterValidator(absolute)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**63)]
 Milliseconds = Annotated[float, BeforeValidator(parse_milliseconds), Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -3,8 +3,8 @@
     python -m tests.robustness.fuzz --inputs 100000 --output FILE.json
 
 An input is a format and a number: that decides how the valid seed is changed, in its bytes or in its structure with
-checksums put right. A traceback, more than 5 s of CPU or 1 GiB, or a message of several lines is a failure; what was read then
-is kept beside the output.
+checksums put right. A traceback, more than 5 s of CPU or 1 GiB, or a message of several lines is a failure; what was
+read then is kept beside the output.
 """
 
 import argparse
@@ -452,7 +452,7 @@ def _weights(folder: Path) -> Path:
 
 def _checkpoint(folder: Path) -> Path:
     directory = RunDirectory(folder)
-    directory.append_metrics({"kind": "train"})
+    directory.metrics_file.write_text('{"kind": "train"}\n')
     rng = torch.Generator().get_state()
     state = {"step": 3, "rng": rng, "weights": {"a": torch.ones(4)}}
     directory.save_checkpoint(Plan(), {"x": "y"}, 1.0, Saved(state))

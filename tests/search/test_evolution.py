@@ -14,7 +14,7 @@ from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.search.evaluated_set import EvaluatedSet, pareto_front, score
 from vaenas.search.evolution import Evolution
 from vaenas.search.settings import EvolutionSettings
-from vaenas.search.surrogate_search import SurrogateSearch
+from vaenas.search.surrogate import SurrogateSearch
 from vaenas.spaces.space import Population, Scores
 
 SPACE = SPACES["shufflenet-10"]
@@ -28,8 +28,8 @@ def weighted(population: Population) -> Scores:
 
 def run(rng: torch.Generator, settings: EvolutionSettings, is_feasible=anything) -> Evolution:
     initial = SPACE.uniform(10_000, rng)
-    state = Evolution.start(initial[is_feasible(initial)][: settings.population])
-    for _ in state.run(SPACE, settings, weighted, is_feasible, rng):
+    state = Evolution(SPACE, settings, weighted, is_feasible, rng, initial[is_feasible(initial)][: settings.population])
+    for _ in state.run():
         pass
     return state
 
@@ -52,13 +52,14 @@ def test_choosing_by_the_ridge_surrogate_sees_through_noise(rng: torch.Generator
     means = {}
     for surrogate in (False, True):
         settings = EvolutionSettings(population=40, generations=6, top_k=8)
-        state = (SurrogateSearch if surrogate else Evolution).start(SPACE.uniform(40, rng))
-        for _ in state.run(SPACE, settings, noisy, anything, rng):
+        kind = SurrogateSearch if surrogate else Evolution
+        state = kind(SPACE, settings, noisy, anything, rng, SPACE.uniform(40, rng))
+        for _ in state.run():
             pass
         if isinstance(state, SurrogateSearch):
             assert len(state.uniform) == 160
-            assert state.surrogate(SPACE) is not None
-        predicted, found = state.predicted(SPACE), state.evaluated.population
+            assert state.surrogate() is not None
+        predicted, found = state.predicted(), state.evaluated.population
         means[surrogate] = float(weighted(found[predicted.topk(8).indices]).mean())
     assert means[True] > means[False]
 
@@ -69,8 +70,8 @@ def test_what_evolves_on_predicted_scores_keeps_the_limit_and_is_the_best_of_it(
 
     settings = EvolutionSettings(population=30, generations=4, top_k=8)
     initial = SPACE.uniform(200, rng)
-    state = SurrogateSearch.start(initial[few(initial)][:30])
-    records = [r for r in state.run(SPACE, settings, weighted, few, rng) if r.kind == "surrogate"]
+    state = SurrogateSearch(SPACE, settings, weighted, few, rng, initial[few(initial)][:30])
+    records = [r for r in state.run() if r.kind == "surrogate"]
     assert [r.values["drawn"] for r in records] == ["initial", "uniform", "uniform", "predicted"]
     assert few(state.evaluated.population).all()
     assert len(state.evaluated) <= 120
@@ -80,12 +81,12 @@ def test_what_evolves_on_predicted_scores_keeps_the_limit_and_is_the_best_of_it(
 
 @pytest.mark.parametrize("generations", [1, 2])
 def test_too_few_generations_for_a_surrogate(generations: int, rng: torch.Generator) -> None:
-    state = SurrogateSearch.start(SPACE.uniform(12, rng))
     settings = EvolutionSettings(population=12, generations=generations, top_k=3)
-    for _ in state.run(SPACE, settings, weighted, anything, rng):
+    state = SurrogateSearch(SPACE, settings, weighted, anything, rng, SPACE.uniform(12, rng))
+    for _ in state.run():
         pass
-    assert state.surrogate(SPACE) is None
-    assert torch.equal(state.predicted(SPACE), state.evaluated.scores)
+    assert state.surrogate() is None
+    assert torch.equal(state.predicted(), state.evaluated.scores)
     assert len(state.evaluated) <= 12 * generations
 
 
@@ -100,8 +101,8 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
         return population.sum(-1) % 2 == 0
 
     initial = SPACE.uniform(200, rng)
-    state = Evolution.start(initial[even(initial)][:20])
-    for _ in state.run(SPACE, EvolutionSettings(20, 6, 5), evaluate, even, rng):
+    state = Evolution(SPACE, EvolutionSettings(20, 6, 5), evaluate, even, rng, initial[even(initial)][:20])
+    for _ in state.run():
         pass
     seen = torch.cat(calls)
     assert even(seen).all()
@@ -110,8 +111,9 @@ def test_every_child_keeps_the_limit_and_none_is_evaluated_twice(rng: torch.Gene
 
 def test_a_space_smaller_than_the_population_is_used_up_and_ends(rng: torch.Generator) -> None:
     space = SPACES["uneven"]  # 30 architectures
-    state = Evolution.start(space.uniform(40, rng))
-    for _ in state.run(space, EvolutionSettings(40, 5, 5), lambda p: p.float().mean(-1) / 5, anything, rng):
+    settings = EvolutionSettings(40, 5, 5)
+    state = Evolution(space, settings, lambda p: p.float().mean(-1) / 5, anything, rng, space.uniform(40, rng))
+    for _ in state.run():
         pass
     assert len(state.evaluated) == 30
     assert state.generation == 5
@@ -125,8 +127,8 @@ def test_archive_scores_each_architecture_once_and_finds_it_again(rng: torch.Gen
     assert len(evaluated) == len(population.unique(dim=0))
     assert torch.allclose(evaluated.lookup(population), weighted(population))
     assert len(evaluated.missing(population)) == 0
-    again = EvaluatedSet.from_state_dict(evaluated.state_dict())
-    assert torch.equal(again.best(3), evaluated.best(3))
+    best = evaluated.best(3)
+    assert torch.equal(evaluated.lookup(best), evaluated.scores.topk(3).values)
     with pytest.raises(KeyError, match="never evaluated"):
         evaluated.lookup(1 - population.clamp(max=1))
 

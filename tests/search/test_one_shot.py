@@ -15,12 +15,11 @@ from tests.shared_fixtures import SUPERNET, TRAINING, finish, numbered_lines, ti
 from tests.spaces.spaces import SPACES
 from vaenas.errors import UserError
 from vaenas.networks.supernet import ChoiceBlock
-from vaenas.samplers.sampler import LearnedSampler
 from vaenas.search import one_shot
 from vaenas.search.one_shot import OneShot
 from vaenas.search.search import Found
 from vaenas.search.settings import SurrogateSettings
-from vaenas.search.surrogate import RidgeSurrogate, learn_from_surrogate
+from vaenas.search.surrogate import RidgeSurrogate
 
 samplers = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS.keys())
 
@@ -42,7 +41,6 @@ def test_a_whole_search_says_what_the_lines_say(make: Make) -> None:
     for record in records:
         if record.kind == "update":
             assert len(record.values["scores"]) == len(record.values["population"]) == 8  # N_s
-    assert search.final is not None
     assert len(search.final.initial) == 6  # N_seeds
     assert found.best == int(found.scores.argmax())  # line 15
     assert (found.draws is not None) == learns
@@ -83,14 +81,14 @@ def test_a_sampler_that_goes_on_learning_from_a_surrogate_gets_better_and_keeps_
     name: str, k: float
 ) -> None:
     """20 rounds on one ranking. With ε = 1 in place of K the VAE ends on one architecture."""
-    space, rng = SPACES["shufflenet-10"], torch.Generator().manual_seed(3)
-    sampler = LEARNED[name](space, rng)
-    assert isinstance(sampler, LearnedSampler)
-    ranked = space.uniform(64, rng)
+    problem = replace(tiny_problem(), space=SPACES["shufflenet-10"])
+    search = tiny_search(problem, LEARNED[name], surrogate=SurrogateSettings(rounds=20))
+    assert search.learned is not None
+    assert search.learned.keep_ratio == k
+    ranked = search.space.uniform(64, search.rng)
     scores = (ranked == 3).float().mean(-1)
-    assert sampler.keep_ratio == k
-    learn_from_surrogate(sampler, ranked, scores, 20, rng)
-    drawn = sampler.sample(1000, rng)
+    search.learn(ranked, torch.zeros(64, dtype=torch.bool), scores)
+    drawn = search.sampler.sample(1000, search.rng)
     assert float((drawn == 3).float().mean()) > 0.5  # uniform: 0.25
     assert len(torch.unique(drawn, dim=0)) > 200
 

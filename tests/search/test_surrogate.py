@@ -5,8 +5,8 @@ import torch
 
 from tests.spaces.spaces import SPACES
 from vaenas.evaluation.rank import kendall_tau
-from vaenas.search.surrogate import PENALTIES, RidgeSurrogate, predicted_scores
-from vaenas.spaces.space import Population, SearchSpace
+from vaenas.search.surrogate import PENALTIES, RidgeSurrogate
+from vaenas.spaces.space import Population, Scores, SearchSpace
 
 SPACE = SPACES["shufflenet-10"]
 
@@ -14,6 +14,10 @@ SPACE = SPACES["shufflenet-10"]
 def additive(space: SearchSpace, population: Population) -> torch.Tensor:
     predicted = torch.randn(space.slots, space.max_choices, generator=torch.Generator().manual_seed(8))
     return predicted.expand(len(population), -1, -1).gather(2, population[:, :, None])[:, :, 0].sum(1)
+
+
+def predicted_scores(space: SearchSpace, population: Population, scores: Scores) -> Scores:
+    return RidgeSurrogate(space, population, scores)(population)
 
 
 def test_it_finds_an_additive_function_from_fewer_architectures_than_it_ranks(rng: torch.Generator) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,8 @@ def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -
 
 def evolution(task: Task, first: Population, rng: Generator) -> float:
     """The truth of the best cell after evolution from `first` by what is observed."""
-    state = Evolution.start(first)
-
-    def evaluate(population: Population) -> Scores:
-        return task.observe(population, rng)
-
-    for _ in state.run(task.table.space, EVOLUTION, evaluate, task.counts, rng):
+    state = Evolution(task.table.space, EVOLUTION, partial(task.observe, rng=rng), task.counts, rng, first)
+    for _ in state.run():
         pass
     return float(task.truth(state.evaluated.best(1)))
 

@@ -18,7 +18,6 @@ from vaenas.runs.settings import Configuration, make
 class EvaluationConfig(Configuration):
     """Which images test a network."""
 
-    paths: ClassVar = ("data.source", "data.root")
     idle: ClassVar = config.OF_IMAGES
 
     data: DataSettings = DataSettings()

@@ -77,7 +77,7 @@ def search_to_its_end(
     from vaenas.commands.progress import SearchProgress, print_result
     from vaenas.parallel import is_main
     from vaenas.report import write_report
-    from vaenas.runs.directory import NewRun, RunDirectory
+    from vaenas.runs.directory import NewRun
     from vaenas.runs.search_run import SearchRun
 
     def begin() -> SearchRun:
@@ -89,5 +89,4 @@ def search_to_its_end(
     if isinstance(directory, NewRun) or not directory.ended:
         to_its_end(again, begin, SearchProgress)
     if is_main():
-        folder = directory.path if isinstance(directory, RunDirectory) else directory.folder / directory.inside
-        print_result(RunDirectory(folder), write_report(folder))
+        print_result(directory, write_report(directory.path))

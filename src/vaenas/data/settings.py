@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+from vaenas.ranges import Place, absolute
 
 Background = Literal["white", "black", "grey"]
 
@@ -12,10 +14,14 @@ Background = Literal["white", "black", "grey"]
 class DataSettings:
     """Where the images are, and how they are read."""
 
-    source: Annotated[str, Field(description="builtin, cifar10, or a folder with train/<class>/<image>")] = "builtin"
-    root: Annotated[str | None, Field(description="where CIFAR-10 is: its folder or tar, or a folder with either")] = (
-        None
-    )
+    source: Annotated[
+        str,
+        AfterValidator(lambda source: source if source in ("builtin", "cifar10") else absolute(source)),
+        Field(description="builtin, cifar10, or a folder with train/<class>/<image>"),
+    ] = "builtin"
+    root: Annotated[
+        Place | None, Field(description="where CIFAR-10 is: its folder or tar, or a folder with either")
+    ] = None
     download: Annotated[bool, Field(description="fetch CIFAR-10 if it is missing")] = False
     skip_bad_images: Annotated[bool, Field(description="leave out images that cannot be read")] = False
     background: Annotated[Background, Field(description="of a folder: what transparent images are put on")] = "white"

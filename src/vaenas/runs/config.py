@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -10,7 +10,7 @@ from vaenas.data.settings import DataSettings
 from vaenas.documents import dotted
 from vaenas.errors import UserError
 from vaenas.evaluation.settings import RankingSettings
-from vaenas.ranges import Count, Images, Milliseconds, NotNegative, Number
+from vaenas.ranges import Count, Images, Milliseconds, NotNegative, Number, Place
 from vaenas.runs.settings import Configuration, Idle, settings_of
 from vaenas.samplers.settings import PAPER, CategoricalSettings, VAESettings
 from vaenas.search.settings import (
@@ -48,8 +48,7 @@ class NetworkSettings:
         int | None,
         Field(
             ge=1, le=1000,
-            description="shufflenet: choice blocks, a multiple of 5 (10); nasnet: cells (5); nasbench: cells a stage "
-            "(1)",
+            description="shufflenet: choice blocks, a multiple of 5 (10); nasnet: cells (5); nasbench: a stage's (1)",
         ),
     ] = None  # fmt: skip
 
@@ -68,21 +67,15 @@ class ConstraintSettings:
 
     max_flops: Annotated[Count | None, Field(description="limit on multiply-adds, such as 300M")] = None
     max_params: Annotated[Count | None, Field(description="limit on parameters, such as 3.5M")] = None
-    max_latency: Annotated[
-        Milliseconds | None, Field(description="limit on the time of one image on this device, such as 8ms")
-    ] = None
+    max_latency: Annotated[Milliseconds | None, Field(description="limit on one image's time here, such as 8ms")] = None
 
 
 @dataclass(frozen=True)
 class TableSettings:
     """The truth of a benchmark's space; looked at after the search."""
 
-    path: Annotated[
-        str | None, Field(description="a table made by `vaenas bench import`; looked at after the search")
-    ] = None
-    sample: Annotated[
-        int, Field(ge=2, le=10**6, description="architectures of the table that the final supernet ranks")
-    ] = 200
+    path: Annotated[Place | None, Field(description="made by `vaenas bench import`; looked at after the search")] = None
+    sample: Annotated[int, Field(ge=2, le=10**6, description="architectures of it that the final supernet ranks")] = 200
 
 
 OF_IMAGES: Idle = (
@@ -98,12 +91,10 @@ OF_IMAGES: Idle = (
 class RunConfig(Configuration):
     """What a search and a training share."""
 
-    paths: ClassVar = ("data.source", "data.root", "table.path", "shards", "teacher.weights", "space_file")
-
     space: Annotated[str, AfterValidator(known_space)] = Field(
         "shufflenet", description="search space: shufflenet, nasnet, nasbench101, nasbench201, macro"
     )
-    space_file: str | None = Field(None, description="Python file that registers a space of your own")
+    space_file: Place | None = Field(None, description="Python file that registers a space of your own")
     network: NetworkSettings = NetworkSettings()
     data: DataSettings = DataSettings()
     train_images: Images | None = Field(None, ge=2, description="use only so many images to train on (all)")
@@ -111,15 +102,6 @@ class RunConfig(Configuration):
     seed: int = Field(0, ge=0, lt=2**31, description="of every random number")
     log_interval: Number = Field(10, description="steps between lines of metrics")
     checkpoint_seconds: NotNegative = Field(30.0, description="between checkpoints")
-
-    @classmethod
-    def completed(cls, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
-        """With a space of the user's own made known, and meant where no other is named."""
-        if "space_file" not in given and from_file.get("space_file") is None:
-            return given
-        from vaenas.networks.space_file import with_space_file
-
-        return with_space_file(given, from_file)
 
     def image_space(self, image_size: int = 32, channels: int = 3, classes: int = 10) -> "ImageSpace":
         """The space bound to networks for such images; raises `UserError` where it has none of this size."""
@@ -160,30 +142,17 @@ class SearchConfig(RunConfig):
         ("sampler", lambda c: c.mixes, "with gradient.arch_update two-path or mixture, which draw from w"),
         ("gradient", lambda c: c.method == "one-shot", "without method gradient"),
         (
-            "evolution.generations evolution.top_k evolution.mutation_prob",
+            "evolution.generations evolution.top_k evolution.mutation_prob update.epsilon_inc update.epsilon_limit",
             lambda c: c.method == "gradient",
-            "with method gradient, which evolves nothing",
-        ),
-        (
-            "update.epsilon_inc update.epsilon_limit",
-            lambda c: c.method == "gradient",
-            "with method gradient, which has no ε",
+            "with method gradient, which evolves nothing and has no ε",
         ),
         (
             "update.ranking_size update.epsilon_inc update.epsilon_limit surrogate.rounds",
             lambda c: not c.learns,
             "with a sampler that never learns",
         ),
-        (
-            "update.vae_interval",
-            lambda c: not c.learns and c.method == "one-shot",
-            "with a sampler that never learns",
-        ),
-        (
-            "surrogate",
-            lambda c: not c.learns and c.method == "gradient",
-            "with a sampler that never learns and method gradient",
-        ),
+        ("update.vae_interval", lambda c: not c.learns and c.method == "one-shot", "with a sampler that never learns"),
+        ("surrogate", lambda c: not c.learns and c.method == "gradient", "with method gradient and no learned sampler"),
         ("vae", lambda c: c.mixes or c.sampler != "vae", "without sampler vae"),
         ("categorical", lambda c: c.mixes or c.sampler != "categorical", "without sampler categorical"),
         ("surrogate.rounds", lambda c: c.surrogate.kind == "none", "without surrogate ridge"),
@@ -194,12 +163,8 @@ class SearchConfig(RunConfig):
         "recommended", description="paper: VAE, ε, ranking metric and evolution as the paper has them"
     )
     method: Literal["one-shot", "gradient"] = Field("one-shot", description="search method (Algorithm 2 or 3)")
-    sampler: Literal["vae", "categorical", "uniform", "fair"] = Field(
-        "vae", description="where architectures come from"
-    )
-    full_cells: bool = Field(
-        False, description="nasbench101: only cells whose 7 vertices all count, for a table labelled in part"
-    )
+    sampler: Literal["vae", "categorical", "uniform", "fair"] = Field("vae", description="of architectures")
+    full_cells: bool = Field(False, description="nasbench101: only full cells, for a table labelled in part")
     constraints: ConstraintSettings = ConstraintSettings()
     supernet: SupernetTraining = SupernetTraining()
     update: SamplerTraining = SamplerTraining()

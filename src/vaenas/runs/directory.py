@@ -7,14 +7,13 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 import vaenas
 from vaenas import machine
@@ -24,65 +23,27 @@ from vaenas.files import FolderLock, new_folder, sync_folder, write_atomically, 
 from vaenas.parallel import is_main
 from vaenas.records import Environment
 
-FORMAT = 2  # of run directories: raise it when an older one can't be resumed
+FORMAT = 3  # of run directories: raise it when an older one can't be resumed
 
 Kind = Literal["search", "training"]
 
 
-class Checkpoint(BaseModel):
-    """What `checkpoint` holds.
+class Checkpoint(BaseModel, extra="forbid"):
+    """What `checkpoint` holds."""
 
-    Args:
-        config: settings by their dotted names.
-        state: the algorithm's, to be loaded by `RunDirectory.restore`.
-        inputs: digests of what the run reads, by what a user calls it.
-        metrics_bytes: how long `metrics.jsonl` was.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    config: dict[str, Any]
-    inputs: dict[str, str]
+    config: dict[str, Any]  # settings by their dotted names
+    inputs: dict[str, str]  # digests of what the run reads, by what a user calls it
     seconds: float
-    state: dict[str, Any]
-    metrics_bytes: int = Field(default=0, ge=0)
+    state: dict[str, Any]  # the algorithm's
+    metrics_bytes: int = Field(default=0, ge=0)  # how long `metrics.jsonl` was
 
 
-class Begun(BaseModel):
+class Begun(BaseModel, extra="forbid"):
     """`environment.json`: by what a run was begun."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int
     kind: Kind
     environment: Environment
-
-
-@dataclass(frozen=True)
-class NewRun:
-    """A run directory that is still to be made.
-
-    Args:
-        folder: made in one move, with all that a run needs to be resumed; must not be there, or be empty.
-        inside: where in it the run itself is; "" = `folder` is the run directory.
-        files: what else is in `folder` from the beginning.
-        threads: how many it takes; None = as many as cores are free.
-    """
-
-    folder: Path
-    inside: str = ""
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    threads: int | None = None
-
-    def check(self) -> None:
-        """Raises `UserError` if there is something in the folder already."""
-        with writing(self.folder):
-            taken = is_main() and os.path.isdir(self.folder) and any(self.folder.iterdir())
-        if taken:
-            what = "is not empty and holds no run: choose another folder"
-            if any((self.folder / name).exists() for name in ("config.yaml", "run.yaml")):
-                what = f"holds another run: choose another folder, or --resume {self.folder}"
-            raise UserError(f"--output {self.folder} {what}")
 
 
 @runtime_checkable
@@ -117,7 +78,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        """To look at; `create` and `open` give one to work in."""
+        """To look at; `open` and `NewRun.create` give one to work in."""
         self.path = path
         self.config_file = path / "config.yaml"
         self.environment_file = path / "environment.json"
@@ -126,37 +87,8 @@ class RunDirectory:
         self.result_file = path / "result.json"
 
     @classmethod
-    def create(
-        cls, new: NewRun, kind: Kind, config: BaseModel, environment: Environment, files: Mapping[str, bytes]
-    ) -> "RunDirectory":
-        """A new run with its settings and `files`; raises `UserError` if the folder holds anything already."""
-        directory = cls(new.folder / new.inside)
-        if not is_main():
-            return directory
-        settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        begun = Begun(format=FORMAT, kind=kind, environment=environment).model_dump_json(indent=1)
-        own = {"config.yaml": f"# vaenas {vaenas.__version__}\n{settings}".encode(), "environment.json": begun.encode()}
-        try:
-            with new_folder(new.folder) as folder:
-                (folder / new.inside).mkdir(exist_ok=True)
-                for name, content in new.files.items():
-                    write_new(folder / name, content)
-                for name, content in {**own, **files}.items():
-                    write_new(folder / new.inside / name, content)
-                sync_folder(folder / new.inside)
-        except FileExistsError:
-            new.check()
-            raise
-        directory.lock()
-        return directory
-
-    @classmethod
     def open(cls, path: Path, kind: Kind) -> "RunDirectory":
-        """A run to go on with.
-
-        Raises:
-            UserError: there is none of that kind, another process is working on it, or it is of another format.
-        """
+        """A run to go on with; raises `UserError` where none of that kind and format is, or another process has it."""
         directory = cls(path)
         if not directory.config_file.is_file():
             raise UserError(f"--resume {path}: there is no run in it (no config.yaml)")
@@ -186,16 +118,11 @@ class RunDirectory:
         """Whether the run has written its result."""
         return self.result_file.is_file()
 
-    @property
+    @cached_property
     def threads(self) -> int | None:
         """How many the run was begun with: its bits depend on it."""
         threads = self.begun.environment.get("threads")
         return threads if isinstance(threads, int) and threads > 0 else None
-
-    def append_metrics(self, line: dict[str, Any]) -> None:
-        """One line more; at the system's once written, so that killing this process loses nothing."""
-        with writing(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
 
     def save_checkpoint(self, config: BaseModel, inputs: Mapping[str, str], seconds: float, state: Stateful) -> None:
         """Replaces the checkpoint in one move; how far `metrics.jsonl` had come is kept with it."""
@@ -211,11 +138,7 @@ class RunDirectory:
         write_atomically(self.checkpoint_file, buffer.getvalue())
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """The last checkpoint, or None if the run was stopped before its first.
-
-        Raises:
-            UserError: the file is cut short, altered, or no checkpoint.
-        """
+        """The last checkpoint, None if the run was stopped before its first; raises `UserError` for a damaged one."""
         if not self.checkpoint_file.is_file():
             return None
         with self._reading():
@@ -247,15 +170,9 @@ class RunDirectory:
             ) from None
 
     def resume(self, config: BaseModel, inputs: Mapping[str, str], environment: Environment, state: Stateful) -> float:
-        """Brings `state` to the last checkpoint, if there is one, and cuts off the metrics after it.
+        """Brings `state` to the last checkpoint, cuts off the metrics after it, gives the seconds that it had taken.
 
-        It warns of an environment that differs from the one in which the run was begun.
-
-        Returns:
-            The seconds that the run had taken by then.
-
-        Raises:
-            UserError: the checkpoint is damaged, or of other settings or inputs.
+        It warns of another environment than the run's; raises `UserError` where settings or inputs are others.
         """
         changes = machine.differences(self.begun.environment, environment)
         if changes and is_main():
@@ -296,3 +213,51 @@ class RunDirectory:
         if is_main():
             whole = content.model_dump(mode="json") if isinstance(content, BaseModel) else content
             write_atomically(self.path / name, (json.dumps(whole, indent=1) + "\n").encode())
+
+
+class NewRun(RunDirectory):
+    """A run directory that is still to be made.
+
+    Args:
+        folder: made in one move, with all that a run needs to be resumed; must not be there, or be empty.
+        inside: where in it the run itself is; "" = `folder` is the run directory.
+        files: what else is in `folder` from the beginning.
+        threads: how many it takes; None = as many as cores are free.
+    """
+
+    def __init__(
+        self, folder: Path, inside: str = "", files: Mapping[str, bytes] | None = None, threads: int | None = None
+    ) -> None:
+        super().__init__(folder / inside)
+        self.folder, self.files, self.threads = folder, files or {}, threads
+
+    def check(self) -> None:
+        """Raises `UserError` if there is something in the folder already."""
+        with writing(self.folder):
+            taken = is_main() and os.path.isdir(self.folder) and any(self.folder.iterdir())
+        if taken:
+            what = "is not empty and holds no run: choose another folder"
+            if any((self.folder / name).exists() for name in ("config.yaml", "run.yaml")):
+                what = f"holds another run: choose another folder, or --resume {self.folder}"
+            raise UserError(f"--output {self.folder} {what}")
+
+    def create(self, kind: Kind, config: BaseModel, environment: Environment, files: Mapping[str, bytes]) -> None:
+        """Makes it with its settings and `files`; raises `UserError` if the folder holds anything already."""
+        if not is_main():
+            return
+        settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        begun = Begun(format=FORMAT, kind=kind, environment=environment).model_dump_json(indent=1)
+        own = {"config.yaml": f"# vaenas {vaenas.__version__}\n{settings}".encode(), "environment.json": begun.encode()}
+        try:
+            with new_folder(self.folder) as folder:
+                run = folder / self.path.relative_to(self.folder)
+                run.mkdir(exist_ok=True)
+                for name, content in self.files.items():
+                    write_new(folder / name, content)
+                for name, content in {**own, **files}.items():
+                    write_new(run / name, content)
+                sync_folder(run)
+        except FileExistsError:
+            self.check()
+            raise
+        self.lock()

@@ -20,10 +20,6 @@ class SavedScores:
 
     A line of the file is signed with a digest of the weights: scores of others, or a torn line, are never taken. The
     file holds those of one state of the weights alone. Of several processes each computes its part, the first writes.
-
-    Args:
-        evaluate: computes scores.
-        trainer: has the weights, and tells when they change.
     """
 
     def __init__(self, evaluate: Evaluate, trainer: SupernetTrainer) -> None:
@@ -44,37 +40,31 @@ class SavedScores:
     def __call__(self, population: Population) -> Scores:
         """Scores of (n, s), (n,)."""
         if self._step != self.trainer.step_count:
-            self._start(population.shape[1])
+            self._forget(population.shape[1])
         new = self._known.missing(population)
         if len(new):
             scores, mine = torch.zeros(len(new)), parallel.local_chunk(torch.arange(len(new)))
             scores[mine] = self.evaluate(new[mine])
             scores = parallel.all_reduce_sum(scores)
             self._known.add(new, scores)
-            self._append(json.dumps([new.tolist(), scores.tolist()]))
+            if self.file is not None and parallel.is_main():
+                body = json.dumps([new.tolist(), scores.tolist()])
+                with writing(self.file), self.file.open(self._mode, encoding="utf-8") as file:
+                    file.write(f"\n{self._signature(body)} {body}")  # the line break first: the last line may be torn
+                self._mode = "a"
         return self._known.lookup(population)
 
-    def _start(self, slots: int) -> None:
-        """With other weights: forgets all scores, but for those of the resumed run that are of these."""
+    def _forget(self, slots: int) -> None:
+        """All scores of other weights: but for those of the resumed run that are of these."""
         digest = hashlib.sha256()
         for tensor in self.trainer.network.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         self._step, self._weights = self.trainer.step_count, self.trainer.fabric.broadcast(digest.hexdigest())
-        self._known, self._mode = EvaluatedSet(slots), "w"
-        for line in self._lines:
-            signature, _, body = line.partition(" ")
+        self._known, self._mode, lines, self._lines = EvaluatedSet(slots), "w", self._lines, []
+        for signature, _, body in (line.partition(" ") for line in lines):
             if signature == self._signature(body):
-                population, scores = json.loads(body)
-                self._known.add(torch.tensor(population), torch.tensor(scores))
+                self._known.add(*map(torch.tensor, json.loads(body)))
                 self._mode = "a"
-        self._lines = []
-
-    def _append(self, body: str) -> None:
-        if self.file is None or not parallel.is_main():
-            return
-        with writing(self.file), self.file.open(self._mode, encoding="utf-8") as file:
-            file.write(f"\n{self._signature(body)} {body}")  # the line break first: the last line may be torn
-        self._mode = "a"
 
     def _signature(self, body: str) -> str:
         return hashlib.sha256(f"{self._weights} {body}".encode()).hexdigest()

@@ -3,18 +3,15 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import vaenas
 from vaenas import parallel
 from vaenas.constraints import Constraints
 from vaenas.data.augment import Augment
 from vaenas.data.cache import cache_dir
-from vaenas.data.subsets import train_and_test
 from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
@@ -24,15 +21,20 @@ from vaenas.records import Record, SearchResult
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.saved_scores import SavedScores
-from vaenas.runs.search_parts import make_search, split_images
-from vaenas.runs.search_result import architectures
+from vaenas.runs.search_images import split_images
 from vaenas.runs.session import Session
 from vaenas.runs.settings import make
 from vaenas.runs.tensorboard import TensorBoard
-from vaenas.runs.truth import Truth, read_updates
+from vaenas.runs.truth import Truth
+from vaenas.samplers.categorical import CategoricalSampler, MultinomialSampler
+from vaenas.samplers.sampler import Sampler
+from vaenas.samplers.uniform import FairSampler, UniformSampler
+from vaenas.samplers.vae import VAESampler
 from vaenas.search import gradient, one_shot
-from vaenas.search.evaluated_set import score
+from vaenas.search.architecture_weights import ArchitectureWeights
+from vaenas.search.evaluated_set import pareto_front, score
 from vaenas.search.gradient import GradientSearch
+from vaenas.search.one_shot import OneShot
 from vaenas.search.search import BOUNDARIES, Found
 from vaenas.search.supernet_training import SupernetTrainer
 
@@ -42,76 +44,49 @@ class SearchRun:
 
     The checkpoint is of a boundary (`BOUNDARIES`), and of the last one at each record that is not one itself: so
     a stop repeats at most one ranking or generation, whose scores come back from the file of `SavedScores`.
+
+    The directory is made or changed only once everything else stands. Raises `UserError` for whatever of the settings,
+    data or directory cannot work.
     """
 
-    def __init__(self, config: SearchConfig, directory: NewRun | RunDirectory) -> None:
-        """Loads the data, checks the constraints and builds everything; only then is the directory made or changed.
-
-        Args:
-            directory: one that is still to be made, or that of the run to go on with (`RunDirectory.open`).
-
-        Raises:
-            UserError: whatever of the settings, data or directory cannot work.
-        """
-        self.config = config
-        self.session = session = Session(config, directory, config.supernet.batch_size)
-        self.data = session.data
-        files = self._bind_space(directory)
-        self._build()
+    def __init__(self, config: SearchConfig, directory: RunDirectory) -> None:
+        self.config, self.directory = config, directory
+        self.session = Session(config, directory, config.supernet.batch_size)
+        self.data, inputs = self.session.data, self.session.inputs
+        self._bind_space()
+        files = {}
+        if self.latency is not None:
+            files["latency.json"] = json.dumps(self.latency.to_json()).encode()
+            inputs["latency.json"] = hashlib.sha256(files["latency.json"]).hexdigest()
+        self.search = self._make_search()
         if self.truth is not None:
-            session.inputs[f"the table {config.table.path}"] = self.truth.task.table.digest()
-        session.begin("search", self.search, files)
-        self.directory = session.directory
-        self.saved_scores.open(self.directory.path / "scores")
+            inputs[f"the table {config.table.path}"] = self.truth.task.table.digest()
+        self.session.begin("search", self.search, files)
+        self.saved_scores.open(directory.path / "scores")
         if parallel.is_main():
-            self.tensorboard = TensorBoard(self.directory.path / "tensorboard", self.search.step)
+            self.tensorboard = TensorBoard(directory.path / "tensorboard", self.search.step)
 
-    def _bind_space(self, directory: NewRun | RunDirectory) -> dict[str, bytes]:
-        """Space, cost, constraints and truth for these images; gives the files that a new run begins with."""
-        config, train, files = self.config, self.data.train, dict[str, bytes]()
+    def _bind_space(self) -> None:
+        """Space, cost, constraints and truth for these images."""
+        config, train, bounds = self.config, self.data.train, self.config.constraints
         self.image_space = config.image_space(train.image_size, train.channels, len(train.classes))
         self.space, self.cost = config.search_space(self.image_space), self.image_space.cost
-        bounds, table = config.constraints, config.table.path
-        self.latency: LatencyTable | None = None
+        self.latency, nanoseconds = None, None
         if bounds.max_latency is not None:
-            saved = directory.path / "latency.json" if isinstance(directory, RunDirectory) else None
-            self.latency = self._latency(saved)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
+            self.latency, nanoseconds = self._latency(), round(1e6 * bounds.max_latency)
             self.cost = self.latency.added_to(self.cost)
-            files["latency.json"] = json.dumps(self.latency.to_json()).encode()
-            self.session.inputs["latency.json"] = hashlib.sha256(files["latency.json"]).hexdigest()
+        table = config.table.path
         self.truth = Truth.open(Path(table), config.space, config.seed, config.full_cells) if table else None
-        nanoseconds = None if bounds.max_latency is None else round(1e6 * bounds.max_latency)
         self.constraints = Constraints(self.cost, bounds.max_flops, bounds.max_params, nanoseconds)
         # rare draws must not run out in mid-search
         needed = 4 * max(config.evolution.population, config.update.ranking_size)
         self.constraints.check(self.space, config.seed, needed)
-        return files
 
-    def _build(self) -> None:
-        """Images, supernet and algorithm."""
-        config, data, fabric, rng = self.config, self.data, self.session.fabric, self.session.rng
-        self.images = images = split_images(config, data, rng)
-        augment = Augment(data.mean, data.std, config.supernet.padding, flip=True, cutout=config.supernet.cutout)
-        supernet = self.image_space.supernet()
-        self.trainer = SupernetTrainer(supernet, config.supernet, images.training, augment, fabric, rng)
-        evaluate = SupernetEvaluator(
-            supernet,
-            recalibration=images.training.batches(images.recalibration),
-            ranking=images.ranking.batches(len(images.ranking)),
-            prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
-            autocast=fabric.autocast,
-            ranking_metric=config.ranking.metric,
-        )
-        self.saved_scores = SavedScores(evaluate, self.trainer)
-        self.search = make_search(
-            config, self.space, self.constraints, self.trainer, self.saved_scores, images.validation, rng
-        )
-
-    def _latency(self, saved: Path | None) -> LatencyTable:
+    def _latency(self) -> LatencyTable:
         """The table of this device; a resumed run keeps the one that it began with, to the bit."""
-        if saved is None:
-            fabric = self.session.fabric
+        saved, fabric = self.directory.path / "latency.json", self.session.fabric
+        if isinstance(self.directory, NewRun):
             made = latency_table(self.image_space, fabric.device, cache_dir()) if parallel.is_main() else None
             table = fabric.broadcast(made)
             assert table is not None
@@ -123,6 +98,53 @@ class SearchRun:
                 f"{saved}: cannot read the run's latencies ({error}): put it back, or begin a new run"
             ) from None
 
+    def _make_search(self) -> OneShot | GradientSearch:
+        """Images, supernet and algorithm; raises `UserError` if the sampler would never learn."""
+        config, data, fabric, rng = self.config, self.data, self.session.fabric, self.session.rng
+        self.images = images = split_images(config, data, rng)
+        augment = Augment(data.mean, data.std, config.supernet.padding, flip=True, cutout=config.supernet.cutout)
+        supernet = self.image_space.supernet()
+        self.trainer = trainer = SupernetTrainer(supernet, config.supernet, images.training, augment, fabric, rng)
+        evaluate = SupernetEvaluator(
+            supernet,
+            recalibration=images.training.batches(images.recalibration),
+            ranking=images.ranking.batches(len(images.ranking)),
+            prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
+            autocast=fabric.autocast,
+            ranking_metric=config.ranking.metric,
+        )
+        self.saved_scores = SavedScores(evaluate, trainer)
+        parts: dict[str, Any] = {
+            "space": self.space, "trainer": trainer, "evaluate": self.saved_scores, "rng": rng,
+            "is_feasible": self.constraints.is_feasible, "constraints": str(self.constraints),
+            "training": config.update, "surrogate": config.surrogate,
+        }  # fmt: skip
+        if images.validation is None:
+            search = OneShot(**parts, sampler=self._sampler(None), evolution=config.evolution)
+        else:
+            rate, update = config.gradient.arch_learning_rate, config.gradient.arch_update
+            w = ArchitectureWeights(self.space, rate, update, images.validation, trainer)
+            search = GradientSearch(**parts, sampler=self._sampler(w), weights=w, draws=config.evolution.population)
+        if search.learned and search.n_vae > trainer.steps:
+            raise UserError(
+                f"--update.vae-interval {config.update.vae_interval:g}: the sampler would never learn in "
+                f"{config.supernet.epochs} epochs; lower it, or raise --epochs"
+            )
+        return search
+
+    def _sampler(self, w: ArchitectureWeights | None) -> Sampler:
+        if w is not None and self.config.mixes:
+            return MultinomialSampler(self.space, w.values)
+        match self.config.sampler:
+            case "uniform":
+                return UniformSampler(self.space)
+            case "fair":
+                return FairSampler(self.space)
+            case "categorical":
+                return CategoricalSampler(self.space, self.config.categorical)
+            case "vae":
+                return VAESampler(self.space, self.session.rng, self.config.vae)
+
     def save(self) -> None:
         """Writes the checkpoint if the last record stands at a boundary; else the one before it stays."""
         self.session.save()
@@ -132,12 +154,11 @@ class SearchRun:
         yield from self.session.kept(
             self._all_records(), self._log, lambda record: record.kind in BOUNDARIES, self._is_saved_at_once
         )
-        if not parallel.is_main():
-            return
-        result = self._result()
-        best = torch.tensor(result.best.architecture)
-        self.directory.write_json("drawing.json", self.image_space.drawing(best))
-        self.directory.write_json("result.json", result)
+        if parallel.is_main():
+            result = self._result()
+            best = torch.tensor(result.best.architecture)
+            self.directory.write_json("drawing.json", self.image_space.drawing(best))
+            self.directory.write_json("result.json", result)
 
     def _all_records(self) -> Iterator[Record]:
         """Of the algorithm, then of what is scored to be compared with the table."""
@@ -168,8 +189,8 @@ class SearchRun:
 
     def _derived(self, architecture: torch.Tensor) -> dict[str, Any]:
         """What Sec. 4.3 says of derived networks (s,), in numbers: their size, and how much of them learns nothing."""
-        costs = self.cost(architecture[None])
-        edges = architecture != self.image_space.none if self.image_space.none is not None else architecture >= 0
+        costs, none = self.cost(architecture[None]), self.image_space.none
+        edges = architecture >= 0 if none is None else architecture != none
         assert isinstance(self.cost, AdditiveCost)
         free = self.cost.tables["params"][torch.arange(len(architecture)), architecture] == 0
         share = float(free[edges].float().mean())
@@ -177,33 +198,45 @@ class SearchRun:
 
     def _result(self) -> SearchResult:
         """`result.json`: of the architectures that were evaluated on the final weights."""
-        config, found, truth = self.config, self.found, None
+        config, found, images, truth = self.config, self.found, self.images, None
         if self.truth is not None:
-            updates = read_updates(self.directory.metrics_file)
-            truth = self.truth.report(self.search.sampler, self.ranked, found, updates)
+            truth = self.truth.report(self.search.sampler, *self.ranked, found, self.directory.metrics_file)
+        draws = {
+            name: {"mean": float(of.mean()), "std": float(of.std()), "n": len(of)}
+            for name, of in (found.draws or {}).items()
+        }
         return SearchResult.model_validate(
             {
-                "space": config.space,
+                **self.session.facts(
+                    self.image_space.config, training=len(images.training), ranking=len(images.ranking)
+                ),
+                **self._architectures(),
                 "method": config.method,
                 "sampler": config.sampler_name,
-                "seed": config.seed,
                 "ranking_metric": config.ranking.metric,
-                "network": asdict(self.image_space.config),
-                **architectures(found, self.space, self.cost),
+                "draws": draws or None,
                 "truth": truth,
                 "latency": self.latency and {"device": self.latency.device, "error": self.latency.error},
-                "images": {
-                    "training": len(self.images.training),
-                    "ranking": len(self.images.ranking),
-                    "test_split": train_and_test(self.data)[2],
-                    "skipped": [*self.data.skipped],
-                    "notes": [*self.data.notes],
-                },
-                "seconds": round(self.session.seconds, 3),
-                "version": vaenas.__version__,
-                "environment": self.session.environment,
             }
         )
+
+    def _architectures(self) -> dict[str, Any]:
+        """The best, the Pareto front by ascending multiply-adds, and the scores of all."""
+        found, costs = self.found, self.cost(self.found.population)
+        columns = found.scores.tolist(), found.predicted.tolist(), costs.multiply_adds.tolist()
+        names = "score", "predicted_score", "flops"
+        every = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        codes = self.space.encode(found.population)
+
+        def entry(i: int) -> dict[str, Any]:
+            facts = {"architecture": found.population[i].tolist(), "code": codes[i], "params": int(costs.params[i])}
+            latency = {} if costs.latency is None else {"latency_ms": int(costs.latency[i]) / 1e6}
+            return {**every[i], **facts, **latency}
+
+        order = costs.multiply_adds.argsort(stable=True)
+        pareto = order[pareto_front(found.predicted, costs.multiply_adds)[order]].tolist()
+        best, front = entry(found.best), [entry(i) for i in pareto]
+        return {"best": best, "pareto": front, "evaluated": len(every), "evaluations": every}
 
 
 def run_search(settings: Mapping[str, Any], output: str | Path) -> SearchResult:

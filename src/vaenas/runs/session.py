@@ -1,14 +1,20 @@
 """One sitting at a run: what a search and a training do alike, from the settings to the last checkpoint."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Generator
 
+import vaenas
 from vaenas import machine, parallel
 from vaenas.data.load import load
+from vaenas.data.subsets import train_and_test
+from vaenas.files import writing
+from vaenas.networks import NetworkConfig
 from vaenas.networks.space_file import digest_of
 from vaenas.records import Record
 from vaenas.runs.config import RunConfig
@@ -16,26 +22,17 @@ from vaenas.runs.directory import Kind, NewRun, RunDirectory, Stateful
 
 
 class Session:
-    """Device, random numbers and images of a run; later its directory, time and checkpoints.
+    """Device, random numbers, images, time and checkpoints of a run; nothing is written before `begin`.
 
-    Args:
-        config: the run's settings.
-        place: a directory that is still to be made, or that of the run to go on with (`RunDirectory.open`). Nothing in
-            it is made or changed before `begin`.
-        batch_size: is divided among processes.
-
-    Raises:
-        UserError: whatever of the settings, data or directory cannot work.
+    Raises `UserError` for whatever of the settings, data or directory cannot work.
     """
 
-    directory: RunDirectory
-
-    def __init__(self, config: RunConfig, place: NewRun | RunDirectory, batch_size: int) -> None:
-        if isinstance(place, NewRun):
-            place.check()  # early; `create` makes sure
-        self.config, self._place = config, place
+    def __init__(self, config: RunConfig, directory: RunDirectory, batch_size: int) -> None:
+        if isinstance(directory, NewRun):
+            directory.check()  # early; `create` makes sure
+        self.config, self.directory = config, directory
         self._began, self._seconds_before, self._whole = time.monotonic(), 0.0, True
-        self.fabric = parallel.make_fabric(config.machine.device, config.machine.precision, place.threads)
+        self.fabric = parallel.make_fabric(config.machine.device, config.machine.precision, directory.threads)
         parallel.check_batch_size(batch_size)
         torch.manual_seed(config.seed)
         self.rng = Generator().manual_seed(config.seed)
@@ -49,10 +46,9 @@ class Session:
         `inputs` holds the digests of all that the run reads by now; raises `UserError` where they are others.
         """
         self._state = state
-        if isinstance(self._place, NewRun):
-            self.directory = RunDirectory.create(self._place, kind, self.config, self.environment, files)
+        if isinstance(self.directory, NewRun):
+            self.directory.create(kind, self.config, self.environment, files)
         else:
-            self.directory = self._place
             self._seconds_before = self.directory.resume(self.config, self.inputs, self.environment, state)
         self.fabric.barrier()  # before the first writes a checkpoint again
 
@@ -75,9 +71,7 @@ class Session:
     ) -> Iterator[Record]:
         """The records, each logged first; with a checkpoint before them, after them, and every so many seconds.
 
-        Args:
-            whole: whether the state after a record can be saved; where not, the checkpoint before stays.
-            at_once: whether it is saved after a record, whatever the time.
+        The state after a record is saved only where it is `whole`, and `at_once` whatever the time.
         """
         self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()
@@ -92,6 +86,16 @@ class Session:
         self.save()
 
     def append_metrics(self, kind: str, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """A line of `metrics.jsonl`."""
-        line = {"kind": kind, "step": step, "epoch": round(epoch, 4), "seconds": round(self.seconds, 3)}
-        self.directory.append_metrics({**line, **values})
+        """A line of `metrics.jsonl`; at the system's once written, so that killing this process loses nothing."""
+        line = {"kind": kind, "step": step, "epoch": round(epoch, 4), "seconds": round(self.seconds, 3), **values}
+        with writing(self.directory.metrics_file), self.directory.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def facts(self, network: NetworkConfig, **images: int) -> dict[str, Any]:
+        """What every `result.json` says; `images`: how many do what."""
+        data, config = self.data, self.config
+        told = {"test_split": train_and_test(data)[2], "skipped": [*data.skipped], "notes": [*data.notes]}
+        return {
+            "space": config.space, "network": asdict(network), "seed": config.seed, "images": {**images, **told},
+            "seconds": round(self.seconds, 3), "version": vaenas.__version__, "environment": self.environment,
+        }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from vaenas.documents import dotted, read_yaml, short
+from vaenas.documents import dotted, first_problem, read_yaml, short
 from vaenas.errors import UserError
 
 # The command line's short names of settings; each other one goes by its path, as --vae.keep-ratio.
@@ -43,12 +43,6 @@ class Configuration(BaseModel):
     preset_by: ClassVar[str | None] = None  # the setting that names a preset
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its values, by paths
     idle: ClassVar[Idle]
-    paths: ClassVar[tuple[str, ...]]  # settings that are files or folders
-
-    @classmethod
-    def completed(cls, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
-        """What is given, and what follows from it."""
-        return given
 
     def check(self) -> None:
         """Raises `ValueError` "path: why" for settings that contradict each other."""
@@ -98,7 +92,7 @@ def make(
         UserError: names the first setting that is unknown or wrong, its place and what is allowed.
     """
     given, from_file = dotted(given), dotted(read_yaml(file) if file else {})
-    known, given = settings_of(model), model.completed(given, from_file)
+    known, given = settings_of(model), _with_space_file(given, from_file)
 
     def wrong(path: str, message: str) -> UserError:
         return UserError(f"{f'{file}, {path}' if path in from_file and path not in given else option(path)}: {message}")
@@ -115,7 +109,7 @@ def make(
     first = preset if by in given and name != from_file.get(by) else {}
     values = {**preset, **(begun or {}), **from_file, **first, **given}
     try:
-        config = model.model_validate(nested({**values, **_absolute(values, model.paths)}))
+        config = model.model_validate(nested(values))
         config.check()
         usual, made = {**{path: field.default for path, field in known.items()}, **preset}, config.dotted()
         for path, why in without_effect(config).items():
@@ -123,13 +117,19 @@ def make(
                 raise ValueError(f"{path}: has no effect {why}; leave it out")
         return config
     except ValidationError as error:
-        found = error.errors()[0]
-        path = ".".join(str(part) for part in found["loc"][:2])
-        message = str(found["msg"]).replace("Input should be", "must be").removeprefix("Value error, ")
-        path = path if path in known else str(found["loc"][0])
-        raise wrong(path, f"{short(found['input'])} is not allowed: {message}") from None
+        path, message, _ = first_problem(error)
+        raise wrong(path, f"{short(values[path])} is not allowed: {message}") from None
     except ValueError as error:
         raise wrong(*str(error).split(": ", 1)) from None
+
+
+def _with_space_file(given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
+    """`given`; a space of the user's own is made known, and meant where no other is named."""
+    if "space_file" not in given and from_file.get("space_file") is None:
+        return given
+    from vaenas.networks.space_file import with_space_file
+
+    return with_space_file(given, from_file)
 
 
 def _unknown(path: str, value: Any, known: Mapping[str, Any]) -> str:
@@ -139,19 +139,6 @@ def _unknown(path: str, value: Any, known: Mapping[str, Any]) -> str:
     (close,) = difflib.get_close_matches(path.rpartition(".")[2], last, 1, 0.0)
     exact = difflib.get_close_matches(path, known, 1, 0.8)
     return f"there is no such setting; did you mean {exact[0] if exact else last[close]}?"
-
-
-def _absolute(values: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
-    """Absolute paths for those given: saved settings must hold from any folder."""
-    found: dict[str, str] = {}
-    for path in paths:
-        value = values.get(path)
-        if isinstance(value, str) and value not in ("", "builtin", "cifar10"):
-            try:
-                found[path] = str(Path(value).expanduser().resolve())
-            except (OSError, RuntimeError, ValueError) as error:  # no such user, a circle of links
-                raise ValueError(f"{path}: {short(value)} is no path that can be followed: {error}") from None
-    return found
 
 
 def without_effect(config: Configuration) -> dict[str, str]:
@@ -164,11 +151,9 @@ def without_effect(config: Configuration) -> dict[str, str]:
     return found
 
 
-def resumed(model: type[C], folder: Path, given: Mapping[str, Any], file: Path | None) -> C:
+def resumed(model: type[C], folder: Path, given: dict[str, Any], file: Path | None) -> C:
     """The settings of the run in `folder`; raises `UserError` if the user asks for others."""
-    model.completed(
-        {path: value for path, value in given.items() if path == "space_file"}, {}
-    )  # which makes it trusted
+    _with_space_file(given, {})  # which makes it trusted
     begun = make(model, {}, folder / "config.yaml")
     if given or file:
         kept = begun.dotted()

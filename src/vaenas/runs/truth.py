@@ -1,22 +1,20 @@
 """What a table of separately trained architectures says of a search that never saw it."""
 
 import math
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
-from torch import Generator, Tensor
+from torch import Generator
 
-from vaenas.bench.task import BEST_OF, Task, best_of
+from vaenas.bench.task import BEST_OF, Task, best_of, open_task
 from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
-from vaenas.evaluation.tabular import TabularBenchmark
 from vaenas.records import UpdateWithDraws, read_metrics
 from vaenas.samplers.sampler import Sampler
 from vaenas.search.search import Found
-from vaenas.search.surrogate import predicted_scores
+from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, draw_valid
 
 DRAWS = 300  # of the sampler after each update
@@ -31,16 +29,13 @@ class Truth:
     """A table, asked only when a search has ended. Its random numbers are its own: the search's stay what they were."""
 
     def __init__(self, task: Task, seed: int) -> None:
-        self.task, self.seed = task, seed
-        # as the supernets call them: the task's space may see the rows that it lacks
-        self.space = task.table.space
+        # the space as the supernets call it: the task's own may see the rows that it lacks
+        self.task, self.seed, self.space = task, seed, task.table.space
 
     @classmethod
     def open(cls, table: Path, space: str, seed: int, full_cells: bool) -> "Truth":
         """Raises `UserError` if there is no such table, or it is one of another space or knows hardly any draw."""
-        benchmark = TabularBenchmark.open(table)
-        benchmark.expect(space)
-        task = Task(benchmark)
+        task = open_task(table, space)
         if task.seven_vertices and not full_cells:
             raise UserError(
                 f"--table {table}: it is labelled in part and judges cells with 7 vertices alone, hardly any of "
@@ -59,69 +54,53 @@ class Truth:
         return self.task.population[order[:n]]
 
     def report(
-        self,
-        sampler: Sampler,
-        ranked: tuple[Population, Scores],
-        found: Found,
-        updates: Sequence[UpdateWithDraws],
+        self, sampler: Sampler, sample: Population, scores: Scores, found: Found, metrics: Path
     ) -> dict[str, Any]:
         """`truth` of `result.json`.
 
         Args:
             sampler: as it is at the end.
-            ranked: the sample and its scores on the final supernet.
-            found: what the search ends with.
-            updates: with the codes drawn after each.
+            scores: of `sample` on the final supernet.
+            metrics: of the run, with the codes drawn after each update.
         """
-        every, true = self.task.truth(self.task.population), self.task.truth(ranked[0])
-        best = self._best(found.population, found.predicted)
+        task, known = self.task, self.task.counts(found.population)
+        every, true, best = task.truth(task.population), task.truth(sample), None
+        if known.any():  # of what the search has evaluated, its favourite whose truth is known
+            favourite = found.population[known][found.predicted[known].argmax()][None]
+            accuracy = float(task.truth(favourite)[0])
+            rank = 1 + int((every > accuracy).sum())
+            best = {"code": self.space.encode(favourite)[0], "accuracy": accuracy, "rank": rank}
+        updates = [update for _, update in read_metrics(metrics, {"update": UpdateWithDraws}) if update.draws]
         return {
-            "table": self.task.table.source,
-            "measured": self.task.reported,
+            "table": task.table.source,
+            "measured": task.reported,
             "architectures": len(every),
-            "optimum": self.task.optimum,
+            "optimum": task.optimum,
             "mean": float(every.mean()),
-            "uniform_best_of": best_of_each(every),
-            "best": best and {**best, "rank": 1 + int((every > best["accuracy"]).sum())},
-            **_agreement(ranked[1], true),
-            "surrogate": _agreement(predicted_scores(self.space, *ranked), true),
-            "sample": {"scores": ranked[1].tolist(), "truth": true.tolist()},
-            "draws": [self.mean(update) for update in updates],
+            "uniform_best_of": _best_of_each(every),
+            "best": best,
+            **_agreement(scores, true),
+            "surrogate": _agreement(RidgeSurrogate(self.space, sample, scores)(sample), true),
+            "sample": {"scores": scores.tolist(), "truth": true.tolist()},
+            "draws": [{"step": of.step, "epoch": of.epoch, **self.mean(of.draws)} for of in updates],
             "best_of": self.best_of(sampler),
         }
 
-    def _best(self, population: Population, scores: Scores) -> dict[str, Any] | None:
-        """Of what the search has evaluated, its favourite whose truth is known."""
-        known = self._known(population)
-        if not known.any():
-            return None
-        favourite = population[known][scores[known].argmax()][None]
-        return {"code": self.space.encode(favourite)[0], "accuracy": float(self.task.truth(favourite)[0])}
-
-    def mean(self, update: UpdateWithDraws) -> dict[str, Any]:
-        """The true mean of the draws after one update, and of how many it is."""
-        drawn = self.space.decode(update.draws)
-        known = drawn[self._known(drawn)]
-        mean = float(self.task.truth(known).mean()) if len(known) else None
-        return {"step": update.step, "epoch": update.epoch, "mean": mean, "n": len(known)}
+    def mean(self, codes: list[str]) -> dict[str, Any]:
+        """The true mean of draws, and of how many it is."""
+        drawn = self.space.decode(codes)
+        known = drawn[self.task.counts(drawn)]
+        return {"mean": float(self.task.truth(known).mean()) if len(known) else None, "n": len(known)}
 
     def best_of(self, sampler: Sampler) -> dict[str, float] | None:
         """For each of `BEST_OF` the expected highest truth of so many draws; None where hardly any is known."""
-        rng = self._rng(-1)
+        propose, most = partial(sampler.sample, rng=self._rng(-1)), PROPOSALS_PER_DRAW * FINAL_DRAWS
         try:
-            drawn = draw_valid(
-                lambda m: sampler.sample(m, rng),
-                self._known,
-                FINAL_DRAWS,
-                max_proposals=PROPOSALS_PER_DRAW * FINAL_DRAWS,
+            return _best_of_each(
+                self.task.truth(draw_valid(propose, self.task.counts, FINAL_DRAWS, max_proposals=most))
             )
         except ConstraintTooTight:
             return None
-        return best_of_each(self.task.truth(drawn))
-
-    def _known(self, population: Population) -> Bool[Tensor, "n"]:
-        """Which of (n, s) count and have a truth."""
-        return self.task.is_feasible(population) if self.task.is_feasible else ~self.task.truth(population).isnan()
 
     def _rng(self, step: int) -> Generator:
         return Generator().manual_seed(1_000_003 * (self.seed + 1) + step)
@@ -135,12 +114,6 @@ def _agreement(scores: Scores, true: Scores) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def read_updates(metrics: Path) -> list[UpdateWithDraws]:
-    """The update records of a run's metrics; raises `UserError` where they are damaged."""
-    records = read_metrics(metrics, {"update": UpdateWithDraws}) if metrics.exists() else ()
-    return [update for _, update in records if update.draws]
-
-
-def best_of_each(truth: Scores) -> dict[str, float]:
+def _best_of_each(truth: Scores) -> dict[str, float]:
     """`best_of` for Table 4's numbers of draws."""
     return {str(k): best_of(truth, k) for k in BEST_OF if k <= len(truth)}

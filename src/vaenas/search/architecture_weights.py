@@ -29,16 +29,11 @@ class ArchitectureWeights:
     """
 
     def __init__(
-        self,
-        space: SearchSpace,
-        learning_rate: float,
-        update: ArchUpdate,
-        images: TrainingImages,
-        trainer: SupernetTrainer,
+        self, space: SearchSpace, rate: float, update: ArchUpdate, images: TrainingImages, trainer: SupernetTrainer
     ) -> None:
         self.space, self.update, self.trainer = space, update, trainer
         self.values = nn.Parameter(initial_weights(space).to(trainer.fabric.device))
-        self.optimizer = torch.optim.Adam([self.values], learning_rate, betas=(0.5, 0.999))  # betas as in DARTS
+        self.optimizer = torch.optim.Adam([self.values], rate, betas=(0.5, 0.999))  # betas as in DARTS
         same = trainer.batches
         self.batches = ShuffledBatches(images, same.size, same.augment, trainer.fabric, same.rng)
 
@@ -123,10 +118,6 @@ class ArchitectureWeights:
             if torch.equal(nearer, best):
                 return best
             best = nearer
-
-    def entropy(self) -> list[float]:
-        """Of softmax(w) in each slot, in nats: 0 where the winner takes all."""
-        return torch.special.entr(self.values.detach().cpu().softmax(-1)).sum(-1).tolist()
 
     def state_dict(self) -> dict[str, Any]:
         return {

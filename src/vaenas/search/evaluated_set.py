@@ -1,7 +1,6 @@
 """What has been evaluated so far, each architecture once."""
 
 from collections.abc import Generator
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64, Num
@@ -44,15 +43,6 @@ class EvaluatedSet:
     def best(self, n: int) -> Int64[Tensor, "_ s"]:
         """The n rows with the highest scores; the earlier of equals first."""
         return self.population[self.scores.argsort(descending=True, stable=True)[:n]]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"population": self.population, "scores": self.scores}
-
-    @classmethod
-    def from_state_dict(cls, state: dict[str, Any]) -> "EvaluatedSet":
-        evaluated = cls(state["population"].shape[1])
-        evaluated.add(state["population"], state["scores"])
-        return evaluated
 
 
 def score(

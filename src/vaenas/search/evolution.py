@@ -1,12 +1,11 @@
 """`Search(G, A, S_seeds)` of Algorithm 2, line 15: evolution after Guo et al. 2019, Algorithm 1."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int64
-from torch import Generator, Tensor
+from torch import Generator
 
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.records import Record
@@ -17,101 +16,70 @@ from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, row
 ATTEMPTS = 20  # rounds of proposals for children that are new and feasible, before fresh draws fill up
 
 
-E = TypeVar("E", bound="Evolution")
-
-
 @dataclass
 class Evolution:
-    """All that changes while evolution runs; a resumed run goes on from it."""
+    """Generations of architectures that keep `is_feasible`; the initial population must already."""
 
-    initial: Int64[Tensor, "_ s"]  # population
-    evaluated: EvaluatedSet
-    generation: int = 0  # generations finished
+    kind: ClassVar[str] = "generation"  # of its records
+    of: ClassVar[str] = "evolution"  # are the scores
 
-    @classmethod
-    def start(cls: type[E], initial: Population) -> E:
-        return cls(initial, EvaluatedSet(initial.shape[1]))
+    space: SearchSpace
+    settings: EvolutionSettings
+    evaluate: Evaluate
+    is_feasible: IsFeasible
+    rng: Generator
+    initial: Population
 
-    def run(
-        self,
-        space: SearchSpace,
-        settings: EvolutionSettings,
-        evaluate: Evaluate,
-        is_feasible: IsFeasible,
-        rng: Generator,
-    ) -> Iterator[Record]:
-        """To the last generation. Every child keeps `is_feasible`; the initial population must already."""
-        for generation in range(self.generation, settings.generations):
-            population = self.initial
-            if generation > 0:
-                population = next_generation(self.evaluated, space, settings, is_feasible, rng)
-            scores = yield from score(population, evaluate, "evolution", self.evaluated)
+    def __post_init__(self) -> None:
+        self.evaluated, self.generation = EvaluatedSet(self.space.slots), 0  # generations finished
+
+    def run(self) -> Iterator[Record]:
+        """To the last generation."""
+        for generation in range(self.generation, self.settings.generations):
+            population, told = self.propose(generation)
+            scores = yield from score(population, self.evaluate, self.of, self.evaluated)
             self.generation = generation + 1
-            yield Record("generation", {"generation": generation, **self.told(scores)})
+            told |= {"best": float(self.evaluated.scores.max()), "mean": float(scores.mean())}
+            yield Record(self.kind, {**told, "scores": scores.tolist()})
 
-    def told(self, scores: Scores) -> dict[str, Any]:
-        """The best score so far, and those of one generation."""
-        return {
-            "best": float(self.evaluated.scores.max()), "mean": float(scores.mean()), "scores": scores.tolist()
-        }  # fmt: skip
+    def propose(self, generation: int) -> tuple[Population, dict[str, Any]]:
+        """What a generation evaluates, and what is told of it."""
+        return self.children() if generation else self.initial, {"generation": generation}
 
-    def predicted(self, space: SearchSpace) -> Scores:
+    def predicted(self) -> Scores:
         """What the search goes by, of all that is evaluated: the scores themselves."""
         return self.evaluated.scores
 
+    def children(self) -> Population:
+        """P children of the k best so far: half by mutation, half by crossover, fresh draws where those are too few."""
+        space, size, rng = self.space, self.settings.population, self.rng
+        parents = self.evaluated.best(self.settings.top_k)
+
+        def pick(n: int) -> Population:
+            return parents[torch.randint(len(parents), (n,), generator=rng)]
+
+        children = parents[:0]
+        for propose, upto in (
+            (lambda n: space.mutate(pick(n), self.settings.mutation_prob, rng), size // 2),
+            (lambda n: space.crossover(pick(n), pick(n), rng), size),
+            (lambda n: space.uniform(n, rng), size),
+        ):
+            for _ in range(ATTEMPTS):
+                if len(children) >= upto:
+                    break
+                new = propose(4 * upto)
+                new = new[space.is_valid(new) & self.is_feasible(new)]
+                new = new[~rows_in(new, torch.cat([self.evaluated.population, children]))]
+                repeated = (new[:, None, :] == new[None, :, :]).all(-1).tril(-1).any(-1)
+                children = torch.cat([children, new[~repeated]])[:upto]
+        # A space can be used up, or the constraints leave little: then known architectures fill the generation.
+        return torch.cat([children, parents.repeat(size, 1)])[:size]
+
     def state_dict(self) -> dict[str, Any]:
-        return {**vars(self), "evaluated": self.evaluated.state_dict()}
+        known = self.evaluated
+        told = {"initial": self.initial, "generation": self.generation}
+        return {**told, "population": known.population, "scores": known.scores}
 
-    @classmethod
-    def from_state_dict(cls: type[E], state: dict[str, Any]) -> E:
-        return cls(**{**state, "evaluated": EvaluatedSet.from_state_dict(state["evaluated"])})
-
-
-def next_generation(
-    evaluated: EvaluatedSet, space: SearchSpace, settings: EvolutionSettings, is_feasible: IsFeasible, rng: Generator
-) -> Population:
-    """P children of the k best so far: half by mutation, half by crossover, fresh draws where those give too few."""
-    parents, half = evaluated.best(settings.top_k), settings.population // 2
-
-    def pick(n: int) -> Population:
-        return parents[torch.randint(len(parents), (n,), generator=rng)]
-
-    def mutants(n: int) -> Population:
-        return space.mutate(pick(n), settings.mutation_prob, rng)
-
-    def crossed(n: int) -> Population:
-        return space.crossover(pick(n), pick(n), rng)
-
-    def fresh(n: int) -> Population:
-        return space.uniform(n, rng)
-
-    children = parents[:0]
-    for propose, size in ((mutants, half), (crossed, settings.population), (fresh, settings.population)):
-        children = _with_new(children, propose, size, evaluated, space, is_feasible)
-    # A space can be used up, or the constraints leave little: then known architectures fill the generation.
-    return torch.cat([children, parents.repeat(settings.population, 1)])[: settings.population]
-
-
-def _with_new(
-    children: Int64[Tensor, "_ s"],
-    propose: Callable[[int], Population],
-    size: int,
-    evaluated: EvaluatedSet,
-    space: SearchSpace,
-    is_feasible: IsFeasible,
-) -> Int64[Tensor, "_ s"]:
-    """`children` and new, valid, feasible proposals, `size` in all where that many are found."""
-    for _ in range(ATTEMPTS):
-        if len(children) >= size:
-            break
-        proposals = propose(4 * size)
-        proposals = proposals[space.is_valid(proposals) & is_feasible(proposals)]
-        proposals = proposals[~rows_in(proposals, evaluated.population) & ~rows_in(proposals, children)]
-        children = torch.cat([children, _first_of_equals(proposals)])[:size]
-    return children
-
-
-def _first_of_equals(population: Population) -> Int64[Tensor, "_ s"]:
-    """Each row once, in the order of its first appearance."""
-    same = (population[:, None, :] == population[None, :, :]).all(-1)
-    return population[~same.tril(-1).any(-1)]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.initial, self.generation = state["initial"], state["generation"]
+        self.evaluated.population, self.evaluated.scores = state["population"], state["scores"]

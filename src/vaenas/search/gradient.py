@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -19,16 +18,13 @@ from vaenas.search.search import Found, Search
 
 @dataclass(kw_only=True)
 class GradientSearch(Search):
-    """Of Algorithm 3.
+    """Of Algorithm 3."""
 
-    Args:
-        weights: w.
-        draws: of the sampler, evaluated at the end beside α* and as many uniform ones.
-        seen: keys of the architectures drawn so far, each once up to the last description.
-    """
+    parts, plain = ("trainer", "sampler", "weights"), ("step", "seen")
 
-    weights: ArchitectureWeights
-    draws: int
+    weights: ArchitectureWeights  # w
+    draws: int  # of the sampler, evaluated at the end beside α* and as many uniform ones
+    # Keys of the architectures drawn so far, each once up to the last description.
     seen: Int64[Tensor, "_"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __post_init__(self) -> None:
@@ -40,18 +36,10 @@ class GradientSearch(Search):
 
     def describe(self) -> Record:
         """Sec. 4.3's claims in numbers: does the winner take all, how many architectures were trained so far."""
-        self.seen = self.seen.unique()
-        derived = self.weights.derive(self.is_feasible, self.constraints)[0].tolist()
-        values = {"distinct_so_far": len(self.seen), "derived": derived}
-        return Record("weights", {"entropy_of_weights": self.weights.entropy(), **values})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "weights": self.weights.state_dict(), "seen": self.seen}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.weights.load_state_dict(state["weights"])
-        self.seen = state["seen"]
+        self.seen, w = self.seen.unique(), self.weights
+        entropy = torch.special.entr(w.values.detach().cpu().softmax(-1)).sum(-1).tolist()
+        values = {"entropy_of_weights": entropy, "distinct_so_far": len(self.seen)}
+        return Record("weights", {**values, "derived": w.derive(self.is_feasible, self.constraints)[0].tolist()})
 
 
 def run(search: GradientSearch) -> Generator[Record, None, Found]:

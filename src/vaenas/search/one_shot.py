@@ -1,8 +1,7 @@
 """VAENAS - One-Shot: Algorithm 2 as printed. Comments give its lines."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -14,47 +13,32 @@ from vaenas.search.evaluated_set import score
 from vaenas.search.evolution import Evolution
 from vaenas.search.search import Found, Search
 from vaenas.search.settings import EvolutionSettings
-from vaenas.search.surrogate_search import SurrogateSearch
+from vaenas.search.surrogate import SurrogateSearch
 from vaenas.spaces.space import Population
 
 
 @dataclass(kw_only=True)
 class OneShot(Search):
-    """Of Algorithm 2.
+    """Of Algorithm 2."""
 
-    Args:
-        evolution: N_seeds, and what line 15 spends.
-        final: line 15 under way.
-    """
+    parts = ("trainer", "sampler", "final")
 
-    evolution: EvolutionSettings
-    final: Evolution | None = None
+    evolution: EvolutionSettings  # N_seeds, and what line 15 spends
 
     def __post_init__(self) -> None:
         """Line 1: a sampler that does not learn takes the place of U, and ε stays 0."""
         self.gamma = Mixture(UniformSampler(self.space) if self.learned else self.sampler, self.sampler)
-        self.epsilon = self._epsilon()
-        self.final_type = SurrogateSearch if self.surrogate.kind == "ridge" else Evolution
+        limit, increment, steps = self.training.epsilon_limit, self.training.epsilon_inc, self.trainer.steps
+        if self.learned is None or limit is None:
+            limit = self.learned.keep_ratio if self.learned else 0.0
+        self.epsilon = linear_epsilon(limit / steps if increment is None else increment, limit)
 
         def draw(steps: range, rng: torch.Generator) -> Population:
             return self.gamma.sample(torch.tensor([self.epsilon(step) for step in steps]), rng)[0]
 
-        self.ahead = Prefetched(draw, self.space.slots, self.n_vae, self.trainer.steps)
-
-    def _epsilon(self) -> Callable[[int], float]:
-        """By steps done: reaches its limit, K where none is given, at the end."""
-        if self.learned is None:
-            return lambda step: 0.0
-        limit, increment = self.training.epsilon_limit, self.training.epsilon_inc
-        limit = self.learned.keep_ratio if limit is None else limit
-        return linear_epsilon(limit / self.trainer.steps if increment is None else increment, limit)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "final": self.final and self.final.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.final = state["final"] and self.final_type.from_state_dict(state["final"])
+        self.ahead = Prefetched(draw, self.space.slots, self.n_vae, steps)
+        final, nothing = SurrogateSearch if self.surrogate.kind == "ridge" else Evolution, self.ahead.rows
+        self.final = final(self.space, self.evolution, self.evaluate, self.is_feasible, self.rng, nothing)
 
 
 def run(search: OneShot) -> Generator[Record, None, Found]:
@@ -74,12 +58,11 @@ def run(search: OneShot) -> Generator[Record, None, Found]:
         search.step = step + 1  # lines 10 to 12
         yield trained
 
-    if search.final is None:
-        # Without a learned sampler the initial population is uniform (Guo et al. 2019).
-        initial = search.draw(sampler if search.learned else UniformSampler(space), n_seeds)  # lines 13, 14: S_seeds
-        search.final = search.final_type.start(initial)
     final = search.final
-    yield from final.run(space, search.evolution, search.evaluate, search.is_feasible, rng)  # line 15
+    if len(final.initial) == 0:
+        # Without a learned sampler the initial population is uniform (Guo et al. 2019).
+        final.initial = search.draw(sampler if search.learned else UniformSampler(space), n_seeds)  # lines 13, 14
+    yield from final.run()  # line 15: Search(G, A, S_seeds)
     draws = (yield from search.compare(final.evaluated, final.initial)) if search.learned else None
-    predicted = final.predicted(space)
+    predicted = final.predicted()
     return Found(final.evaluated.population, final.evaluated.scores, predicted, int(predicted.argmax()), draws)

@@ -2,7 +2,8 @@
 
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,61 +11,50 @@ from torch import Tensor
 
 from vaenas.evaluation.supernet import Evaluate
 from vaenas.records import Record
+from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler, Prefetched, Sampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.settings import SamplerTraining, SurrogateSettings
 from vaenas.search.supernet_training import SupernetTrainer
-from vaenas.search.surrogate import learn_from_surrogate
+from vaenas.search.surrogate import RidgeSurrogate
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid
 
 # A record of these kinds is told after the last change of an iteration, a generation or a round: there, and nowhere
 # else, the state is whole and can be saved.
 BOUNDARIES = ("train", "generation", "surrogate")
+PREDICTED = 1000  # draws that the sampler learns from by what a ridge surrogate says of them
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search ends with.
+    """What a search ends with."""
 
-    Args:
-        population: all that was evaluated on the final weights, (n, s).
-        scores: the supernet's, (n,).
-        predicted: what the search goes by, (n,): the scores, or what a surrogate makes of them.
-        best: the row of α*.
-        draws: scores of the sampler's draws and of as many uniform ones, by those names; None if it never learns.
-    """
-
-    population: Population
-    scores: Scores
-    predicted: Scores
-    best: int
-    draws: dict[str, Float[Tensor, "_"]] | None
+    population: Population  # all that was evaluated on the final weights
+    scores: Scores  # the supernet's
+    predicted: Scores  # what the search goes by: the scores, or what a surrogate makes of them
+    best: int  # the row of α*
+    draws: dict[str, Float[Tensor, "_"]] | None  # scores of the "sampler"'s draws and "uniform" ones; None: none learns
 
 
 @dataclass(kw_only=True)
 class Search:
-    """What a search works on, and what it changes: saved at a boundary and loaded again, it goes on to the same bits.
+    """What a search works on and changes: saved at a boundary and loaded again, it goes on to the same bits."""
 
-    Args:
-        evaluate: scores populations on the supernet's weights as they are.
-        is_feasible: kept by what is ranked, learned from and returned; training draws from the whole space.
-        constraints: what `is_feasible` is, for messages.
-        step: iterations finished.
-        ahead: the architectures of the next steps.
-    """
+    parts: ClassVar = ("trainer", "sampler")  # what changes: with a state of its own,
+    plain: ClassVar = ("step",)  # and without
 
     space: SearchSpace
     trainer: SupernetTrainer
     sampler: Sampler
-    evaluate: Evaluate
+    evaluate: Evaluate  # on the supernet's weights as they are
     rng: torch.Generator
     training: SamplerTraining
     surrogate: SurrogateSettings
-    is_feasible: IsFeasible
-    constraints: str = "the limits"
-    step: int = 0
-    ahead: Prefetched = field(init=False)
+    is_feasible: IsFeasible  # kept by what is ranked, learned from and returned; training draws from the whole space
+    constraints: str = "the limits"  # what `is_feasible` is, for messages
+    step: int = 0  # iterations finished
+    ahead: Prefetched = field(init=False)  # the architectures of the next steps
 
     @property
     def learned(self) -> LearnedSampler | None:
@@ -74,7 +64,7 @@ class Search:
     @property
     def n_vae(self) -> int:
         """Iterations between updates of the sampler."""
-        return self.trainer.iterations(self.training.vae_interval)
+        return max(1, round(self.training.vae_interval * self.trainer.steps_per_epoch))
 
     def ranks(self, step: int) -> bool:
         """Line 5: whether the iteration that begins after `step` others ranks a population."""
@@ -86,19 +76,26 @@ class Search:
 
     def draw(self, sampler: Sampler, n: int) -> Population:
         """n feasible architectures."""
-        return draw_valid(lambda m: sampler.sample(m, self.rng), self.is_feasible, n, constraints=self.constraints)
+        return draw_valid(partial(sampler.sample, rng=self.rng), self.is_feasible, n, constraints=self.constraints)
 
     def learn(self, population: Population, learned: Bool[Tensor, "n"], scores: Scores, epsilon: float = 0.0) -> Record:
-        """Line 9, Algorithm 1 on S, with a surrogate on what that predicts; `learned`: rows from the sampler."""
-        sampler = self.learned
+        """Line 9: Algorithm 1 on S, of which `learned` are the sampler's.
+
+        With a surrogate to the scores it learns, some rounds, from what that expects of S and of `PREDICTED` fresh
+        draws of Γ, for which nothing is evaluated. Their ε is K: with a larger one a sampler whose draws are the best
+        would keep ever fewer of them (docs/explanation/surrogate.md).
+        """
+        sampler, told = self.learned, dict[str, Any]()
         assert sampler is not None  # as `ranks` has made sure
-        if self.surrogate.kind == "ridge":
-            stats = learn_from_surrogate(
-                sampler, population, scores, self.surrogate.rounds, self.rng, self.is_feasible, self.constraints
-            )
-        else:
-            stats = sampler.update(population, scores, self.rng)
-        told = {name: value for name, value in asdict(stats).items() if value is not None}
+        surrogate = RidgeSurrogate(self.space, population, scores) if self.surrogate.kind == "ridge" else None
+        gamma, shares = Mixture(UniformSampler(self.space), sampler), torch.full((PREDICTED,), sampler.keep_ratio)
+        for _ in range(self.surrogate.rounds if surrogate else 1):
+            seen, expected = population, scores
+            if surrogate:
+                seen = torch.cat([seen, gamma.sample(shares, self.rng, self.is_feasible, self.constraints)[0]])
+                expected = surrogate(seen)
+            told = asdict(sampler.update(seen, expected, self.rng))
+        told = {name: value for name, value in told.items() if value is not None}
         lists = {"population": population.tolist(), "scores": scores.tolist(), "learned": learned.tolist()}
         return Record("update", {"epsilon": epsilon, **lists, **told})
 
@@ -112,16 +109,14 @@ class Search:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and dictionaries of them, random states included."""
-        return {
-            "trainer": self.trainer.state_dict(),
-            "sampler": self.sampler.state_dict(),
-            "rng": self.rng.get_state(),
-            "step": self.step,
-            "ahead": self.ahead.rows,
-        }
+        parts = {name: getattr(self, name).state_dict() for name in self.parts}
+        plain = {name: getattr(self, name) for name in self.plain}
+        return {**parts, **plain, "rng": self.rng.get_state(), "ahead": self.ahead.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.trainer.load_state_dict(state["trainer"])
-        self.sampler.load_state_dict(state["sampler"])
+        for name in self.parts:
+            getattr(self, name).load_state_dict(state[name])
+        for name in self.plain:
+            setattr(self, name, state[name])
         self.rng.set_state(state["rng"])
-        self.step, self.ahead.rows = state["step"], state["ahead"]
+        self.ahead.rows = state["ahead"]

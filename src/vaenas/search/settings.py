@@ -20,7 +20,7 @@ class SupernetTraining:
     label_smoothing: Annotated[Fraction, Field(description="share of the target spread over all classes")] = 0.1
     clip_norm: Annotated[Positive, Field(description="largest norm of the gradient")] = 5.0
     padding: Annotated[
-        int, Field(ge=0, le=64, description="pixels around an image before the random crop; 0 = no crop")
+        int, Field(ge=0, le=64, description="pixels around an image before the random crop; 0 = none")
     ] = 4
     cutout: Annotated[Pixels, Field(description="side in pixels of the square cut out; 0 = none")] = 0
 
@@ -32,11 +32,9 @@ class SamplerTraining:
     vae_interval: Annotated[Positive, Field(description="n_vae: epochs between updates of the sampler")] = 1.0
     ranking_size: Annotated[int, Field(ge=2, le=10**6, description="N_s: architectures ranked for an update")] = 48
     epsilon_inc: Annotated[
-        NotNegative | None, Field(description="added to ε each step (default: reaches the limit at the end)")
+        NotNegative | None, Field(description="added to ε each step (up to the limit at the end)")
     ] = None
-    epsilon_limit: Annotated[
-        Share | None, Field(description="largest ε: share of architectures from the learned sampler (default: K)")
-    ] = None
+    epsilon_limit: Annotated[Share | None, Field(description="largest ε: share of the sampler's draws (K)")] = None
 
 
 @dataclass(frozen=True)

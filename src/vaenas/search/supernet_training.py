@@ -50,9 +50,7 @@ class ShuffledBatches:
 class SupernetTrainer:
     """The supernet's weights W, what trains them, and how many steps are done.
 
-    Args:
-        network: set up for several processes and the device here; `supernet` stays it without Fabric's wrapper.
-        rng: the search's, for rows and augmentation; who has it saves it.
+    `rng` is the search's, for rows and augmentation; who has it saves it.
     """
 
     def __init__(
@@ -74,10 +72,6 @@ class SupernetTrainer:
         )  # fmt: skip
         self.network, self.optimizer = fabric.setup(supernet, sgd)
 
-    def iterations(self, epochs: float) -> int:
-        """At least 1."""
-        return max(1, round(epochs * self.steps_per_epoch))
-
     def step(
         self,
         architecture: Int64[Tensor, "s"] | Int64[Tensor, "s m"],
@@ -86,8 +80,7 @@ class SupernetTrainer:
     ) -> Record:
         """One step of SGD on W_α, and the record of it with `told`. What is off the path has no gradient and stays.
 
-        Raises:
-            UserError: the loss or the gradient is not finite; W is left as it was.
+        Raises `UserError` where the loss or the gradient is not finite; W is left as it was.
         """
         inputs, targets = self.batches.next()
         settings, network, optimizer = self.settings, self.network, self.optimizer

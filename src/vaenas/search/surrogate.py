@@ -1,16 +1,18 @@
-"""What scores say of each part of an architecture: a ridge regression on the space's features, and line 9 by it."""
+"""What scores say of each part of an architecture: a ridge regression on the space's features, and a search by it."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Tensor
 
-from vaenas.samplers.mixture import Mixture
-from vaenas.samplers.sampler import LearnedSampler, UpdateStats
-from vaenas.samplers.uniform import UniformSampler
-from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace
+from vaenas.search.evolution import Evolution
+from vaenas.spaces.space import Population, Scores, SearchSpace, draw_valid
 
-PREDICTED = 1000  # draws that the sampler learns from by what a ridge surrogate says of them
 PENALTIES = torch.logspace(-3, 3, 25, dtype=torch.float64)  # of which the best is taken
+PREDICTED_GENERATIONS = 20  # of the evolution on predicted scores, which costs no evaluation
 
 
 class RidgeSurrogate:
@@ -44,34 +46,56 @@ class RidgeSurrogate:
         return torch.cat(self.space.features(population), dim=1).double()
 
 
-def predicted_scores(space: SearchSpace, population: Population, scores: Scores) -> Scores:
-    """The scores of (n, s) without what a ridge surrogate to them does not explain, (n,)."""
-    return RidgeSurrogate(space, population, scores)(population)
+@dataclass
+class SurrogateSearch(Evolution):
+    """Our own `Search(G, A, S_seeds)` of Algorithm 2, line 15: the architectures that a ridge surrogate puts first.
 
-
-def learn_from_surrogate(
-    sampler: LearnedSampler,
-    population: Population,
-    scores: Scores,
-    rounds: int,
-    rng: Generator,
-    is_feasible: IsFeasible | None = None,
-    constraints: str = "",
-) -> UpdateStats:
-    """Line 9 on what a ridge surrogate to the scores expects, of more architectures than have been scored.
-
-    Algorithm 1 is called `rounds` times, each on the population and `PREDICTED` fresh draws of Γ, for which nothing is
-    evaluated. Their ε is K: with a larger one a sampler whose draws are the best would keep ever fewer of them
-    (docs/explanation/surrogate.md).
+    Evolution finds what the supernet errs about most: of many scores the highest are those that noise and the
+    supernet's own interactions raise. Here as many evaluations are spent otherwise: on the initial population, on
+    uniform draws, from which a ridge surrogate is made, and in the last round on the architectures that evolve on what
+    it predicts.
     """
-    surrogate, gamma = (
-        RidgeSurrogate(sampler.space, population, scores),
-        Mixture(UniformSampler(sampler.space), sampler),
-    )
 
-    def update() -> UpdateStats:
-        drawn, _ = gamma.sample(torch.full((PREDICTED,), sampler.keep_ratio), rng, is_feasible, constraints)
-        drawn = torch.cat([population, drawn])
-        return sampler.update(drawn, surrogate(drawn), rng)
+    kind = of = "surrogate"
 
-    return [update() for _ in range(rounds)][-1]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.uniform = self.initial[:0]  # draws so far
+
+    def propose(self, generation: int) -> tuple[Population, dict[str, Any]]:
+        """Rounds in place of generations, with `population` evaluations each."""
+        drawn, population = "initial", self.initial
+        if generation > 0 and generation == self.settings.generations - 1:
+            drawn, population = "predicted", self._best_predicted()
+        elif generation > 0:
+            uniform = partial(self.space.uniform, rng=self.rng)
+            drawn, population = "uniform", draw_valid(uniform, self.is_feasible, self.settings.population)
+            self.uniform = torch.cat([self.uniform, population])
+        return population, {"round": generation, "drawn": drawn}
+
+    def predicted(self) -> Scores:
+        """What a ridge surrogate to the uniform draws makes of all that is evaluated; without any the scores."""
+        surrogate = self.surrogate()
+        return surrogate(self.evaluated.population) if surrogate else self.evaluated.scores
+
+    def surrogate(self) -> RidgeSurrogate | None:
+        """Of the uniform draws; None without any."""
+        drawn = self.uniform
+        return RidgeSurrogate(self.space, drawn, self.evaluated.lookup(drawn)) if len(drawn) else None
+
+    def _best_predicted(self) -> Population:
+        """The P highest predicted scores that an evolution finds."""
+        known = self.evaluated
+        surrogate = self.surrogate() or RidgeSurrogate(self.space, known.population, known.scores)
+        longer = replace(self.settings, generations=PREDICTED_GENERATIONS)
+        evolution = Evolution(self.space, longer, surrogate, self.is_feasible, self.rng, known.population)
+        for _ in evolution.run():
+            pass
+        return evolution.evaluated.best(self.settings.population)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "uniform": self.uniform}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.uniform = state["uniform"]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from vaenas.documents import dotted
-from vaenas.ranges import Number
+from vaenas.ranges import Number, Place
 from vaenas.runs.config import OF_IMAGES, RunConfig
 from vaenas.training.recipes import QUICK, RECIPES, Recipe
 
@@ -22,7 +22,9 @@ class TeacherSettings:
             "config says, and enlarged to the size there"
         ),
     ] = None
-    weights: Annotated[str | None, Field(description="its weights: a .safetensors file, or torch's plain ones")] = None
+    weights: Annotated[Place | None, Field(description="its weights: a .safetensors file, or torch's plain ones")] = (
+        None
+    )
 
 
 class TrainConfig(RunConfig):
@@ -42,7 +44,7 @@ class TrainConfig(RunConfig):
     code: str = Field("", description="the architecture, as `vaenas search` writes it; instead of CODE|RUN")
     search: str | None = Field(None, description="the run that found the architecture, for the record")
     training: Recipe = QUICK
-    shards: str | None = Field(
+    shards: Place | None = Field(
         None, description="index of WebDataset shards to train on; --data then only gives classes and test images"
     )
     teacher: TeacherSettings = TeacherSettings()

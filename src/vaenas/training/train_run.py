@@ -1,12 +1,10 @@
 """A training as a run: builds everything from the settings, iterates, writes down, resumes."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-import vaenas
 from vaenas import parallel
 from vaenas.data.augment import Augment
 from vaenas.data.cache import file_digest
@@ -15,7 +13,7 @@ from vaenas.data.subsets import Subset, train_and_test
 from vaenas.errors import UserError
 from vaenas.networks.weights import NetworkInfo, save_weights
 from vaenas.records import Record, TrainingResult
-from vaenas.runs.directory import NewRun, RunDirectory
+from vaenas.runs.directory import RunDirectory
 from vaenas.runs.session import Session
 from vaenas.training.config import TrainConfig
 from vaenas.training.teacher import Teacher, load_teacher
@@ -33,14 +31,10 @@ from vaenas.training.train import (
 class TrainRun:
     """One training. Iterate `records()`; stop at any record and `save()`, or be killed: it resumes to the same bits."""
 
-    def __init__(self, config: TrainConfig, directory: NewRun | RunDirectory) -> None:
+    def __init__(self, config: TrainConfig, directory: RunDirectory) -> None:
         """Loads the data and builds everything; only then is the directory made or changed.
 
-        Args:
-            directory: one that is still to be made, or that of the run to go on with (`RunDirectory.open`).
-
-        Raises:
-            UserError: whatever of the settings, data or directory cannot work.
+        Raises `UserError` for whatever of the settings, data or directory cannot work.
         """
         self.config, recipe = config, config.training
         self.session = session = Session(config, directory, recipe.batch_size)
@@ -79,7 +73,7 @@ class TrainRun:
     def _images(self) -> tuple[Subset | ShardSet, Subset]:
         """Those to train on, and those that test."""
         config, data = self.config, self.data
-        images, test, self.test_split = train_and_test(data)
+        images, test, _ = train_and_test(data)
         if len(test) == 0:
             raise UserError(
                 f"--data {config.data.source}: too few images to hold one out for testing; add some, or val/"
@@ -132,28 +126,17 @@ class TrainRun:
     def _result(self) -> TrainingResult:
         """`result.json`."""
         config, last = self.config, self.state.history[-1]
+        images = {"training": len(self.training.images), "test": len(self.test)}
         return TrainingResult.model_validate(
             {
-                "space": config.space,
+                **self.session.facts(self.info.image_space.config, **images),
                 "code": config.code,
                 "recipe": config.recipe,
-                "network": asdict(self.info.image_space.config),
                 "accuracy": last["accuracy"],
                 "top5": last["top5"],
                 "params": int(self.costs.params),
                 "flops": int(self.costs.multiply_adds),
                 "epochs": config.training.epochs,
-                "seed": config.seed,
                 "search": config.search,
-                "images": {
-                    "training": len(self.training.images),
-                    "test": len(self.test),
-                    "test_split": self.test_split,
-                    "skipped": [*self.data.skipped],
-                    "notes": [*self.data.notes],
-                },
-                "seconds": round(self.session.seconds, 3),
-                "version": vaenas.__version__,
-                "environment": self.session.environment,
             }
         )
