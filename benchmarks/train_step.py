@@ -19,7 +19,7 @@ from vaenas.networks import NetworkConfig
 from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.parallel import make_fabric
 from vaenas.training.recipes import QUICK
-from vaenas.training.train import Training, TrainState, trained
+from vaenas.training.train import Training
 
 STEPS = 10
 
@@ -57,10 +57,11 @@ def main() -> None:
     def network() -> nn.Module:
         return space.network(torch.arange(10) % 4)
 
-    wrapped, optimizer = fabric.setup(*trained(network(), recipe))
     batch = OneBatch(images, labels)
-    training = Training(recipe, fabric, batch, lambda x, _: x, lambda _: (0.0, 0.0), 10, log_interval=STEPS)
-    steps = training.run(TrainState(wrapped, optimizer, None, torch.Generator().manual_seed(0)))
+    steps = Training(
+        recipe=recipe, fabric=fabric, network=network(), images=batch, augment=lambda x, _: x,
+        evaluate=lambda _: (0.0, 0.0), classes=10, rng=torch.Generator().manual_seed(0), log_interval=STEPS,
+    ).run()  # fmt: skip
 
     bare = network().train()
     for module in bare.modules():

@@ -7,11 +7,10 @@ import stat
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
+from urllib.request import FTPHandler, HTTPHandler, Request, build_opener, url2pathname
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -19,9 +18,17 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from vaenas.data.decode import ENDINGS, MAX_BYTES, Batch, Decoder, Findings, Transform
-from vaenas.data.pool import check_shared_memory, process_pool
-from vaenas.documents import LARGEST_JSON, from_json
+from vaenas.data.decode import (
+    ENDINGS,
+    MAX_BYTES,
+    Batch,
+    Decoder,
+    Findings,
+    Transform,
+    check_shared_memory,
+    process_pool,
+)
+from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.parallel import rank, world_size
 
@@ -38,10 +45,6 @@ class _Files(NamedTuple):
     url: str
     key: str
     contents: dict[str, bytes]
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.contents.values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,7 @@ class ShardSet:
         return self.images
 
     def stream(self, chunks: Sequence[Int64[Tensor, " b"]], transform: Transform | None, seed: int) -> Iterator[Batch]:
-        """A batch for each of `chunks`, of which only number and size count: shards have an order of their own.
+        """A batch for each of `chunks`, of which only number and size count.
 
         Shards are in an order drawn by `seed` and divided among processes and workers; for one number of both an
         epoch is the same each time, and an epoch that was begun goes on where it was (it reads again what it skips).
@@ -131,19 +134,20 @@ class _Stream(IterableDataset):
 
 def _mixed(samples: Iterator[_Files], rng: random.Random) -> Iterator[_Files]:
     """In a random order, but none much later than it came."""
-    waiting: list[_Files] = []
+    waiting: list[tuple[int, _Files]] = []
     held = 0
     for sample in samples:
-        waiting.append(sample)
-        held += sample.size
+        size = sum(map(len, sample.contents.values()))
+        waiting.append((size, sample))
+        held += size
         while len(waiting) > BUFFER or held > BUFFER_BYTES:
             row = rng.randrange(len(waiting))
             waiting[row], waiting[-1] = waiting[-1], waiting[row]
-            chosen = waiting.pop()
-            held -= chosen.size
+            size, chosen = waiting.pop()
+            held -= size
             yield chosen
     rng.shuffle(waiting)
-    yield from waiting
+    yield from (sample for _, sample in waiting)
 
 
 def _samples(url: str) -> Iterator[_Files]:
@@ -184,15 +188,13 @@ def _opened(url: str) -> io.BufferedIOBase:
     return open(url, "rb")
 
 
-class _OnlyHttps(HTTPRedirectHandler):
+class _OnlyHttps(HTTPHandler, FTPHandler):
     """A server may name another, but not another way to get there."""
 
-    def redirect_request(
-        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
-        if urlsplit(newurl).scheme != "https":
-            raise ValueError(f"it leads to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def http_open(self, req: Request) -> Any:
+        raise ValueError(f"it leads to {req.full_url}, which is not https")
+
+    ftp_open = http_open
 
 
 class _Shard(BaseModel):
@@ -211,17 +213,12 @@ def open_shards(index: Path, classes: tuple[str, ...], image_size: int, workers:
 
     A url is https, or a path (with or without file:), relative to the index.
 
-    Raises:
-        UserError: the index is none, names a shard in another way, or one that is missing.
+    Raises `UserError`: the index is none, names a shard in another way, or one that is missing.
     """
-    try:
-        with _opened(str(index.absolute())) as file:
-            listed = from_json(_Index, file.read(LARGEST_JSON + 1)).shardlist
-        images = sum(shard.nsamples for shard in listed)
-        if images > MOST_IMAGES:
-            raise ValueError(f"{images} samples are more than {MOST_IMAGES}")
-    except (OSError, ValueError) as error:
-        raise UserError(f"--shards {index}: not an index of webdataset shards: {error}") from None
+    listed = read_json(_Index, index, "give an index of webdataset shards").shardlist
+    images = sum(shard.nsamples for shard in listed)
+    if images > MOST_IMAGES:
+        raise UserError(f"--shards {index}: {images} samples are more than {MOST_IMAGES}; list fewer shards")
     check_shared_memory(workers)
     urls, sizes = zip(*(_checked(index, shard.url) for shard in listed), strict=True)
     facts = [[shard.url, shard.nsamples, size] for shard, size in zip(listed, sizes, strict=True)]
