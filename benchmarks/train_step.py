@@ -18,7 +18,7 @@ from torch import nn
 from vaenas.networks import NetworkConfig
 from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.parallel import make_fabric
-from vaenas.training.recipes import QUICK
+from vaenas.training.config import RECIPES
 from vaenas.training.train import Training
 
 STEPS = 10
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    recipe = replace(QUICK, batch_size=options.batch_size, epochs=1000)
+    recipe = replace(RECIPES["quick"], batch_size=options.batch_size, epochs=1000)
     space = ShuffleNetImageSpace(NetworkConfig(options.image_size, 3, 10, options.width, 10))
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size)
     labels = torch.randint(10, (options.batch_size,))

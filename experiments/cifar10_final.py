@@ -39,7 +39,7 @@ from vaenas.files import write_atomically
 from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count
 from vaenas.parallel import make_fabric
-from vaenas.training.recipes import QUICK
+from vaenas.training.config import RECIPES
 from vaenas.training.train import Training
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_final"
@@ -97,7 +97,7 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
     rng = Generator().manual_seed(seed)
     data = load(DataSettings("cifar10", str(root)))
     assert data.test is not None
-    recipe = replace(QUICK, epochs=epochs)
+    recipe = replace(RECIPES["quick"], epochs=epochs)
     network = make(name, width)
     flops, params = count(network.eval(), torch.zeros(1, 3, 32, 32))
     network = network.to(memory_format=torch.channels_last).train()

@@ -15,8 +15,7 @@ from vaenas.errors import UserError
 from vaenas.networks.weights import load_weights, save_weights
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.settings import make
-from vaenas.training.config import TrainConfig
-from vaenas.training.recipes import RECIPES
+from vaenas.training.config import RECIPES, TrainConfig
 from vaenas.training.train_run import TrainRun
 
 NASNET = {"code": CODE, "space": "nasnet", "network.width": "2", "network.layers": "3"}

@@ -19,8 +19,7 @@ from vaenas.export.formats import ENDINGS
 from vaenas.files import write_atomically
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.settings import check_kept, make, resumed
-from vaenas.training.config import TrainConfig
-from vaenas.training.recipes import RECIPES
+from vaenas.training.config import RECIPES, TrainConfig
 
 if TYPE_CHECKING:
     from vaenas.runs.directory import RunDirectory

@@ -22,7 +22,7 @@ from vaenas.networks.ops import DropPath
 from vaenas.networks.supernet import Supernet
 from vaenas.optimizers import load_optimizer
 from vaenas.records import Record
-from vaenas.training.recipes import Recipe
+from vaenas.training.config import Recipe
 
 PLAIN = ("step", "order", "evaluated", "sums", "history")  # what of a training changes, beside tensors of torch
 
