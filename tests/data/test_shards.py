@@ -233,8 +233,8 @@ def large(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (gone, "0.tar: cannot read the shard: .*No such file"),
-        (fifo, "0.tar: cannot read the shard: not a regular file"),
+        (gone, "0.tar: cannot read the shard: .*no such file"),
+        (fifo, "0.tar: cannot read the shard: .*not a regular one"),
         (text, "0.tar: cannot read the shard"),
         (half, "0.tar, a.png: cannot read the shard: unexpected end of data"),
         (bad_image, "0.tar, sub/a: cannot read the image: cannot identify it as one of BMP"),

@@ -87,21 +87,14 @@ class FileSet:
         return len(self.labels)
 
     def batch(self, indices: Int64[Tensor, " b"]) -> Batch:
-        """The rows' largest centred squares; fewer than asked for where bad images are skipped.
-
-        Raises `UserError` that names an image that cannot be decoded.
-        """
+        """The rows' largest centred squares; of bad images fewer, or a `UserError` that names one."""
         return self._batch(self.decoded(indices), indices)
 
     def stream(self, chunks: Sequence[Int64[Tensor, " _"]], transform: Transform | None, seed: int) -> Iterator[Batch]:
         """One batch for each of `chunks`, decoded ahead by processes; a bad image's place is taken by a good one.
 
-        Args:
-            transform: None: the largest centred square.
-            seed: of the transform's random numbers, with the row: they depend on neither worker nor batch.
-
-        Raises:
-            UserError: names an image that cannot be decoded.
+        Without `transform` it is the largest centred square. `seed` and the row give its random numbers, whatever the
+        worker and the batch. Raises `UserError` that names an image that cannot be decoded.
         """
         decoder = Decoder(self.image_size, self.findings.background, transform, seed)
         rows = [chunk.tolist() for chunk in chunks]
@@ -186,17 +179,17 @@ class ImageData:
 
 def smaller(data: ImageData, size: int) -> ImageData:
     """The same images with `size` pixels a side, in memory: each pixel the mean of the area that it covers."""
-    train, test = _smaller(data.train, size), data.test and _smaller(data.test, size)
+
+    def shrunk(images: Images) -> ImageSet:
+        pixels = torch.empty(len(images), images.channels, size, size, dtype=torch.uint8)
+        for rows in torch.arange(len(images)).split(_CHUNK_ROWS):
+            whole = images.batch(rows)[0].float()
+            pixels[rows] = nn.functional.interpolate(whole, size=(size, size), mode="area").round().to(torch.uint8)
+        return ImageSet(pixels, images.labels, images.classes)
+
+    train = shrunk(data.train)
     mean, std = pixel_statistics(train.images)
-    return replace(data, train=train, test=test, mean=mean, std=std)
-
-
-def _smaller(images: Images, size: int) -> ImageSet:
-    pixels = torch.empty(len(images), images.channels, size, size, dtype=torch.uint8)
-    for rows in torch.arange(len(images)).split(_CHUNK_ROWS):
-        whole = images.batch(rows)[0].float()
-        pixels[rows] = nn.functional.interpolate(whole, size=(size, size), mode="area").round().to(torch.uint8)
-    return ImageSet(pixels, images.labels, images.classes)
+    return replace(data, train=train, test=data.test and shrunk(data.test), mean=mean, std=std)
 
 
 def pixel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -28,7 +28,7 @@ from vaenas.data.decode import (
     check_shared_memory,
     process_pool,
 )
-from vaenas.documents import read_json
+from vaenas.documents import read_json, regular_file
 from vaenas.errors import UserError
 from vaenas.parallel import rank, world_size
 
@@ -151,41 +151,32 @@ def _mixed(samples: Iterator[_Files], rng: random.Random) -> Iterator[_Files]:
 
 
 def _samples(url: str) -> Iterator[_Files]:
-    """The samples of a shard. Names in it tell what belongs together; nothing is opened by them.
+    """The samples of a shard. Names in it tell what belongs together; nothing is opened by them."""
+    for key, members in itertools.groupby(_members(url), lambda member: member[0]):
+        yield _Files(url, key, {ending: content for _, ending, content in members})
+
+
+def _members(url: str) -> Iterator[tuple[str, str, bytes]]:
+    """The files of a shard: name, ending, content.
 
     Raises `ValueError` that names the shard and, where there is one, the member.
     """
-    where, files = url, _Files(url, "", {})
+    where, remote = url, url.startswith("https:")
     try:
-        with _opened(url) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        opened = build_opener(_OnlyHttps).open(url, timeout=SECONDS) if remote else regular_file(Path(url))
+        with opened as file, tarfile.open(fileobj=file, mode="r|*") as tar:
             for member in tar:
                 folder, slash, name = member.name.rpartition("/")
                 stem, dot, ending = name.partition(".")
-                if not member.isreg() or not stem or not dot:
+                content = tar.extractfile(member) if member.isreg() and stem and dot else None
+                if content is None:
                     continue
-                where, key = f"{url}, {member.name}", folder + slash + stem
+                where = f"{url}, {member.name}"
                 if member.size > MAX_BYTES:
                     raise ValueError(f"{member.size} bytes are more than {MAX_BYTES}")
-                if key != files.key:
-                    if files.contents:
-                        yield files
-                    files = _Files(url, key, {})
-                content = tar.extractfile(member)
-                assert content is not None
-                files.contents[f".{ending.lower()}"] = content.read()
+                yield folder + slash + stem, f".{ending.lower()}", content.read()
     except Exception as error:  # no such file, no answer, no tar
         raise ValueError(f"{where}: cannot read the shard: {error or type(error).__name__}") from error
-    if files.contents:
-        yield files
-
-
-def _opened(url: str) -> io.BufferedIOBase:
-    if url.startswith("https:"):
-        return build_opener(_OnlyHttps).open(url, timeout=SECONDS)
-    if not Path(url).is_file():  # a FIFO would wait for ever; what is missing is said by open
-        Path(url).stat()
-        raise ValueError("not a regular file")
-    return open(url, "rb")
 
 
 class _OnlyHttps(HTTPHandler, FTPHandler):

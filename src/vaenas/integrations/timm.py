@@ -139,7 +139,7 @@ def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any)
 def vaenas(pretrained: bool = False, *, weights: str | Path | None = None, **kwargs: Any) -> nn.Module:
     """The network of a file that `vaenas train` or `vaenas export -f timm` wrote, with its weights, in evaluation mode.
 
-    `pretrained` has no effect: the file holds the weights. `kwargs` are timm's `OPTIONS`; `in_chans` must be the file's.
+    `pretrained` has no effect: the file holds the weights. `kwargs` are timm's, of `OPTIONS`; `in_chans` is the file's.
 
     Raises `UserError`: the file is not whole, or something else is asked for than it has.
     """
