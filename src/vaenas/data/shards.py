@@ -18,16 +18,8 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from vaenas.data.decode import (
-    ENDINGS,
-    MAX_BYTES,
-    Batch,
-    Decoder,
-    Findings,
-    Transform,
-    check_shared_memory,
-    process_pool,
-)
+from vaenas.data.decode import ENDINGS, MAX_BYTES, Decoder, Findings, check_shared_memory, process_pool
+from vaenas.data.images import Batch, Transform
 from vaenas.documents import read_json, regular_file
 from vaenas.errors import UserError
 from vaenas.parallel import rank, world_size
@@ -93,11 +85,13 @@ class ShardSet:
                 yield torch.stack(pixels), torch.tensor(labels)
 
 
+@dataclass
 class _Stream(IterableDataset):
     """What a worker does: its share of the shards, again and again, each time mixed."""
 
-    def __init__(self, urls: list[str], classes: int, decoder: Decoder) -> None:
-        self.urls, self.classes, self.decoder = urls, classes, decoder
+    urls: list[str]
+    classes: int
+    decoder: Decoder
 
     def __iter__(self) -> Iterator[Sample | str]:
         """Samples, or why there are no more."""

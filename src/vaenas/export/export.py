@@ -50,8 +50,7 @@ def export(source: Path, kind: str, output: Path | None = None, force: bool = Fa
         output: the file; None = beside the weights, named after them.
         force: whether files that are there already are replaced; those in a training's folder, named by default, are.
 
-    Raises:
-        UserError: the weights are not whole, a package is missing, or a file is there already or cannot be written.
+    Raises `UserError`: the weights are not whole, a package is missing, a file is there or can't be written.
     """
     check_format(kind)
     weights = weights_file(source)

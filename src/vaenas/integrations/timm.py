@@ -28,9 +28,7 @@ POOLINGS = ("avg", "max", "avgmax", "catavgmax", "")
 class TimmNetwork(nn.Module):
     """A final network with the methods that timm's tools call. Its weights have the file's names after "network.".
 
-    Args:
-        network: with its weights, in evaluation mode.
-        drop_rate: of dropout before the classifier; None = the network's own.
+    `drop_rate`: of dropout before the classifier; None = the network's own.
     """
 
     def __init__(self, network: Supernet, drop_rate: float | None = None) -> None:

@@ -16,18 +16,15 @@ class Teacher(nn.Module):
     """`model`, asked about images as they are normalised for the network that learns.
 
     It sees them as its `pretrained_cfg` says: with its own normalisation, and at its own size where that is fixed or
-    larger than theirs. A model of three channels sees a grey image three times.
-
-    Args:
-        channels: that the model takes.
-        mean, std: that the images are normalised with, per channel, of pixels in [0, 1].
+    larger than theirs. A model of three `channels` sees a grey image three times. `mean` and `std` are those that the
+    images are normalised with, per channel, of pixels in [0, 1].
     """
 
     def __init__(self, model: nn.Module, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.model, config = model, cast(dict[str, Any], model.pretrained_cfg)
         self.to_pixels = v2.Normalize([-m / s for m, s in zip(mean, std, strict=True)], [1 / s for s in std])
-        self.normalize = v2.Normalize(*(_per_channel(config[name], channels) for name in ("mean", "std")))
+        self.normalize = v2.Normalize(_per_channel(config["mean"], channels), _per_channel(config["std"], channels))
         self.size, self.fixed = tuple(config["input_size"][1:]), bool(config.get("fixed_input_size"))
         self.interpolation = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
 
@@ -46,11 +43,9 @@ def _per_channel(values: tuple[float, ...], channels: int) -> list[float]:
 
 
 def load_teacher(name: str, weights: Path, classes: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Teacher:
-    """timm's model `name` with `weights`, in evaluation mode and without gradients.
+    """timm's model `name` in evaluation mode and without gradients, for images normalised with `mean` and `std`.
 
-    Args:
-        weights: a .safetensors file, or a state dict that `torch.load(weights_only=True)` reads.
-        mean, std: that its images will be normalised with, a value for each of their channels.
+    `weights`: a .safetensors file, or a state dict that `torch.load(weights_only=True)` reads.
 
     Raises `UserError`: no timm, no such model, or weights that are not its own for such images and classes.
     """

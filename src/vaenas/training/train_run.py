@@ -28,11 +28,7 @@ class TrainRun:
     def __init__(self, config: TrainConfig, directory: NewRun | RunDirectory) -> None:
         """Loads the data and builds everything; only then is the directory made or changed.
 
-        Args:
-            directory: one that is still to be made, or that of the run to go on with (`RunDirectory.open`).
-
-        Raises:
-            UserError: whatever of the settings, data or directory cannot work.
+        Raises `UserError`: whatever of the settings, data or directory cannot work.
         """
         self.config, recipe = config, config.training
         self.session = session = Session(config, directory, recipe.batch_size)
