@@ -60,7 +60,7 @@ def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
     _check(found, shown=str(found))
 
     def images_of(names: list[str]) -> ImageSet:
-        rows = torch.from_numpy(np.concatenate([np.fromfile(found / name, np.uint8) for name in names]))
+        rows = torch.from_numpy(np.concatenate([np.memmap(found / name, np.uint8, "r") for name in names]))
         rows = rows.view(-1, ROW_BYTES)
         return ImageSet(rows[:, 1:].unflatten(1, (3, SIZE, SIZE)), rows[:, 0].long(), CLASSES)
 
