@@ -18,8 +18,8 @@ from torch import nn
 from vaenas.networks import NetworkConfig
 from vaenas.networks.shufflenet import ShuffleNetImageSpace
 from vaenas.parallel import make_fabric
-from vaenas.training.recipes import QUICK
-from vaenas.training.train import Training, TrainState, trained
+from vaenas.training.config import RECIPES
+from vaenas.training.train import Training
 
 STEPS = 10
 
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    recipe = replace(QUICK, batch_size=options.batch_size, epochs=1000)
+    recipe = replace(RECIPES["quick"], batch_size=options.batch_size, epochs=1000)
     space = ShuffleNetImageSpace(NetworkConfig(options.image_size, 3, 10, options.width, 10))
     images = torch.randn(options.batch_size, 3, options.image_size, options.image_size)
     labels = torch.randint(10, (options.batch_size,))
@@ -57,10 +57,11 @@ def main() -> None:
     def network() -> nn.Module:
         return space.network(torch.arange(10) % 4)
 
-    wrapped, optimizer = fabric.setup(*trained(network(), recipe))
     batch = OneBatch(images, labels)
-    training = Training(recipe, fabric, batch, lambda x, _: x, lambda _: (0.0, 0.0), 10, log_interval=STEPS)
-    steps = training.run(TrainState(wrapped, optimizer, None, torch.Generator().manual_seed(0)))
+    steps = Training(
+        recipe=recipe, fabric=fabric, network=network(), images=batch, augment=lambda x, _: x,
+        evaluate=lambda _: (0.0, 0.0), classes=10, rng=torch.Generator().manual_seed(0), log_interval=STEPS,
+    ).run()  # fmt: skip
 
     bare = network().train()
     for module in bare.modules():

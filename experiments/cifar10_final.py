@@ -39,8 +39,8 @@ from vaenas.files import write_atomically
 from vaenas.networks import NetworkConfig, space_class
 from vaenas.networks.cost import count
 from vaenas.parallel import make_fabric
-from vaenas.training.recipes import QUICK
-from vaenas.training.train import Training, TrainState, final_network, trained
+from vaenas.training.config import RECIPES
+from vaenas.training.train import Training
 
 RESULTS = Path(__file__).parent / "results" / "cifar10_final"
 FOUND = Path(__file__).parent / "results" / "cifar10_one_shot" / "vae-seed0" / "result.json"
@@ -97,7 +97,7 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
     rng = Generator().manual_seed(seed)
     data = load(DataSettings("cifar10", str(root)))
     assert data.test is not None
-    recipe = replace(QUICK, epochs=epochs)
+    recipe = replace(RECIPES["quick"], epochs=epochs)
     network = make(name, width)
     flops, params = count(network.eval(), torch.zeros(1, 3, 32, 32))
     network = network.to(memory_format=torch.channels_last).train()
@@ -109,15 +109,16 @@ def train(name: str, width: float, seed: int, root: Path, epochs: int) -> dict:
         network.train()
         return found.top1, found.top5
 
-    wrapped, optimizer = fabric.setup(*trained(network, recipe))
     augment = Augment(data.mean, data.std, recipe.padding, cutout=recipe.cutout)
     images = Subset(data.train, torch.arange(len(data.train)))
-    training = Training(recipe, fabric, images, augment, evaluate, 10, log_interval=100, evaluate_every=epochs)
-    state = TrainState(wrapped, optimizer, None, rng)
-    for record in training.run(state):
-        print(name, seed, state.step, record.kind, record.values, flush=True)
-    assert final_network(state) is network
-    last = state.history[-1]
+    training = Training(
+        recipe=recipe, fabric=fabric, network=network, images=images, augment=augment, evaluate=evaluate, classes=10,
+        rng=rng, log_interval=100, evaluate_every=epochs,
+    )  # fmt: skip
+    for record in training.run():
+        print(name, seed, training.step, record.kind, record.values, flush=True)
+    assert training.final_network is network
+    last = training.history[-1]
     return {
         "name": name, "width": width, "seed": seed, "epochs": epochs, "accuracy": last["accuracy"],
         "top5": last["top5"], "train_loss": last["train_loss"], "flops": flops, "params": params,

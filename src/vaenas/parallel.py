@@ -8,9 +8,9 @@ import atexit
 import os
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -38,8 +38,7 @@ LOST = re.compile(r"closed by peer|reset by peer|broken pipe|connection refused|
 NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 
 
-@dataclass(frozen=True)
-class Processes:
+class Processes(NamedTuple):
     """Which process this is of how many: in all, and on this machine."""
 
     rank: int = 0
@@ -52,44 +51,34 @@ class Processes:
 def processes() -> Processes:
     """What `torchrun` has set in this process's environment; a single one if nothing is set.
 
-    Raises:
-        UserError: some of its variables are missing, or they contradict each other.
+    Raises `UserError`: some of its variables are missing, or they contradict each other.
     """
-    names = (*NUMBERS, "MASTER_ADDR")
-    given = {name: os.environ[name] for name in names if name in os.environ}
-    if not given:
-        return Processes()
-    try:
-        return _checked(given, [name for name in names if name not in given])
-    except ValueError as wrong:
+    given = {name: os.environ[name] for name in (*NUMBERS, "MASTER_ADDR") if name in os.environ}
+    if wrong := next(_wrong(given), None) if given else None:
         found = " ".join(f"{name}={value!r}" for name, value in given.items())
-        raise UserError(
-            f"{found} in the environment: {wrong}; start several processes by torchrun, or unset {' '.join(given)} for "
-            "one"
-        ) from None
+        fix = f"start several processes by torchrun, or unset {' '.join(given)} for one"
+        raise UserError(f"{found} in the environment: {wrong}; {fix}")
+    return Processes(*(int(given[name]) for name in NUMBERS[:4] if given))
 
 
-def _checked(given: dict[str, str], missing: list[str]) -> Processes:
-    if missing:
-        raise ValueError(f"{', '.join(missing)} missing")
-    for name in NUMBERS:
-        if not re.fullmatch("[0-9]{1,9}", given[name]):
-            raise ValueError(f"{name} is no number")
+def _wrong(given: dict[str, str]) -> Iterator[str]:
+    if missing := [name for name in (*NUMBERS, "MASTER_ADDR") if name not in given]:
+        yield f"{', '.join(missing)} missing"
+    yield from (f"{name} is no number" for name in NUMBERS if not re.fullmatch("[0-9]{1,9}", given[name]))
     if not given["MASTER_ADDR"]:
-        raise ValueError("MASTER_ADDR is no address")
+        yield "MASTER_ADDR is no address"
     rank, size, local_rank, local_size, _ = (int(given[name]) for name in NUMBERS)
     if rank >= size:
-        raise ValueError("RANK must be below WORLD_SIZE")
+        yield "RANK must be below WORLD_SIZE"
     if local_rank >= local_size:
-        raise ValueError("LOCAL_RANK must be below LOCAL_WORLD_SIZE")
+        yield "LOCAL_RANK must be below LOCAL_WORLD_SIZE"
     if size % local_size:
-        raise ValueError("WORLD_SIZE must be a multiple of LOCAL_WORLD_SIZE")
-    return Processes(rank, size, local_rank, local_size)
+        yield "WORLD_SIZE must be a multiple of LOCAL_WORLD_SIZE"
 
 
 def world_size() -> int:
     """How many processes work together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
@@ -114,11 +103,9 @@ def make_fabric(
 ) -> Fabric:
     """The device of this process, and the others where `torchrun` has started some; takes its threads.
 
-    Args:
-        threads: how many the run began with that is resumed.
+    `threads`: how many the run began with that is resumed.
 
-    Raises:
-        UserError: a device that is not there, or an environment that is not torchrun's.
+    Raises `UserError`: a device that is not there, or an environment that is not torchrun's.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no CUDA device that PyTorch can use; choose --device cpu")
@@ -176,22 +163,17 @@ def all_reduce_mean(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return all_reduce_sum(x) / world_size()
 
 
-def all_reduce_sum(x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+def all_reduce_sum(x: Shaped[Tensor, "..."], op: Any = dist.ReduceOp.SUM) -> Shaped[Tensor, "..."]:
     """The sum over processes."""
-    if world_size() == 1:
-        return x
-    x = x.detach().clone()
-    dist.all_reduce(x)
+    if world_size() > 1:
+        x = x.detach().clone()
+        dist.all_reduce(x, op)
     return x
 
 
 def all_reduce_max(number: int) -> int:
     """The highest of the processes' numbers."""
-    if world_size() == 1:
-        return number
-    found = torch.tensor(number)
-    dist.all_reduce(found, op=dist.ReduceOp.MAX)
-    return int(found)
+    return int(all_reduce_sum(torch.tensor(number), dist.ReduceOp.MAX))
 
 
 class _SyncBatchNorm2d(SlicedBatchNorm2d):

@@ -146,10 +146,10 @@ def test_paths_in_an_archive_lead_nowhere(small, cache, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "size", "said"),
     [
-        (tarfile.SYMTYPE, 0, "cannot read it: No such file"),
-        (tarfile.LNKTYPE, 0, "cannot read it: No such file"),
-        (tarfile.FIFOTYPE, 0, "cannot read it: No such file"),
-        (tarfile.REGTYPE, 10**15, f"1000000000000000 bytes, not {ROWS * 3073}"),
+        (tarfile.SYMTYPE, 0, "/data_batch_1.bin: cannot read it: No such file"),
+        (tarfile.LNKTYPE, 0, "/data_batch_1.bin: cannot read it: No such file"),
+        (tarfile.FIFOTYPE, 0, "/data_batch_1.bin: cannot read it: No such file"),
+        (tarfile.REGTYPE, 10**15, ": not a whole tar archive"),
     ],
 )
 def test_hostile_members(small, cache, tmp_path, kind, size, said):
@@ -158,7 +158,7 @@ def test_hostile_members(small, cache, tmp_path, kind, size, said):
     info.type, info.linkname, info.size = kind, "/etc/passwd", size
     archive = tmp_path / "cifar.tar"
     archive.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
-    with pytest.raises(UserError, match=f"{archive}/data_batch_1.bin: {said}"):
+    with pytest.raises(UserError, match=f"{archive}{said}"):
         load(DataSettings("cifar10", str(archive)))
     assert not list(cache.rglob("*.bin"))
 

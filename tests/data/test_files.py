@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from vaenas.data.files import FileSet
+from vaenas.data.images import FileSet
 from vaenas.data.load import load
 from vaenas.data.settings import DataSettings
 from vaenas.errors import UserError

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from vaenas.data import decode, files, folder
+from vaenas.data import decode, folder, images
 from vaenas.data.images import pixel_statistics
 from vaenas.data.load import load
 from vaenas.data.settings import DataSettings
@@ -109,7 +109,7 @@ def test_the_order_is_that_of_the_labels(pets, monkeypatch):
 
 def test_the_second_load_decodes_nothing(pets, cache, monkeypatch):
     first = load(DataSettings(str(pets)))
-    monkeypatch.setattr(files, "Decoder", None)
+    monkeypatch.setattr(images, "Decoder", None)
     again = load(DataSettings(str(pets)))
     assert torch.equal(first.train.images, again.train.images)
     assert torch.equal(first.train.labels, again.train.labels)

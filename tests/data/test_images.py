@@ -33,20 +33,9 @@ def test_a_batch_is_a_copy():
     assert torch.equal(images.images, before)
 
 
-@pytest.mark.parametrize("row", [-1, 7])
-def test_a_row_that_does_not_exist(row):
-    with pytest.raises(IndexError, match=f"{row}"):
-        _set(7).batch(torch.tensor([row]))
-
-
 def test_sizes():
     images = _set(7)
     assert (len(images), images.channels, images.image_size) == (7, 2, 3)
-
-
-def test_labels_must_match_images():
-    with pytest.raises(ValueError, match="3 images but 2 labels"):
-        ImageSet(_set(3).images, torch.zeros(2, dtype=torch.int64), ("a",))
 
 
 @given(st.data(), st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 2**31))

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from vaenas.commands.signals import Interrupted
-from vaenas.data.pool import process_pool, thread_pool
+from vaenas.data.cache import content_digest
+from vaenas.data.decode import in_threads, process_pool
 
 
 class Signalled:
@@ -27,20 +28,37 @@ def test_workers_leave_signals_to_their_parent():
 
 
 def test_the_first_signal_ends_threads():
-    def interrupted():
-        with thread_pool(1) as pool:
-            for _ in range(20):
-                pool.submit(time.sleep, 0.2)
-            raise Interrupted(signal.SIGINT)
+    def interrupted(number: int) -> None:
+        time.sleep(0.2)
+        raise Interrupted(signal.SIGINT)
 
     began = time.monotonic()
     with pytest.raises(Interrupted):
-        interrupted()
+        in_threads(interrupted, range(20), 1)
     assert time.monotonic() - began < 1
 
 
+def test_the_first_signal_ends_the_reading_of_files(tmp_path, monkeypatch):
+    def slow(*_: object) -> str:
+        time.sleep(0.2)
+        return ""
+
+    def interrupted(*_: object) -> None:
+        raise Interrupted(signal.SIGALRM)
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("vaenas.data.cache.file_digest", slow)
+    before = signal.signal(signal.SIGALRM, interrupted)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        content_digest([tmp_path / "file"] * 1000, tmp_path, tmp_path / "memory")
+    assert time.monotonic() - began < 1
+    signal.signal(signal.SIGALRM, before)
+
+
 def test_no_shared_memory():
-    code = "from vaenas.data.pool import check_shared_memory; check_shared_memory(2)"
+    code = "from vaenas.data.decode import check_shared_memory; check_shared_memory(2)"
     words = ["unshare", "-m", "sh", "-c", f'mount --bind /proc/sys /dev/shm && exec "$0" -c "{code}"', sys.executable]
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("needs the right to mount")

@@ -116,7 +116,7 @@ def test_dropout_is_the_network_s_or_the_one_asked_for(tmp_path: Path) -> None:
         ({"img_size": 64}, "img_size: without effect"),
         ({"pretrained_cfg_overlay": {"mean": 0}}, "pretrained_cfg_overlay: without effect"),
         ({"in_chans": 4}, "in_chans 4: the network in"),
-        ({"out_indices": (0,)}, "out_indices .0,.: without effect; add features_only=True"),
+        ({"out_indices": (0,)}, "out_indices .0,.: without effect without features_only; add features_only=True"),
         ({"global_pool": "median"}, "global_pool median: choose avg, max"),
         ({"global_pool": ""}, "global_pool '': 3 classes need a pooled map"),
         ({"num_classes": -1}, "num_classes -1: give 0"),

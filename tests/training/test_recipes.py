@@ -10,8 +10,7 @@ from tests.runs.command import call
 from vaenas.networks import space_names
 from vaenas.runs.settings import make
 from vaenas.spaces.nasbench101 import NASBench101Space
-from vaenas.training.config import TrainConfig
-from vaenas.training.recipes import RECIPES
+from vaenas.training.config import RECIPES, TrainConfig
 
 CELL = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
 CELLS = NASBench101Space()

@@ -109,7 +109,7 @@ def test_what_is_no_teacher(weights: Path, tmp_path: Path, capsys: pytest.Captur
         (["--teacher-weights", weights], "--teacher-weights: needs teacher.model, too"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "none.pth"], "none.pth: there is no such file"),
         (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.pth"], f"not weights of {NAME} for 1 channels"),
-        (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.safetensors"], "not a whole safetensors file"),
+        (["--teacher", NAME, "--teacher-weights", tmp_path / "damaged.safetensors"], "not a whole file of safetensors"),
         (
             ["--teacher", "test_vit", "--teacher-weights", weights],
             "not weights of test_vit for 1 channels and 10 classes",

@@ -15,8 +15,7 @@ from vaenas.errors import UserError
 from vaenas.networks.weights import load_weights, save_weights
 from vaenas.runs.directory import NewRun, RunDirectory
 from vaenas.runs.settings import make
-from vaenas.training.config import TrainConfig
-from vaenas.training.recipes import RECIPES
+from vaenas.training.config import RECIPES, TrainConfig
 from vaenas.training.train_run import TrainRun
 
 NASNET = {"code": CODE, "space": "nasnet", "network.width": "2", "network.layers": "3"}
@@ -115,9 +114,9 @@ def test_one_epoch_of_every_recipe(name: str, tmp_path: Path) -> None:
         "train_images": "32",
     }
     run = TrainRun(make(TrainConfig, settings), NewRun(tmp_path / "run"))
-    before = {name: value.clone() for name, value in run.state.trained.state_dict().items()}
+    before = {name: value.clone() for name, value in run.training.trained.state_dict().items()}
     list(run.records())
-    after = run.state.trained.state_dict()
+    after = run.training.trained.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
@@ -198,7 +197,7 @@ def test_decoded_in_workers_at_full_size(imagenet_mini: Path, tmp_path: Path) ->
     list(TrainRun(config, NewRun(tmp_path / "whole")).records())
     run = TrainRun(config, NewRun(tmp_path / "stopped"))
     for record in run.records():
-        if record.kind == "train" and run.state.step == 2:
+        if record.kind == "train" and run.training.step == 2:
             run.save()
             break
     del run

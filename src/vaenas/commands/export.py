@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vaenas.commands.options import Force, SpaceFile
-from vaenas.export.formats import ENDINGS
+from vaenas.export import ENDINGS
 
 
 def export(

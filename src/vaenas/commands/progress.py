@@ -133,7 +133,7 @@ class TrainProgress(Bars):
             }  # fmt: skip
         elif "accuracy" in values:
             self.numbers["test"] = f"{values['accuracy']:.4f}"
-        self.phase("train", self.run.state.step, self.run.training.steps, force=record.kind == "epoch")
+        self.phase("train", self.run.training.step, self.run.training.steps, force=record.kind == "epoch")
 
 
 def print_trained(directory: RunDirectory) -> None:

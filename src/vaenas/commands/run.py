@@ -15,12 +15,11 @@ from vaenas.commands.search import PANELS, name_of, search_to_its_end
 from vaenas.commands.train import found_by, train_to_its_end
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
-from vaenas.export.formats import ENDINGS
+from vaenas.export import ENDINGS
 from vaenas.files import write_atomically
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.settings import check_kept, make, resumed
-from vaenas.training.config import TrainConfig
-from vaenas.training.recipes import RECIPES
+from vaenas.training.config import RECIPES, TrainConfig
 
 if TYPE_CHECKING:
     from vaenas.runs.directory import RunDirectory

@@ -43,24 +43,25 @@ class Augment:
         processes share a batch, all draw for the whole of it.
         """
         b, c, h, w = images.shape
-        n = b * world_size()
-        device = images.device
+        n, device = b * world_size(), images.device
+
+        def draw(limit: int, *shape: int, dim: int = 0) -> Int64[Tensor, "..."]:
+            return local_chunk(torch.randint(limit, shape, generator=rng), dim).to(device)
+
         x = self.plain(images)
         rows = torch.arange(h, device=device).expand(b, h)
         columns = torch.arange(w, device=device).expand(b, w)
         if self.padding:
             x = pad(x, [self.padding] * 4)  # b c h+2p w+2p
-            top, left = local_chunk(torch.randint(2 * self.padding + 1, (2, n), generator=rng), dim=1).to(device)
+            top, left = draw(2 * self.padding + 1, 2, n, dim=1)
             rows, columns = rows + top[:, None], columns + left[:, None]
         if self.flip:
-            flipped = local_chunk(torch.randint(2, (n,), generator=rng)).to(device).bool()
-            columns = torch.where(flipped[:, None], columns.flip(1), columns)
+            columns = torch.where(draw(2, n).bool()[:, None], columns.flip(1), columns)
         if self.padding or self.flip:
             image, channel = torch.arange(b, device=device), torch.arange(c, device=device)
             x = x[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
         if self.cutout:
-            blank_rows = _around(local_chunk(torch.randint(h, (n, 1), generator=rng)).to(device), h, self.cutout)
-            blank_columns = _around(local_chunk(torch.randint(w, (n, 1), generator=rng)).to(device), w, self.cutout)
+            blank_rows, blank_columns = (_around(draw(size, n, 1), size, self.cutout) for size in (h, w))
             x = x.masked_fill((blank_rows[:, :, None] & blank_columns[:, None, :])[:, None], 0.0)
         return x
 

@@ -28,13 +28,9 @@ def load_builtin() -> ImageData:
     if found != SHA256:
         raise UserError(f"{FILE}: sha256 is {found}, not {SHA256}: the file is damaged; reinstall vaenas")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        train, test = (
-            ImageSet(
-                torch.from_numpy(arrays[f"{part}_images"])[:, None],
-                torch.from_numpy(arrays[f"{part}_labels"]).long(),
-                CLASSES,
-            )
-            for part in ("train", "test")
-        )
-    mean, std = pixel_statistics(train.images)
-    return ImageData("builtin", train, test, mean, std, lambda: SHA256)
+        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    train, test = (
+        ImageSet(tensors[f"{part}_images"][:, None], tensors[f"{part}_labels"].long(), CLASSES)
+        for part in ("train", "test")
+    )
+    return ImageData("builtin", train, test, *pixel_statistics(train.images), lambda: SHA256)

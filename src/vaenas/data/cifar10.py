@@ -2,11 +2,11 @@
 
 import http.client
 import lzma
-import shutil
 import tarfile
 import urllib.request
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -54,17 +54,17 @@ def load_cifar10(root: Path | None, download: bool, cache: Path) -> ImageData:
     if found.is_file():
         target = cache / "cifar10" / file_digest(found, "sha256") / _FOLDER
         if not target.is_dir():
-            with new_folder(target) as folder:
-                _unpack(found, folder, shown=str(found))
+            with new_folder(target) as folder, found.open("rb") as file:
+                _unpack(file, folder, shown=str(found))
         found = target
     _check(found, shown=str(found))
-    batches = [np.fromfile(found / name, np.uint8).reshape(ROWS, ROW_BYTES) for name in MD5]
 
-    def images_of(files: list[np.ndarray]) -> ImageSet:
-        rows = torch.from_numpy(np.concatenate(files))
+    def images_of(names: list[str]) -> ImageSet:
+        rows = torch.from_numpy(np.concatenate([np.memmap(found / name, np.uint8, "r") for name in names]))
+        rows = rows.view(-1, ROW_BYTES)
         return ImageSet(rows[:, 1:].unflatten(1, (3, SIZE, SIZE)), rows[:, 0].long(), CLASSES)
 
-    train, test = images_of(batches[:5]), images_of(batches[5:])
+    train, test = images_of([*MD5][:5]), images_of([*MD5][5:])
     return ImageData("cifar10", train, test, MEAN, STD, lambda: " ".join(MD5.values()))
 
 
@@ -78,25 +78,19 @@ def _find(root: Path) -> Path | None:
     return next((root / name for name in _ARCHIVES if (root / name).is_file()), None)
 
 
-def _unpack(archive: Path, folder: Path, shown: str) -> None:
+def _unpack(archive: IO[bytes], folder: Path, shown: str) -> None:
     """Copy the batches out of a tar into `folder`, and check them; `shown` is what to call the tar."""
     try:
-        file = archive.open("rb")
-    except OSError as error:
-        raise UserError(f"{shown}: cannot read the archive: {error.strerror}") from error
-    try:
         # One pass ("r|*"), since seeking in a compressed file starts it over.
-        with file, tarfile.open(fileobj=file, mode="r|*", bufsize=2**20) as tar:
+        with tarfile.open(fileobj=archive, mode="r|*", bufsize=2**20) as tar:
             for member in tar:
                 # Paths in the archive choose nothing but the name: they cannot lead out of the folder.
                 name = Path(member.name).name
                 content = tar.extractfile(member) if name in MD5 and member.isreg() else None
                 if content is not None:
-                    _check_size(member.size, f"{shown}/{name}")
-                    with (folder / name).open("wb") as copy:
-                        shutil.copyfileobj(content, copy, 2**20)
+                    (folder / name).write_bytes(content.read(ROWS * ROW_BYTES + 1))
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of bzip2
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk or the network, not of bzip2
             raise
         raise UserError(f"{shown}: not a whole tar archive ({error}); fetch it again from {URL}") from error
     _check(folder, shown)
@@ -107,29 +101,20 @@ def _check(folder: Path, shown: str) -> None:
     for name, md5 in MD5.items():
         path = folder / name
         try:
-            _check_size(path.stat().st_size, f"{shown}/{name}")
-            found = file_digest(path, "md5")
+            size = path.stat().st_size
+            found = file_digest(path, "md5") if size == ROWS * ROW_BYTES else None
         except OSError as error:
             raise UserError(f"{shown}/{name}: cannot read it: {error.strerror}; {REPLACE} {URL}") from error
         if found != md5:
-            raise UserError(f"{shown}/{name}: md5 is {found}, not {md5}: the file is damaged; {REPLACE} {URL}")
-
-
-def _check_size(size: int, shown: str) -> None:
-    if size != ROWS * ROW_BYTES:
-        raise UserError(f"{shown}: {size} bytes, not {ROWS * ROW_BYTES}: the file is damaged; {REPLACE} {URL}")
+            what = f"{size} bytes, not {ROWS * ROW_BYTES}" if found is None else f"md5 is {found}, not {md5}"
+            raise UserError(f"{shown}/{name}: {what}: the file is damaged; {REPLACE} {URL}")
 
 
 def _download(cache: Path) -> Path:
-    """Fetch the official archive and unpack it; the archive itself is not kept."""
-    target = cache / _FOLDER
-    with new_folder(target) as folder:
-        archive = folder / "download.tar.gz"
-        try:
-            with urllib.request.urlopen(URL, timeout=60) as answer, archive.open("wb") as file:
-                shutil.copyfileobj(answer, file, 2**20)
-        except (OSError, http.client.HTTPException) as error:  # OSError: no network, no answer, no room
-            raise UserError(f"cannot fetch {URL}: {error}; fetch it elsewhere and name its place") from error
-        _unpack(archive, folder, shown=URL)
-        archive.unlink()
-    return target
+    """Unpack the official archive as it arrives."""
+    try:
+        with new_folder(cache / _FOLDER) as folder, urllib.request.urlopen(URL, timeout=60) as answer:
+            _unpack(answer, folder, shown=URL)
+    except (OSError, http.client.HTTPException) as error:  # OSError: no network, no answer
+        raise UserError(f"cannot fetch {URL}: {error}; fetch it elsewhere and name its place") from error
+    return cache / _FOLDER

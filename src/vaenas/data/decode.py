@@ -1,9 +1,14 @@
 """The one door through which image files are decoded, of folders and shards: bounded, and of listed formats alone."""
 
+import multiprocessing
+import os
+import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -14,10 +19,12 @@ import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.utils.data import DataLoader
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from vaenas.data.settings import Background
+from vaenas.errors import UserError
 from vaenas.parallel import is_main
 
 MAX_PIXELS = 40_000_000  # of an image that is decoded: with its copies below 1 GiB
@@ -26,7 +33,6 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow would s
 ENDINGS = (*IMG_EXTENSIONS, ".gif")
 _LARGE_PIXELS = 2**24
 _large = threading.Lock()  # one large image at a time
-
 
 Batch = tuple[UInt8[Tensor, "_ c h w"], Int64[Tensor, "_"]]
 """Images in [0, 255] and their labels."""
@@ -59,13 +65,9 @@ class Findings:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know so far, a line each."""
-        count = len(self.transparent)
-        return (*self.listed, *([transparency(count, self.background)] if count else []))
-
-
-def transparency(count: int, background: Background) -> str:
-    """What is said of transparent images."""
-    return f"{count} transparent images are put on {background} (--data.background)"
+        count, ground = len(self.transparent), self.background
+        seen = [f"{count} transparent images are put on {ground} (--data.background)"] if count else []
+        return (*self.listed, *seen)
 
 
 class Decoded(NamedTuple):
@@ -135,3 +137,47 @@ def open_rgb(source: Path | BytesIO, background: Background) -> Iterator[tuple[I
         canvas = Image.new("RGB", layers.size, background)
         canvas.paste(layers, mask=opacity)
         yield canvas, opacity.getextrema() != (255, 255)
+
+
+def in_threads(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> list[Any]:
+    """`map` by so many threads (0: one a core, at most 8); a signal's exception drops what is queued."""
+    pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1))
+    try:
+        with warnings.catch_warnings():
+            _ignore_odd_metadata()
+            return [*pool.map(function, items)]
+    finally:  # the pool's own `with` would do all of it first
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def process_pool(dataset: Any, workers: int, **batching: Any) -> DataLoader:
+    """Processes that decode a data set's batches, each a list of its items."""
+    # With a generator of its own: else making a loader would move torch's, and a resumed run makes one more.
+    return DataLoader(
+        dataset, num_workers=workers, collate_fn=list, generator=torch.Generator(), worker_init_fn=_start_worker,
+        **batching,
+    )  # fmt: skip
+
+
+def _start_worker(worker: int) -> None:
+    """A terminal and a job scheduler signal all processes of a group; the one that decides ends its workers itself."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _ignore_odd_metadata()
+
+
+def _ignore_odd_metadata() -> None:
+    """It is no reason to stop; images that are too large are refused when they are opened."""
+    warnings.filterwarnings("ignore", module="PIL")
+
+
+def check_shared_memory(workers: int) -> None:
+    """Raises `UserError` if processes have no memory to share, as in a container without /dev/shm."""
+    try:
+        multiprocessing.Lock()
+        torch.zeros(1).share_memory_()
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"--workers {workers}: the processes that decode share memory, which this system refuses "
+            f"({str(error).splitlines()[0]}); mount /dev/shm, or use --workers 0"
+        ) from None

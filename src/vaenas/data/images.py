@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
-from vaenas.data.decode import Batch, Findings, Transform
-from vaenas.data.files import FileSet
+from vaenas.data.decode import Batch, Decoded, Decoder, Findings, Transform, in_threads, process_pool
+from vaenas.errors import UserError
 
 _CHUNK_BYTES = 2**24
 _CHUNK_ROWS = 4096
@@ -26,13 +27,9 @@ class ImageSet:
     `classes`: the names of the classes.
     """
 
-    images: UInt8[Tensor, "_ c h w"]
+    images: UInt8[Tensor, "n c h w"]
     labels: Int64[Tensor, " n"]
     classes: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.images) != len(self.labels):
-            raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,9 +44,7 @@ class ImageSet:
         return self.images.shape[2]
 
     def batch(self, indices: Int64[Tensor, " b"]) -> Batch:
-        """Copy the rows `indices`, each in [0, len(self)); raises `IndexError` for a row that does not exist."""
-        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(self):
-            raise IndexError(f"rows {int(indices.min())} to {int(indices.max())} of a set of {len(self)}")
+        """A copy of the rows."""
         return self.images[indices].contiguous(), self.labels[indices]
 
     def stream(self, chunks: Sequence[Int64[Tensor, " _"]], transform: Transform | None, seed: int) -> Iterator[Batch]:
@@ -57,6 +52,88 @@ class ImageSet:
         for images, labels in map(self.batch, chunks):
             # torchvision draws one set of numbers a call: a call for each image
             yield images if transform is None else torch.stack([transform(image) for image in images]), labels
+
+
+class _Rows(NamedTuple):
+    """What a worker decodes, by row."""
+
+    paths: tuple[Path, ...]
+    decoder: Decoder
+
+    def __getitem__(self, row: Any) -> Any:
+        return self.decoder(self.paths[row], (row,))
+
+
+@dataclass(frozen=True, eq=False)
+class FileSet:
+    """As `ImageSet`, but decoded batch by batch: folders that no cache can hold, ImageNet at 224 pixels.
+
+    `root`: the source's folder, which what is found names its files relative to.
+    `workers`: threads that decode for `batch` (0: one a core, at most 8), processes that decode for `stream`.
+    `skip_bad_images`: what can't be decoded is left out of its batch, instead of ending the run.
+    """
+
+    paths: tuple[Path, ...]
+    labels: Int64[Tensor, " n"]
+    classes: tuple[str, ...]
+    image_size: int
+    root: Path
+    workers: int
+    skip_bad_images: bool
+    findings: Findings
+    channels: int = 3
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Int64[Tensor, " b"]) -> Batch:
+        """The rows' largest centred squares; of bad images fewer, or a `UserError` that names one."""
+        return self._batch(self.decoded(indices), indices)
+
+    def stream(self, chunks: Sequence[Int64[Tensor, " _"]], transform: Transform | None, seed: int) -> Iterator[Batch]:
+        """One batch for each of `chunks`, decoded ahead by processes; a bad image's place is taken by a good one.
+
+        Without `transform` it is the largest centred square. `seed` and the row give its random numbers, whatever the
+        worker and the batch. Raises `UserError` that names an image that cannot be decoded.
+        """
+        decoder = Decoder(self.image_size, self.findings.background, transform, seed)
+        rows = [chunk.tolist() for chunk in chunks]
+        loader = process_pool(_Rows(self.paths, decoder), self.workers, batch_sampler=rows)
+        for chunk, items in zip(chunks, loader, strict=True):
+            pixels, labels = self._batch(self._good(chunk, items), chunk)
+            places = torch.arange(len(chunk)) % len(labels)
+            yield pixels[places], labels[places]
+
+    def decoded(self, indices: Int64[Tensor, " b"]) -> Iterator[tuple[int, UInt8[Tensor, "c h w"]]]:
+        """Those of the rows that can be decoded, perhaps none, and their largest centred squares."""
+        decoder = Decoder(self.image_size, self.findings.background)
+        decode = _Rows(self.paths, decoder).__getitem__
+        return self._good(indices, in_threads(decode, indices.tolist(), self.workers))
+
+    def name(self, row: int) -> str:
+        """The path relative to the source, whatever bytes are in it."""
+        return str(self.paths[row].relative_to(self.root)).encode(errors="backslashreplace").decode()
+
+    def _good(
+        self, indices: Int64[Tensor, " b"], items: Iterable[Decoded]
+    ) -> Iterator[tuple[int, UInt8[Tensor, "c h w"]]]:
+        for row, item in zip(indices.tolist(), items, strict=True):
+            if item.pixels is not None:
+                if item.transparent:
+                    self.findings.add_transparent(self.name(row), say=self.workers > 0)
+                yield row, item.pixels
+            elif self.skip_bad_images:
+                self.findings.skipped.add(self.name(row))
+            else:
+                reason = f"cannot read the image: {item.reason}"
+                raise UserError(f"{self.paths[row]}: {reason}; replace it, or use --skip-bad-images")
+
+    def _batch(self, good: Iterator[tuple[int, UInt8[Tensor, "c h w"]]], indices: Int64[Tensor, " b"]) -> Batch:
+        found = [*good]
+        if not found:
+            raise UserError(f"{self.paths[int(indices[0])]}: no image of a whole batch can be read; replace them")
+        rows, pixels = zip(*found, strict=True)
+        return torch.stack(pixels), self.labels[[*rows]]
 
 
 Images = ImageSet | FileSet
@@ -102,17 +179,17 @@ class ImageData:
 
 def smaller(data: ImageData, size: int) -> ImageData:
     """The same images with `size` pixels a side, in memory: each pixel the mean of the area that it covers."""
-    train, test = _smaller(data.train, size), data.test and _smaller(data.test, size)
+
+    def shrunk(images: Images) -> ImageSet:
+        pixels = torch.empty(len(images), images.channels, size, size, dtype=torch.uint8)
+        for rows in torch.arange(len(images)).split(_CHUNK_ROWS):
+            whole = images.batch(rows)[0].float()
+            pixels[rows] = nn.functional.interpolate(whole, size=(size, size), mode="area").round().to(torch.uint8)
+        return ImageSet(pixels, images.labels, images.classes)
+
+    train = shrunk(data.train)
     mean, std = pixel_statistics(train.images)
-    return replace(data, train=train, test=test, mean=mean, std=std)
-
-
-def _smaller(images: Images, size: int) -> ImageSet:
-    pixels = torch.empty(len(images), images.channels, size, size, dtype=torch.uint8)
-    for rows in torch.arange(len(images)).split(_CHUNK_ROWS):
-        whole = images.batch(rows)[0].float()
-        pixels[rows] = nn.functional.interpolate(whole, size=(size, size), mode="area").round().to(torch.uint8)
-    return ImageSet(pixels, images.labels, images.classes)
+    return replace(data, train=train, test=data.test and shrunk(data.test), mean=mean, std=std)
 
 
 def pixel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -121,13 +198,10 @@ def pixel_statistics(images: UInt8[Tensor, "n c h w"]) -> tuple[tuple[float, ...
     The deviation is at least 1/255, so that images of one colour can be normalised too.
     """
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-    rows = max(1, _CHUNK_BYTES // images[0].numel())
-    for chunk in images.split(rows):
-        for c in range(images.shape[1]):
-            counts[c] += chunk[:, c].flatten().bincount(minlength=256)
+    for chunk in images.split(max(1, _CHUNK_BYTES // images[0].numel())):
+        counts += torch.stack([plane.flatten().bincount(minlength=256) for plane in chunk.unbind(1)])
     levels = torch.arange(256, dtype=torch.float64) / 255
     weights = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
     mean = weights @ levels
     variance = (weights * (levels - mean[:, None]) ** 2).sum(1)
-    std = variance.sqrt().clamp(min=1 / 255)
-    return tuple(mean.tolist()), tuple(std.tolist())
+    return tuple(mean.tolist()), tuple(variance.sqrt().clamp(min=1 / 255).tolist())

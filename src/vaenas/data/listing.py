@@ -15,15 +15,6 @@ LITTER = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume
 AGAIN = "by links a second time"
 
 
-class Listing(NamedTuple):
-    """`files`: of "train" and, where there is one, of the test part, each with its label, class by class."""
-
-    root: Path
-    classes: tuple[str, ...]
-    files: dict[str, list[tuple[Path, int]]]
-    notes: tuple[str, ...]  # what to say of it
-
-
 class _Entry(NamedTuple):
     """Something in a folder."""
 
@@ -34,10 +25,14 @@ class _Entry(NamedTuple):
 
 
 Labelled = list[tuple[_Entry, int]]
+Files = dict[str, list[tuple[Path, int]]]
+"""Of "train" and, where there is one, of the test part, each with its label, class by class."""
 
 
-def list_folder(root: Path) -> Listing:
-    """Names with a dot in front and `LITTER` are left out. Links are followed, but each file is taken once.
+def list_folder(root: Path) -> tuple[Path, tuple[str, ...], Files, tuple[str, ...]]:
+    """The folder without links, its classes, its files, and what to say of it.
+
+    Names with a dot in front and `LITTER` are left out. Links are followed, but each file is taken once.
 
     Raises `UserError` for a folder that is not laid out so, fewer than two classes, an empty class, other classes in
     the test part than in `train`.
@@ -49,7 +44,7 @@ def list_folder(root: Path) -> Listing:
     left_out: Counter[str] = Counter()
     try:
         folders = {os.path.basename(entry.path) for entry in _entries(_top(root)) if entry.is_folder}
-        candidates = [part for part in TEST_PARTS if part in folders]
+        candidates = (part for part in TEST_PARTS if part in folders)
         test = next((p for p in candidates if any(entry.is_folder for entry in _entries(_top(root / p)))), None)
         found = {part: _list_part(root / part, left_out) for part in ("train", test) if part is not None}
     except OSError as error:
@@ -72,7 +67,7 @@ def list_folder(root: Path) -> Listing:
         notes.append(f"folders beside train/ that are not used: {_some([f'{ascii(name)[1:-1]}/' for name in unused])}")
     if left_out.total():
         notes.append(f"left out: {_some([f'{n} {what}' for what, n in left_out.most_common() if n])}")
-    return Listing(root, classes, files, tuple(notes))
+    return root, classes, files, tuple(notes)
 
 
 def raise_if_empty(part: Path, classes: tuple[str, ...], labels: set[int], why: str) -> None:
@@ -146,14 +141,11 @@ def _files_below(folder: _Entry, left_out: Counter[str]) -> Iterator[_Entry]:
                 yield entry
 
 
-def _each_once(found: dict[str, Labelled], left_out: Counter[str]) -> dict[str, list[tuple[Path, int]]]:
+def _each_once(found: dict[str, Labelled], left_out: Counter[str]) -> Files:
     """Each real file once, where it is itself rather than a link: none is in two classes, or trains and tests."""
     place: dict[str, str] = {}
-    for linked in (False, True):
-        for listed in found.values():
-            for entry, _ in listed:
-                if entry.linked == linked:
-                    place.setdefault(entry.real, entry.path)
+    for entry in sorted((entry for listed in found.values() for entry, _ in listed), key=lambda entry: entry.linked):
+        place.setdefault(entry.real, entry.path)
     files = {
         part: [(Path(entry.path), label) for entry, label in listed if place[entry.real] == entry.path]
         for part, listed in found.items()

@@ -7,11 +7,10 @@ import stat
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener, url2pathname
+from urllib.request import FTPHandler, HTTPHandler, Request, build_opener, url2pathname
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -19,9 +18,9 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from vaenas.data.decode import ENDINGS, MAX_BYTES, Batch, Decoder, Findings, Transform
-from vaenas.data.pool import check_shared_memory, process_pool
-from vaenas.documents import LARGEST_JSON, from_json
+from vaenas.data.decode import ENDINGS, MAX_BYTES, Decoder, Findings, check_shared_memory, process_pool
+from vaenas.data.images import Batch, Transform
+from vaenas.documents import read_json, regular_file
 from vaenas.errors import UserError
 from vaenas.parallel import rank, world_size
 
@@ -38,10 +37,6 @@ class _Files(NamedTuple):
     url: str
     key: str
     contents: dict[str, bytes]
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.contents.values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +61,7 @@ class ShardSet:
         return self.images
 
     def stream(self, chunks: Sequence[Int64[Tensor, " b"]], transform: Transform | None, seed: int) -> Iterator[Batch]:
-        """A batch for each of `chunks`, of which only number and size count: shards have an order of their own.
+        """A batch for each of `chunks`, of which only number and size count.
 
         Shards are in an order drawn by `seed` and divided among processes and workers; for one number of both an
         epoch is the same each time, and an epoch that was begun goes on where it was (it reads again what it skips).
@@ -90,11 +85,13 @@ class ShardSet:
                 yield torch.stack(pixels), torch.tensor(labels)
 
 
+@dataclass
 class _Stream(IterableDataset):
     """What a worker does: its share of the shards, again and again, each time mixed."""
 
-    def __init__(self, urls: list[str], classes: int, decoder: Decoder) -> None:
-        self.urls, self.classes, self.decoder = urls, classes, decoder
+    urls: list[str]
+    classes: int
+    decoder: Decoder
 
     def __iter__(self) -> Iterator[Sample | str]:
         """Samples, or why there are no more."""
@@ -131,68 +128,58 @@ class _Stream(IterableDataset):
 
 def _mixed(samples: Iterator[_Files], rng: random.Random) -> Iterator[_Files]:
     """In a random order, but none much later than it came."""
-    waiting: list[_Files] = []
+    waiting: list[tuple[int, _Files]] = []
     held = 0
     for sample in samples:
-        waiting.append(sample)
-        held += sample.size
+        size = sum(map(len, sample.contents.values()))
+        waiting.append((size, sample))
+        held += size
         while len(waiting) > BUFFER or held > BUFFER_BYTES:
             row = rng.randrange(len(waiting))
             waiting[row], waiting[-1] = waiting[-1], waiting[row]
-            chosen = waiting.pop()
-            held -= chosen.size
+            size, chosen = waiting.pop()
+            held -= size
             yield chosen
     rng.shuffle(waiting)
-    yield from waiting
+    yield from (sample for _, sample in waiting)
 
 
 def _samples(url: str) -> Iterator[_Files]:
-    """The samples of a shard. Names in it tell what belongs together; nothing is opened by them.
+    """The samples of a shard. Names in it tell what belongs together; nothing is opened by them."""
+    for key, members in itertools.groupby(_members(url), lambda member: member[0]):
+        yield _Files(url, key, {ending: content for _, ending, content in members})
+
+
+def _members(url: str) -> Iterator[tuple[str, str, bytes]]:
+    """The files of a shard: name, ending, content.
 
     Raises `ValueError` that names the shard and, where there is one, the member.
     """
-    where, files = url, _Files(url, "", {})
+    where, remote = url, url.startswith("https:")
     try:
-        with _opened(url) as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        opened = build_opener(_OnlyHttps).open(url, timeout=SECONDS) if remote else regular_file(Path(url))
+        with opened as file, tarfile.open(fileobj=file, mode="r|*") as tar:
             for member in tar:
                 folder, slash, name = member.name.rpartition("/")
                 stem, dot, ending = name.partition(".")
-                if not member.isreg() or not stem or not dot:
+                content = tar.extractfile(member) if member.isreg() and stem and dot else None
+                if content is None:
                     continue
-                where, key = f"{url}, {member.name}", folder + slash + stem
+                where = f"{url}, {member.name}"
                 if member.size > MAX_BYTES:
                     raise ValueError(f"{member.size} bytes are more than {MAX_BYTES}")
-                if key != files.key:
-                    if files.contents:
-                        yield files
-                    files = _Files(url, key, {})
-                content = tar.extractfile(member)
-                assert content is not None
-                files.contents[f".{ending.lower()}"] = content.read()
+                yield folder + slash + stem, f".{ending.lower()}", content.read()
     except Exception as error:  # no such file, no answer, no tar
         raise ValueError(f"{where}: cannot read the shard: {error or type(error).__name__}") from error
-    if files.contents:
-        yield files
 
 
-def _opened(url: str) -> io.BufferedIOBase:
-    if url.startswith("https:"):
-        return build_opener(_OnlyHttps).open(url, timeout=SECONDS)
-    if not Path(url).is_file():  # a FIFO would wait for ever; what is missing is said by open
-        Path(url).stat()
-        raise ValueError("not a regular file")
-    return open(url, "rb")
-
-
-class _OnlyHttps(HTTPRedirectHandler):
+class _OnlyHttps(HTTPHandler, FTPHandler):
     """A server may name another, but not another way to get there."""
 
-    def redirect_request(
-        self, req: Request, fp: Any, code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
-        if urlsplit(newurl).scheme != "https":
-            raise ValueError(f"it leads to {newurl}, which is not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def http_open(self, req: Request) -> Any:
+        raise ValueError(f"it leads to {req.full_url}, which is not https")
+
+    ftp_open = http_open
 
 
 class _Shard(BaseModel):
@@ -211,17 +198,12 @@ def open_shards(index: Path, classes: tuple[str, ...], image_size: int, workers:
 
     A url is https, or a path (with or without file:), relative to the index.
 
-    Raises:
-        UserError: the index is none, names a shard in another way, or one that is missing.
+    Raises `UserError`: the index is none, names a shard in another way, or one that is missing.
     """
-    try:
-        with _opened(str(index.absolute())) as file:
-            listed = from_json(_Index, file.read(LARGEST_JSON + 1)).shardlist
-        images = sum(shard.nsamples for shard in listed)
-        if images > MOST_IMAGES:
-            raise ValueError(f"{images} samples are more than {MOST_IMAGES}")
-    except (OSError, ValueError) as error:
-        raise UserError(f"--shards {index}: not an index of webdataset shards: {error}") from None
+    listed = read_json(_Index, index, "give an index of webdataset shards").shardlist
+    images = sum(shard.nsamples for shard in listed)
+    if images > MOST_IMAGES:
+        raise UserError(f"--shards {index}: {images} samples are more than {MOST_IMAGES}; list fewer shards")
     check_shared_memory(workers)
     urls, sizes = zip(*(_checked(index, shard.url) for shard in listed), strict=True)
     facts = [[shard.url, shard.nsamples, size] for shard, size in zip(listed, sizes, strict=True)]

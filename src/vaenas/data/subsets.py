@@ -71,10 +71,8 @@ def split(
     counts = labels.bincount()
     limit = len(labels) - int((counts > 0).sum())
     if not 0 <= holdout <= limit:
-        message = (
-            f"cannot hold out {holdout} of {len(labels)} images: choose from 0 to {limit}, so that each class keeps one"
-        )
-        raise UserError(message)
+        said = f"choose from 0 to {limit}, so that each class keeps one"
+        raise UserError(f"cannot hold out {holdout} of {len(labels)} images: {said}")
     order = torch.randperm(len(labels), generator=rng)
     by_class = order[labels[order].argsort(stable=True)]
     count = counts[labels[by_class]]

@@ -5,10 +5,11 @@ import json
 import logging
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,13 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import vaenas
 from vaenas.documents import dotted, read_json, read_yaml
 from vaenas.errors import UserError, require
-from vaenas.export.formats import ENDINGS
+from vaenas.export import ENDINGS
 from vaenas.files import refuse_to_replace, write_atomically
 from vaenas.networks.supernet import Supernet
 from vaenas.networks.weights import NetworkInfo, load_weights
 from vaenas.records import TrainingResult
 
-T = TypeVar("T")
 TOLERANCE = 1e-4  # largest difference of a logit between ONNX Runtime and PyTorch
 
 
@@ -50,8 +50,7 @@ def export(source: Path, kind: str, output: Path | None = None, force: bool = Fa
         output: the file; None = beside the weights, named after them.
         force: whether files that are there already are replaced; those in a training's folder, named by default, are.
 
-    Raises:
-        UserError: the weights are not whole, a package is missing, or a file is there already or cannot be written.
+    Raises `UserError`: the weights are not whole, a package is missing, a file is there or can't be written.
     """
     check_format(kind)
     weights = weights_file(source)
@@ -64,32 +63,18 @@ def export(source: Path, kind: str, output: Path | None = None, force: bool = Fa
     for path in {target, card} - {weights}:
         refuse_to_replace(path, "--output", force or (output is None and source.is_dir()))
     network, info = load_weights(weights)
-    if target == weights:
-        pass
-    elif kind == "onnx":
-        write_atomically(target, _onnx(network, info))
+    if kind == "onnx":
+        content = _onnx(network, info)
     elif kind == "torch":
         buffer = io.BytesIO()
         torch.save({"info": asdict(info), "state_dict": network.state_dict()}, buffer)
-        write_atomically(target, buffer.getvalue())
+        content = buffer.getvalue()
     else:
-        write_atomically(target, weights.read_bytes())
+        content = weights.read_bytes()
+    if target != weights:
+        write_atomically(target, content)
     write_atomically(card, model_card(weights, info, target.name, kind).encode())
     return target
-
-
-def metadata(info: NetworkInfo) -> dict[str, str]:
-    """What who feeds the network must know, as ONNX's metadata holds it."""
-    preprocessing = {
-        "layout": "NCHW", "channels": "RGB" if info.image_channels == 3 else "grey", "size": info.image_size,
-        "range": "pixels / 255, then (x - mean) / std", "mean": info.mean, "std": info.std,
-    }  # fmt: skip
-    return {
-        "preprocessing": json.dumps(preprocessing),
-        "classes": json.dumps(info.classes),
-        "architecture": json.dumps({name: getattr(info, name) for name in ("space", "code", "width", "layers")}),
-        "producer": f"vaenas {vaenas.__version__}",
-    }
 
 
 def _onnx(network: Supernet, info: NetworkInfo) -> bytes:
@@ -97,21 +82,28 @@ def _onnx(network: Supernet, info: NetworkInfo) -> bytes:
     import onnxruntime
 
     shape = (info.image_channels, info.image_size, info.image_size)
-    example = torch.zeros(2, *shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's exporter about itself
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            network, (example,), dynamo=True, input_names=["images"], output_names=["logits"],
+            network, (torch.zeros(2, *shape),), dynamo=True, input_names=["images"], output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
         )  # fmt: skip
     assert program is not None
     model = program.model_proto
     for node in model.graph.node:
         del node.metadata_props[:]  # stack traces, which name folders of this machine
-    for name, value in metadata(info).items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = name, value
+    facts = {
+        "preprocessing": {
+            "layout": "NCHW", "channels": "RGB" if info.image_channels == 3 else "grey", "size": info.image_size,
+            "range": "pixels / 255, then (x - mean) / std", "mean": info.mean, "std": info.std,
+        },
+        "classes": info.classes,
+        "architecture": {name: getattr(info, name) for name in ("space", "code", "width", "layers")},
+    }  # fmt: skip
+    texts = {name: json.dumps(fact) for name, fact in facts.items()} | {"producer": f"vaenas {vaenas.__version__}"}
+    for name, value in texts.items():
+        model.metadata_props.add(key=name, value=value)
     content = model.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     rng = torch.Generator().manual_seed(0)
@@ -127,12 +119,10 @@ def _onnx(network: Supernet, info: NetworkInfo) -> bytes:
 
 def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
     """{"onnx": what runs the exported model}, or nothing where there is none or no ONNX Runtime."""
-    try:
-        import onnxruntime
-    except ImportError:
+    if find_spec("onnxruntime") is None or not path.is_file():
         return {}
-    if not path.is_file():
-        return {}
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # the same for both
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -141,7 +131,11 @@ def onnx_runner(path: Path) -> dict[str, Callable[[torch.Tensor], Any]]:
 
 def model_card(weights: Path, info: NetworkInfo, name: str, kind: str) -> str:
     """A model card in the form of Hugging Face's cards: data, recipe, accuracy, costs, seed, how to load it."""
-    config = dotted(_beside(weights, "config.yaml", read_yaml) or {})
+    config, result = {}, None
+    with suppress(UserError):  # weights may have been moved away from their run
+        config = dotted(read_yaml(weights.with_name("config.yaml")))
+    with suppress(UserError):
+        result = read_json(TrainingResult, weights.with_name("result.json"))
     unknown = "not recorded beside the weights"
 
     def known(path: str) -> str:
@@ -149,8 +143,7 @@ def model_card(weights: Path, info: NetworkInfo, name: str, kind: str) -> str:
 
     return CARDS.get_template("model_card.md.j2").render(
         info=info, costs=info.costs(), version=vaenas.__version__, unknown=unknown, known=known, name=name, kind=kind,
-        result=_beside(weights, "result.json", partial(read_json, TrainingResult)),
-        source=Path(known("data.source")).name,
+        result=result, source=Path(known("data.source")).name,
     )  # fmt: skip
 
 
@@ -164,11 +157,3 @@ CARDS = Environment(
     keep_trailing_newline=True,
 )  # fmt: skip
 CARDS.filters["numbers"] = lambda values: ", ".join(f"{value:.4g}" for value in values)
-
-
-def _beside(weights: Path, name: str, read: Callable[[Path], T]) -> T | None:
-    """A file of the training run, or None: weights may have been moved away from it."""
-    try:
-        return read(weights.parent / name)
-    except UserError:
-        return None

@@ -28,9 +28,7 @@ POOLINGS = ("avg", "max", "avgmax", "catavgmax", "")
 class TimmNetwork(nn.Module):
     """A final network with the methods that timm's tools call. Its weights have the file's names after "network.".
 
-    Args:
-        network: with its weights, in evaluation mode.
-        drop_rate: of dropout before the classifier; None = the network's own.
+    `drop_rate`: of dropout before the classifier; None = the network's own.
     """
 
     def __init__(self, network: Supernet, drop_rate: float | None = None) -> None:
@@ -139,47 +137,40 @@ def _with_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any)
 def vaenas(pretrained: bool = False, *, weights: str | Path | None = None, **kwargs: Any) -> nn.Module:
     """The network of a file that `vaenas train` or `vaenas export -f timm` wrote, with its weights, in evaluation mode.
 
-    Args:
-        pretrained: True and False are the same: the file holds the weights.
-        weights: the file.
-        kwargs: timm's own of `OPTIONS`; `in_chans` may be given if it is the file's.
+    `pretrained` has no effect: the file holds the weights. `kwargs` are timm's, of `OPTIONS`; `in_chans` is the file's.
 
-    Raises:
-        UserError: the file is not whole, or something else is asked for than it has.
+    Raises `UserError`: the file is not whole, or something else is asked for than it has.
     """
     given = {name: value for name, value in kwargs.items() if value is not None}
     if weights is None:
         raise UserError(
-            "weights: missing: name the file that `vaenas export -f timm` wrote; a checkpoint_path can't replace it"
+            "weights: missing: name the file that `vaenas export -f timm` wrote, even with a checkpoint_path"
         )
     if unknown := [name for name in given if name not in OPTIONS]:
-        raise UserError(
-            f"{unknown[0]}: without effect on a network of vaenas; leave it out (it takes {', '.join(OPTIONS)})"
-        )
+        raise UserError(f"{unknown[0]}: without effect on a network of vaenas; it takes {', '.join(OPTIONS)}")
     if is_scriptable():
         raise UserError("scriptable: TorchScript can't compile a network of vaenas; take torch.export, or leave it out")
-    if "out_indices" in given and not given.get("features_only"):
-        raise UserError(f"out_indices {given['out_indices']}: without effect; add features_only=True, or leave it out")
-    if given.get("features_only") and (idle := [n for n in ("num_classes", "global_pool", "drop_rate") if n in given]):
-        raise UserError(f"{idle[0]} {given[idle[0]]}: without effect with features_only; leave one out")
+    features = given.get("features_only")
+    idle = ("num_classes", "global_pool", "drop_rate") if features else ("out_indices",)
+    if said := [f"{name} {given[name]}" for name in idle if name in given]:
+        fix = "leave one out" if features else "add features_only=True, or leave it out"
+        raise UserError(f"{said[0]}: without effect with{'' if features else 'out'} features_only; {fix}")
     if not 0 <= given.get("drop_rate", 0) <= 1:
         raise UserError(f"drop_rate {given['drop_rate']}: must be from 0 to 1")
     network, info = load_weights(Path(weights))
-    if given.get("in_chans") not in (None, info.image_channels):
-        raise UserError(
-            f"in_chans {given['in_chans']}: the network in {weights} has {info.image_channels}; leave it out"
-        )
+    classes, channels = len(info.classes), info.image_channels
+    if given.get("in_chans") not in (None, channels):
+        raise UserError(f"in_chans {given['in_chans']}: the network in {weights} has {channels}; leave it out")
     model = TimmNetwork(network, given.get("drop_rate"))
     model.chosen("out_indices", given.get("out_indices"))
-    head = given.get("num_classes", len(info.classes)), given.get("global_pool", "avg")
-    if head != (len(info.classes), "avg"):
+    head = given.get("num_classes", classes), given.get("global_pool", "avg")
+    if head != (classes, "avg"):
         model.reset_classifier(*head)
-    convolution = next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
     config = {
-        "architecture": "vaenas", "input_size": (info.image_channels, info.image_size, info.image_size),
+        "architecture": "vaenas", "input_size": (channels, info.image_size, info.image_size), "num_classes": classes,
         "fixed_input_size": False, "interpolation": "bilinear", "crop_pct": 1.0, "mean": info.mean, "std": info.std,
-        "num_classes": len(info.classes), "label_names": info.classes, "pool_size": model.pool_size,
-        "first_conv": convolution, "classifier": f"network.{model.classifier_name}",
+        "label_names": info.classes, "pool_size": model.pool_size, "classifier": f"network.{model.classifier_name}",
+        "first_conv": next(name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)),
     }  # fmt: skip
     levels = {"feature_cls": "getter", "out_indices": tuple(range(len(model.feature_info)))}
     built = build_model_with_cfg(

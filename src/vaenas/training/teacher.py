@@ -4,10 +4,10 @@ import pickle
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from vaenas.errors import UserError, require
 
@@ -16,54 +16,38 @@ class Teacher(nn.Module):
     """`model`, asked about images as they are normalised for the network that learns.
 
     It sees them as its `pretrained_cfg` says: with its own normalisation, and at its own size where that is fixed or
-    larger than theirs. A model of three channels sees a grey image three times.
-
-    Args:
-        channels: that the model takes.
-        mean, std: that the images are normalised with, per channel, of pixels in [0, 1].
+    larger than theirs. A model of three `channels` sees a grey image three times. `mean` and `std` are those that the
+    images are normalised with, per channel, of pixels in [0, 1].
     """
-
-    scale: Tensor
-    shift: Tensor
-    black: Tensor
-    white: Tensor
 
     def __init__(self, model: nn.Module, channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.model, config = model, cast(dict[str, Any], model.pretrained_cfg)
-        ours_mean, ours_std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
-        its_mean, its_std = (_per_channel(config[name], channels) for name in ("mean", "std"))
-        self.register_buffer("scale", ours_std / its_std)
-        self.register_buffer("shift", (ours_mean - its_mean) / its_std)
-        self.register_buffer("black", -its_mean / its_std)
-        self.register_buffer("white", (1 - its_mean) / its_std)
+        self.to_pixels = v2.Normalize([-m / s for m, s in zip(mean, std, strict=True)], [1 / s for s in std])
+        self.normalize = v2.Normalize(_per_channel(config["mean"], channels), _per_channel(config["std"], channels))
         self.size, self.fixed = tuple(config["input_size"][1:]), bool(config.get("fixed_input_size"))
         self.interpolation = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Logits."""
-        pixels = images * self.scale + self.shift  # a grey image becomes as many as the model takes
+        pixels = self.to_pixels(images)
         if self.fixed or min(self.size) > min(images.shape[2:]):
             pixels = nn.functional.interpolate(pixels, self.size, mode=self.interpolation, antialias=True)
-            pixels = pixels.clamp(self.black, self.white)  # cubic interpolation goes beyond
-        return self.model(pixels)
+            pixels = pixels.clamp(0, 1)  # cubic interpolation goes beyond
+        return self.model(self.normalize(pixels))  # a grey image becomes as many channels as the model takes
 
 
-def _per_channel(values: Any, channels: int) -> Float[Tensor, "c 1 1"]:
+def _per_channel(values: tuple[float, ...], channels: int) -> list[float]:
     """As timm gives it, mostly for three channels; a model with fewer or more takes their mean."""
-    found = torch.tensor(values)
-    return (found if len(found) == channels else found.mean().expand(channels)).view(-1, 1, 1)
+    return [*values] if len(values) == channels else [sum(values) / len(values)] * channels
 
 
 def load_teacher(name: str, weights: Path, classes: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Teacher:
-    """timm's model `name` with `weights`, in evaluation mode and without gradients.
+    """timm's model `name` in evaluation mode and without gradients, for images normalised with `mean` and `std`.
 
-    Args:
-        weights: a .safetensors file, or a state dict that `torch.load(weights_only=True)` reads.
-        mean, std: that its images will be normalised with, a value for each of their channels.
+    `weights`: a .safetensors file, or a state dict that `torch.load(weights_only=True)` reads.
 
-    Raises:
-        UserError: timm is missing, there is no such model, or the weights are not its own for such images and classes.
+    Raises `UserError`: no timm, no such model, or weights that are not its own for such images and classes.
     """
     require("timm", "timm", f"--teacher {name}")
     import timm
@@ -82,15 +66,10 @@ def load_teacher(name: str, weights: Path, classes: int, mean: tuple[float, ...]
             channels = 3  # it was trained on colour images
         teacher = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels)
         teacher.load_state_dict(state)
-    except OSError as error:
-        raise UserError(f"--teacher-weights {weights}: cannot read the file: {error.strerror or error}") from None
-    except SafetensorError as error:
-        raise UserError(f"--teacher-weights {weights}: not a whole safetensors file ({error})") from None
     except Exception as error:  # torch raises many kinds
-        why = (
-            "not a plain state dict" if isinstance(error, pickle.UnpicklingError) else str(error).strip().split("\n")[0]
-        )
-        raise UserError(
-            f"--teacher-weights {weights}: not weights of {name} for {channels} channels and {classes} classes: {why}"
-        ) from None
+        why = (str(error).strip() or type(error).__name__).split("\n")[0]
+        if isinstance(error, pickle.UnpicklingError | SafetensorError):
+            why = f"not a whole file of {'safetensors' if weights.suffix == '.safetensors' else 'plain tensors'}"
+        kind = f"{name} for {channels} channels and {classes} classes"
+        raise UserError(f"--teacher-weights {weights}: not weights of {kind}: {why}") from None
     return Teacher(teacher, channels, mean, std).eval().requires_grad_(False)

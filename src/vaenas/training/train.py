@@ -22,7 +22,9 @@ from vaenas.networks.ops import DropPath
 from vaenas.networks.supernet import Supernet
 from vaenas.optimizers import load_optimizer
 from vaenas.records import Record
-from vaenas.training.recipes import Recipe
+from vaenas.training.config import Recipe
+
+PLAIN = ("step", "order", "evaluated", "sums", "history")  # what of a training changes, beside tensors of torch
 
 
 class Trained(nn.Module):
@@ -43,30 +45,62 @@ class Trained(nn.Module):
         return self.network(images), None
 
 
-def trained(network: nn.Module, recipe: Recipe) -> tuple[Trained, torch.optim.Optimizer]:
-    """The network as it is trained, ready for several processes, and the recipe's SGD on it."""
-    module = Trained(network, recipe)
-    parallel.synchronize(module)
-    optimizer = torch.optim.SGD(
-        module.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-    )  # fmt: skip
-    return module, optimizer
+@dataclass(kw_only=True)
+class Training:
+    """One training. Saved at any record and loaded again, it goes on to the same bits.
 
+    Args:
+        network: a final one, as it was built.
+        images: to train on.
+        augment: uint8 images and a generator -> normalised floats.
+        evaluate: a network -> (top-1, top-5) on images that training does not see, in [0, 1].
+        log_interval: steps between "train" records; only then does the device's loss come to the host.
+        evaluate_every: epochs between evaluations; the last epoch always has one.
+        transform: of one image, before `augment`; of images in files the workers that decode do it.
+        seed: of their random numbers, with the epoch and the image.
+        teacher: a network on the same device whose answers are learned, too.
+        order: this epoch's rows.
+        evaluated: the step after which the epoch's record was told.
+        history: the epochs' records.
+    """
 
-@dataclass
-class TrainState:
-    """All that changes during training. Saved at any record and loaded again, it goes on to the same bits."""
-
-    trained: nn.Module  # a `Trained`, perhaps as Fabric wraps it
-    optimizer: torch.optim.Optimizer
-    average: AveragedModel | None  # of the weights, where the recipe keeps one
+    recipe: Recipe
+    fabric: Fabric
+    network: nn.Module
+    images: Subset | ShardSet
+    augment: Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
+    evaluate: Callable[[nn.Module], tuple[float, float]]
+    classes: int
     rng: Generator
+    log_interval: int = 10
+    evaluate_every: int = 5
+    transform: Transform | None = None
+    seed: int = 0
+    teacher: nn.Module | None = None
     step: int = 0
-    order: Int64[Tensor, "_"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))  # left this epoch
-    evaluated: int = -1  # the step after which the epoch's record was told
+    order: Int64[Tensor, "_"] = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    evaluated: int = -1
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("loss", "accuracy", "steps"), 0.0))
-    history: list[dict[str, float]] = field(default_factory=list)  # the epochs' records
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.trained = Trained(self.network, recipe)
+        parallel.synchronize(self.trained)
+        sgd = torch.optim.SGD(
+            self.trained.parameters(), recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+        )  # fmt: skip
+        self.wrapped, self.optimizer = self.fabric.setup(self.trained, sgd)
+        self.average: AveragedModel | None = None  # of weights and batch norm statistics
+        if recipe.ema > 0:
+            averaging = get_ema_multi_avg_fn(recipe.ema)
+            self.average = AveragedModel(self.network, multi_avg_fn=averaging, use_buffers=True)
+
+    @property
+    def final_network(self) -> nn.Module:
+        """What is evaluated and kept: the averaged network where there is one."""
+        return self.network if self.average is None else self.average.module
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and containers of them, random states included."""
@@ -92,37 +126,6 @@ class TrainState:
         for name in PLAIN:
             setattr(self, name, state[name])
 
-
-PLAIN = ("step", "order", "evaluated", "sums", "history")
-
-
-@dataclass
-class Training:
-    """What does not change during training.
-
-    Args:
-        images: to train on.
-        augment: uint8 images and a generator -> normalised floats.
-        evaluate: a network -> (top-1, top-5) on images that training does not see, in [0, 1].
-        log_interval: steps between "train" records; only then does the device's loss come to the host.
-        evaluate_every: epochs between evaluations; the last epoch always has one.
-        transform: of one image, before `augment`; of images in files the workers that decode do it.
-        seed: of their random numbers, with the epoch and the image.
-        teacher: a network on the same device whose answers are learned, too.
-    """
-
-    recipe: Recipe
-    fabric: Fabric
-    images: Subset | ShardSet
-    augment: Callable[[Tensor, Generator], Float32[Tensor, "b c h w"]]
-    evaluate: Callable[[nn.Module], tuple[float, float]]
-    classes: int
-    log_interval: int = 10
-    evaluate_every: int = 5
-    transform: Transform | None = None
-    seed: int = 0
-    teacher: nn.Module | None = None
-
     @property
     def steps_per_epoch(self) -> int:
         return len(self.images) // self.recipe.batch_size
@@ -131,38 +134,38 @@ class Training:
     def steps(self) -> int:
         return self.recipe.epochs * self.steps_per_epoch
 
-    def run(self, state: TrainState) -> Iterator[Record]:
-        """Trains from `state` on. At each record the state is whole: save it or stop as you like."""
+    def run(self) -> Iterator[Record]:
+        """Trains to the end. At each record the state is whole: save it or stop as you like."""
         sums = torch.zeros(2, device=self.fabric.device)  # loss and correct answers since the last record
         waited, began, done = 0.0, time.perf_counter(), 0
         ahead: Iterator[Batch] | None = None  # this epoch's batches
-        while state.step < self.steps or state.evaluated < state.step:
-            at_end = state.step > 0 and state.step % self.steps_per_epoch == 0
-            if at_end and state.evaluated < state.step:
+        while self.step < self.steps or self.evaluated < self.step:
+            if self.step > 0 and self.step % self.steps_per_epoch == 0 and self.evaluated < self.step:
                 ahead = None
-                yield self._end_of_epoch(state)
+                yield self._end_of_epoch()
                 began = time.perf_counter()
                 continue
             started = time.perf_counter()
-            ahead = ahead or self._ahead(state)
-            inputs, targets = self._prepared(state, *next(ahead))
+            ahead = ahead or self._ahead()
+            inputs, targets = self._prepared(*next(ahead))
             waited += time.perf_counter() - started
-            sums += self._step(state, inputs, targets)
-            state.step, done = state.step + 1, done + 1
-            if state.step % self.log_interval == 0 or state.step % self.steps_per_epoch == 0:
+            sums += self._step(inputs, targets)
+            self.step, done = self.step + 1, done + 1
+            if self.step % self.log_interval == 0 or self.step % self.steps_per_epoch == 0:
                 loss, accuracy = (parallel.all_reduce_mean(sums) / done).tolist()
+                rate = self.rate(self.step - 1)
                 if not math.isfinite(loss):
                     raise UserError(
-                        f"step {state.step}: the loss is {loss:g}: training diverged at learning rate "
-                        f"{self.rate(state.step - 1):.3g}; begin a new run with a lower --learning-rate"
+                        f"step {self.step}: the loss is {loss:g}: training diverged at learning rate {rate:.3g}; begin "
+                        "a new run with a lower --learning-rate"
                     )
                 for name, value in (("loss", loss), ("accuracy", accuracy), ("steps", 1)):
-                    state.sums[name] += done * value
+                    self.sums[name] += done * value
                 seconds = time.perf_counter() - began
                 speed = {"images_per_second": done * self.recipe.batch_size / seconds, "loader_share": waited / seconds}
                 sums.zero_()
                 waited, began, done = 0.0, time.perf_counter(), 0
-                yield Record("train", {"loss": loss, "accuracy": accuracy, "lr": self.rate(state.step - 1), **speed})
+                yield Record("train", {"loss": loss, "accuracy": accuracy, "lr": rate, **speed})
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -173,33 +176,29 @@ class Training:
         left = 1 - (step - warmup) / max(1.0, self.steps - warmup)  # 1 to 0
         return recipe.learning_rate * (left if recipe.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
 
-    def _ahead(self, state: TrainState) -> Iterator[Batch]:
-        """The batches that are left of this epoch, this process's part of each."""
-        size = self.recipe.batch_size
-        if len(state.order) < size:
-            state.order = torch.randperm(len(self.images), generator=state.rng)
-        epoch, done = divmod(state.step, self.steps_per_epoch)
-        chunks = [parallel.local_chunk(chunk) for chunk in state.order.split(size)[: self.steps_per_epoch - done]]
-        return self.images.stream(chunks, self.transform, 2**20 * self.seed + epoch)
+    def _ahead(self) -> Iterator[Batch]:
+        """The batches that are left of this epoch, this process's part of each; what does not fill one is left out."""
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        if done == 0:
+            self.order = torch.randperm(len(self.images), generator=self.rng)
+        chunks = self.order.split(self.recipe.batch_size)[done : self.steps_per_epoch]
+        return self.images.stream([*map(parallel.local_chunk, chunks)], self.transform, 2**20 * self.seed + epoch)
 
-    def _prepared(self, state: TrainState, images: Tensor, labels: Tensor) -> tuple[Float32[Tensor, "b c h w"], Tensor]:
+    def _prepared(self, images: Tensor, labels: Tensor) -> tuple[Float32[Tensor, "b c h w"], Tensor]:
         """Augmented images and their targets: class indices, or mixed shares of classes (b, classes)."""
-        state.order = state.order[self.recipe.batch_size :]
-        if state.step % self.steps_per_epoch == self.steps_per_epoch - 1:
-            state.order = state.order[:0]  # an epoch ends where its steps end, with what does not fill a batch left out
         device = self.fabric.device
-        inputs, targets = self.augment(images.to(device), state.rng), labels.to(device)
+        inputs, targets = self.augment(images.to(device), self.rng), labels.to(device)
         mixers = [(v2.MixUp, self.recipe.mixup), (v2.CutMix, self.recipe.cutmix)]
         kinds = [kind(alpha=alpha, num_classes=self.classes) for kind, alpha in mixers if alpha > 0]
         return v2.RandomChoice(kinds)(inputs, targets) if kinds else (inputs, targets)
 
-    def _step(self, state: TrainState, inputs: Tensor, targets: Tensor) -> Float[Tensor, "2"]:
+    def _step(self, inputs: Tensor, targets: Tensor) -> Float[Tensor, "2"]:
         """One step of SGD; gives loss and accuracy on the device, so that nothing waits for it."""
-        recipe, network, optimizer = self.recipe, state.trained, state.optimizer
+        recipe, network, optimizer = self.recipe, self.wrapped, self.optimizer
         for group in optimizer.param_groups:
-            group["lr"] = self.rate(state.step)
-        for drop_path in _unwrapped(network).drop_paths:
-            drop_path.probability = recipe.drop_path * (state.step // self.steps_per_epoch) / recipe.epochs
+            group["lr"] = self.rate(self.step)
+        for drop_path in self.trained.drop_paths:
+            drop_path.probability = recipe.drop_path * (self.step // self.steps_per_epoch) / recipe.epochs
         logits, tower = network(inputs)
         criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         loss = criterion(logits, targets)
@@ -213,8 +212,8 @@ class Training:
             self.fabric.clip_gradients(network, optimizer, max_norm=recipe.clip_norm, error_if_nonfinite=False)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if state.average is not None:
-            state.average.update_parameters(_unwrapped(network).network)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
         hard = targets if targets.ndim == 1 else targets.argmax(-1)
         return torch.stack([loss.detach(), (logits.detach().argmax(-1) == hard).float().mean()])
 
@@ -227,27 +226,15 @@ class Training:
         found = (logits.float() / heat).log_softmax(-1)
         return heat**2 * nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
 
-    def _end_of_epoch(self, state: TrainState) -> Record:
-        epoch = state.step // self.steps_per_epoch
-        means = {f"train_{name}": state.sums[name] / state.sums["steps"] for name in ("loss", "accuracy")}
+    def _end_of_epoch(self) -> Record:
+        epoch = self.step // self.steps_per_epoch
+        means = {f"train_{name}": self.sums[name] / self.sums["steps"] for name in ("loss", "accuracy")}
         values: dict[str, Any] = {"epoch": epoch, **means}
-        if epoch % self.evaluate_every == 0 or state.step == self.steps:
-            values["accuracy"], values["top5"] = self.evaluate(final_network(state))
-        state.sums, state.evaluated = dict.fromkeys(state.sums, 0.0), state.step
-        state.history.append(values)
+        if epoch % self.evaluate_every == 0 or self.step == self.steps:
+            values["accuracy"], values["top5"] = self.evaluate(self.final_network)
+        self.sums, self.evaluated = dict.fromkeys(self.sums, 0.0), self.step
+        self.history.append(values)
         return Record("epoch", values)
-
-
-def _unwrapped(trained: nn.Module) -> Trained:
-    """Ours, inside Fabric's wrapper."""
-    inner = getattr(trained, "module", trained)
-    assert isinstance(inner, Trained)
-    return inner
-
-
-def final_network(state: TrainState) -> nn.Module:
-    """What is evaluated and kept: the averaged network where there is one."""
-    return _unwrapped(state.trained).network if state.average is None else state.average.module
 
 
 @torch.no_grad()
@@ -268,13 +255,6 @@ def top1_and_top5(
     network.train(was_training)
     right, among_five, seen = parallel.all_reduce_sum(counts).tolist()
     return right / seen, among_five / seen
-
-
-def average_of(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
-    """Exponential moving average of weights and batch norm statistics, decay `recipe.ema`; None if 0."""
-    if recipe.ema == 0:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
 
 
 def random_transform(recipe: Recipe, size: int) -> Transform | None:

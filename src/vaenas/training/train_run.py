@@ -16,16 +16,8 @@ from vaenas.records import Record, TrainingResult
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.session import Session
 from vaenas.training.config import TrainConfig
-from vaenas.training.teacher import Teacher, load_teacher
-from vaenas.training.train import (
-    Training,
-    TrainState,
-    average_of,
-    final_network,
-    random_transform,
-    top1_and_top5,
-    trained,
-)
+from vaenas.training.teacher import load_teacher
+from vaenas.training.train import Training, random_transform, top1_and_top5
 
 
 class TrainRun:
@@ -40,35 +32,28 @@ class TrainRun:
         self.session = session = Session(config, directory, recipe.batch_size)
         self.data, fabric = session.data, session.fabric
         train, mean, std = self.data.train, self.data.mean, self.data.std
-        sizes = config.image_space(train.image_size, train.channels, len(train.classes)).config
+        channels, classes = train.channels, len(train.classes)
+        sizes = config.image_space(train.image_size, channels, classes).config
         self.info = NetworkInfo(
-            config.space, config.code, train.image_size, train.channels, sizes.width, sizes.layers,
-            tuple(train.classes), mean, std,
-        )  # fmt: skip
-        self.architecture, self.costs = self.info.architecture(), self.info.costs()
+            config.space, config.code, train.image_size, channels, sizes.width, sizes.layers, train.classes, mean, std
+        )
+        self.costs = self.info.costs()
         images, test = self._images()
-        self.test = test
         options = {"auxiliary": True} if recipe.auxiliary else {}  # which the settings allow where the space has it
-        network = self.info.image_space.network(self.architecture, **options)
-        teacher = self._teacher()
-        wrapped, optimizer = fabric.setup(*trained(network, recipe))
+        network, teacher = self.info.image_space.network(self.info.architecture(), **options), None
+        if config.teacher.model is not None and config.teacher.weights is not None:
+            weights = Path(config.teacher.weights)
+            teacher = load_teacher(config.teacher.model, weights, classes, mean, std).to(fabric.device)
+            session.inputs[f"the teacher's weights {weights}"] = file_digest(weights, "sha256")
         augment = Augment(mean, std, recipe.padding, flip=True, cutout=recipe.cutout)
         self.training = Training(
-            recipe,
-            fabric,
-            images,
-            augment,
-            lambda network: top1_and_top5(network, test, augment.plain, fabric.device),
-            len(train.classes),
-            config.log_interval,
-            config.evaluate_every,
-            random_transform(recipe, train.image_size),
-            config.seed,
-            teacher,
-        )
-        self.state = TrainState(wrapped, optimizer, average_of(network, recipe), session.rng)
-        session.begin("training", self.state, {})
-        self.directory = session.directory
+            recipe=recipe, fabric=fabric, network=network, images=images, augment=augment, classes=classes,
+            evaluate=lambda network: top1_and_top5(network, test, augment.plain, fabric.device), rng=session.rng,
+            log_interval=config.log_interval, evaluate_every=config.evaluate_every, seed=config.seed, teacher=teacher,
+            transform=random_transform(recipe, train.image_size),
+        )  # fmt: skip
+        session.begin("training", self.training, {})
+        self.directory, self.save, self.test = session.directory, session.save, test
 
     def _images(self) -> tuple[Subset | ShardSet, Subset]:
         """Those to train on, and those that test."""
@@ -78,54 +63,37 @@ class TrainRun:
             raise UserError(
                 f"--data {config.data.source}: too few images to hold one out for testing; add some, or val/"
             )
-        if config.train_images is not None:
-            if config.train_images > len(images):
-                raise UserError(
-                    f"--train-images {config.train_images}: there are only {len(images)}; leave it out for all"
-                )
-            chosen = torch.randperm(len(images), generator=self.session.rng)[: config.train_images]
+        wanted, size = config.train_images, config.training.batch_size
+        if wanted is not None:
+            if wanted > len(images):
+                raise UserError(f"--train-images {wanted}: there are only {len(images)}; leave it out for all")
+            chosen = torch.randperm(len(images), generator=self.session.rng)[:wanted]
             images = Subset(images.data, images.rows[chosen])
         if config.shards is not None:
-            size, classes = data.train.image_size, tuple(data.train.classes)
-            images = open_shards(Path(config.shards), classes, size, config.data.workers, data.findings)
+            train, workers = data.train, config.data.workers
+            images = open_shards(Path(config.shards), train.classes, train.image_size, workers, data.findings)
             self.session.inputs[f"the list of shards {config.shards}"] = images.content
-        size = config.training.batch_size
         if len(images) < size:
             raise UserError(f"--batch-size {size}: there are only {len(images)} images to train on")
         return images, test
 
-    def _teacher(self) -> Teacher | None:
-        """Whose answers are learned, too."""
-        config, data = self.config, self.data
-        if config.teacher.model is None or config.teacher.weights is None:
-            return None
-        weights = Path(config.teacher.weights)
-        teacher = load_teacher(config.teacher.model, weights, len(data.train.classes), data.mean, data.std)
-        self.session.inputs[f"the teacher's weights {weights}"] = file_digest(weights, "sha256")
-        return teacher.to(self.session.fabric.device)
-
-    def save(self) -> None:
-        """Writes the checkpoint."""
-        self.session.save()
-
     def records(self) -> Iterator[Record]:
         """Trains to the end: metrics, checkpoints and at last weights and result are written as it goes."""
-        yield from self.session.kept(self.training.run(self.state), self._log)
+        yield from self.session.kept(self.training.run(), self._log)
         if not parallel.is_main():
             return
-        final = self.info.build()
-        kept = final_network(self.state).state_dict()
+        final, kept = self.info.build(), self.training.final_network.state_dict()
         final.load_state_dict({name: kept[name] for name in final.state_dict()})  # without the auxiliary tower
         save_weights(self.directory.path / "weights.safetensors", final, self.info)
         self.directory.write_json("result.json", self._result())
 
     def _log(self, record: Record) -> None:
-        epoch = self.state.step / self.training.steps_per_epoch
-        self.session.append_metrics(record.kind, self.state.step, epoch, record.values)
+        epoch = self.training.step / self.training.steps_per_epoch
+        self.session.append_metrics(record.kind, self.training.step, epoch, record.values)
 
     def _result(self) -> TrainingResult:
         """`result.json`."""
-        config, last = self.config, self.state.history[-1]
+        config, last = self.config, self.training.history[-1]
         images = {"training": len(self.training.images), "test": len(self.test)}
         return TrainingResult.model_validate(
             {

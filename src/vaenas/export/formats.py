@@ -1,3 +1,0 @@
-"""What a trained network can be written as."""
-
-ENDINGS = {"onnx": ".onnx", "torch": ".pt", "timm": ".safetensors", "safetensors": ".safetensors"}
