@@ -74,7 +74,7 @@ def test_mean_and_deviation_are_those_of_the_equations(noise: float, rng: torch.
     mean, covariance = dense(process, known, scores, asked)
     for found in (posterior.mean, process.mean(SPACE.features(asked), SPACE.keys(asked))):
         torch.testing.assert_close(found, mean, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(process.deviation(posterior), covariance.diagonal().sqrt(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(posterior.deviation, covariance.diagonal().sqrt(), atol=1e-5, rtol=1e-5)
 
 
 def test_labels_without_noise_are_met(rng: torch.Generator) -> None:
@@ -84,11 +84,11 @@ def test_labels_without_noise_are_met(rng: torch.Generator) -> None:
     posterior = process.posterior(SPACE.features(known), SPACE.keys(known))
     # in units of the labels' own standard deviation
     assert float((posterior.mean - warp(scores.double())).abs().max()) < 0.1
-    assert float(process.deviation(posterior).max()) < 0.15
+    assert float(posterior.deviation.max()) < 0.15
     fresh = different(200, torch.Generator().manual_seed(1))
     fresh = fresh[~torch.isin(SPACE.keys(fresh), SPACE.keys(known))]
-    unsure = process.deviation(process.posterior(SPACE.features(fresh), SPACE.keys(fresh)))
-    assert float(unsure.min()) > float(process.deviation(posterior).max())
+    unsure = process.posterior(SPACE.features(fresh), SPACE.keys(fresh)).deviation
+    assert float(unsure.min()) > float(posterior.deviation.max())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -115,7 +115,7 @@ def test_repeated_labels_of_one_architecture_are_averaged(rng: torch.Generator) 
     asked = torch.cat([once, often])
     posterior = process.posterior(SPACE.features(asked), SPACE.keys(asked))
     labels = warp(scores.double())[-9:]  # of `often`
-    deviation = process.deviation(posterior)
+    deviation = posterior.deviation
     assert abs(float(posterior.mean[1] - labels.mean())) < 0.2 * float(labels.max() - labels.min())
     assert float(deviation[1]) < 0.8 * float(deviation[0])
 
@@ -226,4 +226,4 @@ def test_two_equal_labels_can_be_learnt() -> None:
     process = fitted(known, torch.full((2,), 0.5))
     posterior = process.posterior(SPACE.features(known), SPACE.keys(known))
     assert posterior.mean.tolist() == [0, 0]
-    assert (process.deviation(posterior) > 0).all()
+    assert (posterior.deviation > 0).all()

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator
 
-from vaenas.bench.finished import Finished, check_least, write_summary
+from vaenas.bench.finished import Finished, write_summary
 from vaenas.bench.task import Task, interval, open_task
 from vaenas.blackbox.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
 from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, AskTell, BlackBoxSettings, VAESearch
 from vaenas.errors import UserError
-from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
+from vaenas.samplers.categorical import CategoricalSampler
 
 QUESTION = 5  # labels per question for searches that learn a model; the others ask for one at a time
 SPACING = 10  # labels between two points of a curve
@@ -24,8 +24,7 @@ def _vae(settings: BlackBoxSettings) -> Callable[[Task, Generator], AskTell]:
 
 
 def _categorical(task: Task, rng: Generator) -> AskTell:
-    sampler = CategoricalSampler(task.space, CategoricalSettings(keep_ratio=0.25))
-    return VAESearch(task.space, rng, replace(ALONE, repeats=task.noisy), sampler)
+    return VAESearch(task.space, rng, replace(ALONE, repeats=task.noisy), CategoricalSampler(task.space))
 
 
 # name: (labels per question, the search)
@@ -54,13 +53,12 @@ def search(task: Task, method: str, queries: int, seed: int) -> dict[int, float]
     """One run: the truth of what the search would return after each of `points(queries)` labels."""
     size, make = METHODS[method]
     rng = Generator().manual_seed(seed)
-    found, stops, told = make(task, rng), points(queries), 0
+    found = make(task, rng)
     curve: dict[int, float] = {}
-    for stop in stops:
-        while told < stop:
-            population = found.ask(min(size, stop - told), task.is_feasible)
+    for stop in points(queries):
+        while (left := stop - len(found.scores)) > 0:
+            population = found.ask(min(size, left), task.is_feasible)
             found.tell(population, task.observe(population, rng))
-            told += len(population)
         curve[stop] = float(task.truth(found.best()))
     return curve
 
@@ -97,7 +95,6 @@ def run_curves(
     unknown = [m for m in methods if m not in METHODS]
     if unknown or not methods:
         raise UserError(f"--methods {','.join(unknown) or '(none)'}: unknown; choose from {', '.join(METHODS)}")
-    check_least({"--queries": queries, "--seeds": seeds, "--workers": workers})
     task = open_task(table)
     if not task.noisy and queries > len(task.population):
         raise UserError(
@@ -107,12 +104,11 @@ def run_curves(
         METHODS["tpe"][1](task, Generator())  # whether Optuna is there
     wanted = [(method, seed) for seed in range(seeds) for method in dict.fromkeys(methods)]
     belongs_to = {"table": task.table.digest(), "queries": queries, "version": 3}
-    offset, scale = units(task)
     with Finished(output / "runs.jsonl", belongs_to, Run) as finished:
         done = {(run.method, run.seed) for run in finished.entries}
         todo = [(table, method, queries, seed) for method, seed in wanted if (method, seed) not in done]
         for run in finished.run(_job, todo, workers):
-            yield run.method, run.seed, offset + scale * run.curve[queries]
+            yield run.method, run.seed, task.shown(run.curve[queries])
         curves = {(run.method, run.seed): run.curve for run in finished.entries}
     summary = summarise(task, {m: [curves[m, s] for s in range(seeds)] for m in dict.fromkeys(methods)}, seeds)
     write_summary(output / "curves.json", summary)
@@ -121,20 +117,14 @@ def run_curves(
     draw_curves(summary, output / "curves.png")
 
 
-def units(task: Task) -> tuple[float, float]:
-    """Offset and scale of reported values: a user's own table in the units of its file, accuracies in [0, 1]."""
-    return (task.table.offset, task.table.scale) if task.table.slots else (0.0, 1.0)
-
-
 def summarise(task: Task, runs: dict[str, list[dict[int, float]]], seeds: int) -> dict[str, Any]:
-    """Mean and 95 % interval (normal quantile) over seeds, in the `units` of the table."""
-    offset, scale = units(task)
+    """Mean and 95 % interval (normal quantile) over seeds, as `task.shown`."""
     return {
         "methods": {
-            method: {str(q): interval([offset + scale * curve[q] for curve in curves], 1.96) for q in curves[0]}
+            method: {str(q): interval([task.shown(curve[q]) for curve in curves], 1.96) for q in curves[0]}
             for method, curves in runs.items()
         },
-        "optimum": offset + scale * task.optimum,
+        "optimum": task.shown(task.optimum),
         "seeds": seeds,
         "table": task.table.source,
         "reported": task.reported,

@@ -1,19 +1,26 @@
-"""Finished pieces of a long run, one JSON line each, so that a run that was stopped goes on."""
+"""Long work in pieces: each a job in a process of its own and one JSON line, so that what was stopped goes on."""
 
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
 from pydantic import BaseModel, ValidationError
 
-from vaenas.bench.pool import run_jobs
 from vaenas.documents import first_of
 from vaenas.errors import UserError
 from vaenas.files import FolderLock, write_atomically, writing
+from vaenas.machine import cores
 
 E = TypeVar("E", bound=BaseModel)
+R = TypeVar("R")
 
 
 class Finished(Generic[E]):
@@ -30,20 +37,17 @@ class Finished(Generic[E]):
 
     def __init__(self, file: Path, belongs_to: dict[str, Any], kind: type[E]) -> None:
         self.file, folder = file, file.parent
-        head = json.dumps(belongs_to).encode() + b"\n"
         with writing(file):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(folder)
             lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
-        if not lines or (len(lines) == 1 and not lines[0].endswith(b"\n")):
-            write_atomically(file, head)
-            lines = [head]
-        if lines[0] != head:
+        head = json.dumps(belongs_to).encode() + b"\n"
+        whole = [line for line in lines if line.endswith(b"\n")] or [head]
+        if whole[0] != head:
             raise UserError(
                 f"--output {folder}: {file.name} is of another table or other settings; choose another folder"
             )
-        whole = [line for line in lines if line.endswith(b"\n")]
-        if len(whole) < len(lines):
+        if whole != lines:
             write_atomically(file, b"".join(whole))
         self.entries: list[E] = []
         for number, line in enumerate(whole[1:], start=2):
@@ -62,7 +66,7 @@ class Finished(Generic[E]):
         self._lock.release()
 
     def run(self, call: Callable[..., E], jobs: Iterable[tuple], workers: int | None) -> Iterator[E]:
-        """Yields `call(*job)` of each job, as they end in processes of their own, each once it is in the file."""
+        """`run_jobs`, each result once it is in the file."""
         for entry in run_jobs(call, jobs, workers):
             self.add(entry)
             yield entry
@@ -76,13 +80,50 @@ class Finished(Generic[E]):
             os.fsync(file.fileno())
 
 
+def run_jobs(call: Callable[..., R], jobs: Iterable[tuple], workers: int | None) -> Iterator[R]:
+    """Yields `call(*job)` of each job, as they end; stopped in between, by a signal too, it ends the workers at once.
+
+    Args:
+        call: a function of a module.
+        workers: how many processes, of one thread each; None: one a core.
+
+    Raises:
+        UserError: a worker was killed.
+    """
+    others = set(active_children())
+    with ProcessPoolExecutor(workers or cores(), mp_context=get_context("spawn"), initializer=_begin) as pool:
+        try:
+            # Ctrl-C in a terminal goes to the workers as well: from their first moment they leave it to this process.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                futures = [pool.submit(call, *job) for job in jobs]
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process was killed, perhaps since memory ran out: lower --workers and start again to go on"
+            ) from None
+        except BaseException:
+            for worker in set(active_children()) - others:
+                worker.kill()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _begin() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """What the pieces say, as JSON."""
     write_atomically(path, (json.dumps(summary, indent=1) + "\n").encode())
-
-
-def check_least(options: dict[str, int | None], least: int = 1) -> None:
-    """Raises `UserError` for the first option that is given and smaller."""
-    for name, value in options.items():
-        if value is not None and value < least:
-            raise UserError(f"{name} {value}: at least {least} is needed")

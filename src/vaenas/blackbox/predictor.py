@@ -1,12 +1,13 @@
-"""A Gaussian process that predicts accuracies and knows how sure it is (Rasmussen & Williams 2006, Alg. 2.1)."""
+"""A Gaussian process that predicts accuracies (Rasmussen & Williams 2006, Alg. 2.1), and a sampler guided by it."""
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
-from vaenas.spaces.space import Scores
+from vaenas.samplers.sampler import LearnedSampler, UpdateStats
+from vaenas.spaces.space import Population, Scores, draw_valid
 
 Features = list[Float[Tensor, "n _"]]
 """Groups of features, one row per architecture in each, scaled so that different architectures are about 1 apart."""
@@ -17,13 +18,17 @@ JITTER = 1e-6
 FIRST_STEPS, LATER_STEPS, LEARNING_RATE = 40, 12, 0.1  # of Adam on the hyperparameters, in the first `fit` and later
 PRIOR_MEAN = {"weights": -1.0, "amplitude": 0.0, "own": -4.5, "noise": -4.5}  # of the hyperparameters' logarithms
 PRIOR_STD = {"weights": 1.5, "amplitude": 1.0, "own": 1.5, "noise": 1.5}
+GUIDED_LABELS = 1500  # that guide a sampler: the process's cost grows with their cube
+THRESHOLD_DRAWS = 2000  # from which the threshold comes
+CHUNK = 4000  # architectures predicted at once
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Mean (m,), and the root of what n labels explain of the prior's covariance, (n, m)."""
+    """Mean, standard deviation, and the root of what n labels explain of the prior's covariance."""
 
     mean: Float[Tensor, "m"]
+    deviation: Float[Tensor, "m"]
     explained: Float[Tensor, "n m"]
 
 
@@ -69,12 +74,10 @@ class GaussianProcess:
     def posterior(self, features: Others, ids: Int64[Tensor, "m"]) -> Posterior:
         """Of m architectures, own deviation included, in warped units."""
         cross = self._kernel(self._features, self._ids, features, ids)  # (n, m)
-        return Posterior(self._weights @ cross, torch.linalg.solve_triangular(self._root, cross, upper=False))
-
-    def deviation(self, posterior: Posterior) -> Float[Tensor, "m"]:
-        """Standard deviation of each."""
+        explained = torch.linalg.solve_triangular(self._root, cross, upper=False)
         prior = self.log["amplitude"].exp() + self.log["own"].exp()
-        return (prior - posterior.explained.square().sum(0)).clamp(min=JITTER).sqrt()
+        deviation = (prior - explained.square().sum(0)).clamp(min=JITTER).sqrt()
+        return Posterior(self._weights @ cross, deviation, explained)
 
     def thompson(self, features: Others, ids: Int64[Tensor, "m"], n: int, rng: Generator) -> Int64[Tensor, "_"]:
         """The best of each of n functions drawn from the posterior, n different ones of the m architectures."""
@@ -83,7 +86,7 @@ class GaussianProcess:
         covariance.diagonal().add_(JITTER)
         root, failed = torch.linalg.cholesky_ex(covariance)
         if failed:  # rounding: the variances alone still are what they should be
-            root = torch.diag(self.deviation(posterior))
+            root = torch.diag(posterior.deviation)
         functions = posterior.mean + torch.randn(n, len(ids), generator=rng, dtype=torch.float64) @ root.T
         chosen: list[int] = []
         for values in functions:
@@ -125,3 +128,47 @@ def warp(scores: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     below = ((median - scores).clamp(min=0) / spread).log1p()
     warped = torch.where(scores < median, -below, (scores - median) / spread)
     return (warped - warped.mean()) / (warped.std() + 1e-12)
+
+
+class GuidedSampler:
+    """p(α | predicted accuracy >= τ): a learned sampler's draws, of which only the best looking share is kept.
+
+    `update` fits a Gaussian process to (at most 1500 random ones of) the labels and hands its mean, not the labels, to
+    Algorithm 1, so that noise does not decide who is in the top K. τ is the quantile that leaves `share` of the draws.
+
+    Args:
+        sampler: the one that is guided.
+        share: of the sampler's draws that may stay, in (0, 1].
+    """
+
+    def __init__(self, sampler: LearnedSampler, share: float = 0.1) -> None:
+        self.sampler, self.space, self.share, self.keep_ratio = sampler, sampler.space, share, sampler.keep_ratio
+        self._predictor: GaussianProcess | None = None
+        self.threshold = -torch.inf  # τ, in the predictor's units
+
+    def update(self, population: Population, scores: Scores, rng: Generator) -> UpdateStats:
+        """(n, s), (n,); n >= 2."""
+        rows = torch.randperm(len(population), generator=rng)[:GUIDED_LABELS]
+        features = self.space.features(population[rows])
+        self._predictor = GaussianProcess(len(features))
+        self._predictor.fit(features, self.space.keys(population[rows]), scores[rows])
+        stats = self.sampler.update(population, self._predict(population), rng)
+        self.threshold = float(self._predict(self.sampler.sample(THRESHOLD_DRAWS, rng)).quantile(1 - self.share))
+        return stats
+
+    def sample(self, n: int, rng: Generator) -> Population:
+        """(n, s)"""
+        return draw_valid(
+            lambda m: self.sampler.sample(m, rng), self.is_feasible, n, constraints="the predictor's threshold"
+        )
+
+    def is_feasible(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which of the sampler's draws stay; all before the first update."""
+        if self._predictor is None:
+            return torch.ones(len(population), dtype=torch.bool)
+        return self._predict(population) >= self.threshold
+
+    def _predict(self, population: Population) -> Scores:
+        assert self._predictor is not None
+        parts = [self._predictor.mean(self.space.features(p), self.space.keys(p)) for p in population.split(CHUNK)]
+        return torch.cat(parts).float() if parts else torch.zeros(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.runs.command import call, command, environment
-from vaenas.bench.pool import run_jobs
+from vaenas.bench.finished import run_jobs
 from vaenas.errors import UserError
 
 
