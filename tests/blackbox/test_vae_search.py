@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.spaces.spaces import SPACES
-from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, AskTell, BlackBoxSettings, VAESearch
+from vaenas.blackbox.baselines import RandomSearch
+from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, BlackBoxSettings, VAESearch
 from vaenas.samplers.categorical import CategoricalSampler
 from vaenas.spaces.nasbench101 import nasbench101_space
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, SearchSpace, rows_in
@@ -45,7 +46,7 @@ def labelled(search: VAESearch, labels: int, evaluate=interacting, size: int = 1
 @settings(max_examples=60, deadline=None)
 def test_history_averages_the_labels_of_each_architecture(labels: list[tuple[int, int]], cuts: list[int]) -> None:
     """Told at once or in parts; whole eighths add up exactly."""
-    history = AskTell(SPACE, torch.Generator())
+    history = RandomSearch(SPACE, torch.Generator())
     names, values = zip(*labels, strict=True)
     population, scores = EVERYTHING[list(names)], torch.tensor(values) / 8
     edges = [0, *sorted(min(c, len(labels)) for c in cuts), len(labels)]
@@ -63,7 +64,7 @@ def test_history_averages_the_labels_of_each_architecture(labels: list[tuple[int
 
 
 def test_a_lucky_run_is_not_the_best_of_many() -> None:
-    history = AskTell(SPACE, torch.Generator())
+    history = RandomSearch(SPACE, torch.Generator())
     history.tell(EVERYTHING[[4, 7, 4, 7]], torch.tensor([0.9, 0.8, 0.1, 0.8]))
     assert torch.equal(history.best(), EVERYTHING[[7]])
 
@@ -74,7 +75,7 @@ def test_isomorphic_cells_are_one_architecture() -> None:
     cells = torch.zeros(2, 26, dtype=torch.int64)
     cells[0, [0, 16]] = 1
     cells[1, [1, 17]] = 1
-    history = AskTell(space, torch.Generator())
+    history = RandomSearch(space, torch.Generator())
     history.tell(cells, torch.tensor([0.25, 0.75]))
     found, means = history.means()
     assert torch.equal(found, cells[:1])

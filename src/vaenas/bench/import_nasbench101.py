@@ -63,8 +63,7 @@ def from_tfrecord(path: Path) -> TabularBenchmark:
         the vertices' operations with commas between: "input,conv3x3-bn-relu,...,output"
         the metrics: base64 of a protobuf message, with evaluations at the start, half-way and at the end
 
-    of which the last evaluation counts. Records are read in one go from first to last; memory is bounded by the table's
-    size, not by the file's. The module hashes of 1,000 cells, evenly spread, are computed anew.
+    of which the last evaluation counts. Memory is bounded by the table's size, not by the file's.
 
     Raises:
         UserError: names the record that is damaged or no record of NAS-Bench-101, and where it begins.
@@ -183,10 +182,9 @@ def _table(path: Path, population: Int64[Tensor, "n 26"], hashes: list[str], **c
 def columns(
     rows: Integer[np.ndarray, "m"], budgets: Integer[np.ndarray, "m"], values: Float[np.ndarray, "m c"]
 ) -> tuple[Float[Tensor, "n b r"], ...]:
-    """The c columns of a table of n architectures and b budgets, of m observations of c values in a row.
+    """The c columns of a table of n architectures and b budgets, of m observations of c values each, in a row.
 
-    r is the largest number of observations of one architecture at one budget: its runs, in the order in which they
-    stand; NaN where there are fewer.
+    r is the most observations of one architecture at one budget: its runs, in their order; NaN where there are fewer.
     """
     n, b = int(rows.max()) + 1, int(budgets.max()) + 1
     place = rows * b + budgets

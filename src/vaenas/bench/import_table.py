@@ -3,6 +3,7 @@
 import csv
 import math
 import string
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -42,7 +43,7 @@ def import_table(
         path: NAS-Bench-101 as `.tfrecord` or `.parquet`; NAS-Bench-Macro as `.json`; NAS-Bench-201 as `.csv`; any other
             `.csv` with `slots` and `score`.
         dataset: NAS-Bench-201 only, one of `DATASETS`; by default cifar10.
-        slots, score, test: columns of a user's own CSV, see `from_csv`.
+        slots, score, test: columns of a user's own CSV: choices, what a search observes, what to report by.
 
     Raises:
         UserError: the file is of no known kind, not whole, or has other content; an option does not fit it.
@@ -78,23 +79,21 @@ def from_nasbench201(path: Path, dataset: str) -> TabularBenchmark:
     if dataset not in DATASETS:
         raise UserError(f"--dataset {dataset}: unknown; NAS-Bench-201 has {', '.join(DATASETS)}")
     rows = _rows(path, ["cell", "params"])
-    epochs = (12, 200)
+    epochs, params = (12, 200), _numbers(path, rows, "params", MOST_PARAMS)
 
     def accuracies(part: str) -> Float64[Tensor, "n 2 1"]:
         names = [f"{DATASETS[dataset]}_{part}_{e}ep" for e in epochs]
-        table = [
-            [_number(path, line, row, name, 100) if row.get(name) else math.nan for name in names] for line, row in rows
-        ]
-        return torch.tensor(table, dtype=torch.float64)[..., None] / 100
+        found = np.stack([_numbers(path, rows, name, 100, optional=True) for name in names], axis=1)
+        return torch.from_numpy(found)[..., None] / 100
 
-    params = [int(_number(path, line, row, "params", MOST_PARAMS)) for line, row in rows]
     try:
         population = nasbench201.parse([row["cell"] for _, row in rows])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return TabularBenchmark.of(
         nasbench201.nasbench201_space(), population, epochs, accuracies("val"), test=accuracies("test"),
-        params=torch.tensor(params), source=path.name, measured=f"validation accuracy on {dataset}", scale=100.0,
+        params=torch.from_numpy(params).long(), source=path.name, measured=f"validation accuracy on {dataset}",
+        scale=100.0,
     )  # fmt: skip
 
 
@@ -136,47 +135,39 @@ def from_nasbench_macro(path: Path) -> TabularBenchmark:
 def from_csv(path: Path, slots: list[str], score: str, test: str | None = None) -> TabularBenchmark:
     """A table of a user's own search space: one row of the CSV is one evaluation.
 
-    Rows with the same values in all slots are further runs of one architecture. Scores may be any numbers, higher is
-    better: from 0 to 1 they are accuracies; from 0 to 100 they are percent; any others are scaled to [0, 1], the worst
-    to 0 and the best to 1. Score and test go by one scale, which the table keeps (`offset`, `scale`).
-
-    Args:
-        path: the file; its first line names the columns.
-        slots: columns whose values, as texts, are the choices; at most 62 different ones each.
-        score: the column that a search observes.
-        test: the column to report by.
-
-    Raises:
-        UserError: names the column, or the line of the value, that is missing or no number.
+    Rows with the same values in all slots (texts, at most 62 different ones each) are further runs of one architecture.
+    Scores may be any numbers, higher is better: from 0 to 1 they are accuracies; from 0 to 100 they are percent; any
+    others are scaled to [0, 1], the worst to 0 and the best to 1. Score and test go by one scale, which the table keeps
+    (`offset`, `scale`).
     """
     slots, scored = [name.strip() for name in slots], [name.strip() for name in (score, test) if name is not None]
     if len({*slots, *scored}) < len(slots) + len(scored):
         raise UserError(f"--slots {','.join(slots)} --score {', '.join(scored)}: a column is named twice; name it once")
     rows = _rows(path, [*slots, *scored])
-    texts = [tuple(row[name] for name in slots) for _, row in rows]
-    for (line, _), text in zip(rows, texts, strict=True):
-        if "" in text:
-            raise UserError(f"{path}: line {line} has no value in column {slots[text.index('')]!r}: fill it in")
-    values = {name: sorted(set(column)) for name, column in zip(slots, zip(*texts, strict=True), strict=True)}
-    for name, found in values.items():
-        if len(found) > len(_SYMBOLS):
-            raise UserError(f"{path}: column {name!r} has {len(found)} values; at most {len(_SYMBOLS)}: bin them")
-    observed = np.array([[_number(path, line, row, name) for name in scored] for line, row in rows])
+    values: dict[str, list[str]] = {}
+    choices = np.empty((len(rows), len(slots)), dtype=np.int64)
+    for slot, name in enumerate(slots):
+        for line, row in rows:
+            if not row[name]:
+                raise UserError(f"{path}: line {line} has no value in column {name!r}: fill it in")
+        values[name] = sorted({row[name] for _, row in rows})
+        if len(values[name]) > len(_SYMBOLS):
+            raise UserError(
+                f"{path}: column {name!r} has {len(values[name])} values; at most {len(_SYMBOLS)}: bin them"
+            )
+        choices[:, slot] = [values[name].index(row[name]) for _, row in rows]
+    population, rows_of = np.unique(choices, axis=0, return_inverse=True)
+    observed = np.stack([_numbers(path, rows, name) for name in scored], axis=1)
     lowest, highest = float(observed.min()), float(observed.max())
     offset, scale = lowest, highest - lowest or 1.0
     if lowest >= 0 and highest <= 100:
         offset, scale = 0.0, 1.0 if highest <= 1 else 100.0
     if not math.isfinite(scale):
         raise UserError(f"{path}: scores from {lowest:g} to {highest:g} are too far apart: scale them down")
-    architectures = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-    population = [
-        [values[name].index(value) for name, value in zip(slots, text, strict=True)] for text in architectures
-    ]
-    rows_of = np.array([architectures[text] for text in texts])
-    accuracies = columns(rows_of, np.zeros_like(rows_of), (observed - offset) / scale)
+    accuracies = columns(rows_of.ravel(), np.zeros(len(rows), dtype=np.int64), (observed - offset) / scale)
     space = SearchSpace(f"csv:{path.stem}", tuple(_SYMBOLS[: len(values[name])] for name in slots), (len(slots),))
     return TabularBenchmark.of(
-        space, torch.tensor(population), NO_EPOCHS, accuracies[0], test=accuracies[1] if test else None,
+        space, torch.from_numpy(population), NO_EPOCHS, accuracies[0], test=accuracies[1] if test else None,
         source=path.name, measured=f"column {scored[0]!r}", offset=offset, scale=scale, slots=values,
     )  # fmt: skip
 
@@ -207,15 +198,19 @@ def _rows(path: Path, wanted: list[str]) -> list[tuple[int, dict[str, str]]]:
     return [(line, dict(zip(names, row, strict=True))) for line, row in rows]
 
 
-def _number(path: Path, line: int, row: dict[str, str], name: str, highest: float | None = None) -> float:
-    """The number in one place: any, or one in [0, `highest`]."""
-    try:
-        number = float(row[name])
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or (highest is not None and not 0 <= number <= highest):
-        needed = "a number" if highest is None else f"a number from 0 to {highest}"
-        raise UserError(
-            f"{path}: line {line} has {short(row[name])} in column {short(name)}; {needed} is needed: put it right"
-        )
-    return number
+def _numbers(
+    path: Path, rows: list[tuple[int, dict[str, str]]], name: str, highest: float | None = None, optional: bool = False
+) -> Float64[np.ndarray, "n"]:
+    """A column's numbers: any, or those in [0, `highest`]; NaN for what is empty, or in no column, if `optional`."""
+    numbers = np.full(len(rows), math.nan)
+    for i, (line, row) in enumerate(rows):
+        if optional and not row.get(name):
+            continue
+        with suppress(ValueError):
+            numbers[i] = float(row[name])
+        if not math.isfinite(numbers[i]) or (highest is not None and not 0 <= numbers[i] <= highest):
+            needed = "a number" if highest is None else f"a number from 0 to {highest}"
+            raise UserError(
+                f"{path}: line {line} has {short(row[name])} in column {short(name)}; {needed} is needed: put it right"
+            )
+    return numbers

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator, Tensor
 
 from vaenas.bench.finished import Finished, write_summary
-from vaenas.bench.task import BEST_OF, Task, best_of, gap_closed, interval, open_task
-from vaenas.blackbox.predictor import GuidedSampler
+from vaenas.bench.task import BEST_OF, Task, best_of, interval, open_task
+from vaenas.blackbox.predictor import Guided
 from vaenas.errors import UserError
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
 from vaenas.samplers.sampler import Sampler
@@ -46,19 +48,19 @@ ROWS: dict[str, Callable[[SearchSpace, Generator], Any]] = {
     RANDOM: lambda space, rng: UniformSampler(space),
     "categorical": lambda space, rng: _categorical(space),
     "vae_paper": lambda space, rng: _vae(PAPER, space, rng),
-    "vae": lambda space, rng: GuidedSampler(_vae(RECOMMENDED, space, rng)),
+    "vae": lambda space, rng: Guided(_vae(RECOMMENDED, space, rng)),
     # what is it that helps: the VAE's settings alone, and the predictor with another sampler
     "vae_unguided": lambda space, rng: _vae(RECOMMENDED, space, rng),
-    "categorical_guided": lambda space, rng: GuidedSampler(_categorical(space)),
+    "categorical_guided": lambda space, rng: Guided(_categorical(space)),
 }
 
 
-def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -> tuple[Population, float]:
+def draw(task: Task, sampler: Sampler | Guided, n: int, rng: Generator) -> tuple[Population, float]:
     """n draws that count, and the share of full cells in all that were drawn.
 
     Draws are independent, so it does not matter that the table is asked before the predictor, which costs more.
     """
-    inner, guide = (sampler.sampler, sampler.is_feasible) if isinstance(sampler, GuidedSampler) else (sampler, None)
+    inner, guide = (sampler.sampler, sampler.is_feasible) if isinstance(sampler, Guided) else (sampler, None)
     kept: list[Tensor] = []
     tried = full = found = 0
     while found < n:
@@ -126,7 +128,7 @@ def trial(task: Task, row: str, noise: float, seed: int, draws: int) -> Trial:
     )
 
 
-def _job(table: Path, row: str, noise: float, seed: int, draws: int) -> Trial:
+def _job(table: Path, draws: int, row: str, noise: float, seed: int) -> Trial:
     return trial(open_task(table, "nasbench101"), row, noise, seed, draws)
 
 
@@ -149,11 +151,10 @@ def run_table4(
         if row != RANDOM or noise == 0.0  # knows no labels
     ]
     belongs_to = {"table": task.table.digest(), "draws": draws, "version": 3}
-    with Finished(output / "trials.jsonl", belongs_to, Trial) as finished:
-        done = {(t.row, t.noise, t.seed) for t in finished.entries}
-        for t in finished.run(_job, [(table, *job, draws) for job in wanted if job not in done], workers):
+    with Finished(output / "trials.jsonl", belongs_to, Trial, attrgetter("row", "noise", "seed")) as finished:
+        for t in finished.run(partial(_job, table, draws), wanted, workers):
             yield t.row, t.noise, t.seed
-        trials = [t for t in finished.entries if (t.row, t.noise, t.seed) in wanted]
+    trials = [finished.entries[key] for key in wanted]
     summary = summarise(task, trials) | {
         "table": task.table.source, "samplers": samplers, "draws": draws, "first_seed": seed,
         "seconds": round(sum(t.seconds for t in trials), 1),
@@ -173,15 +174,15 @@ def summarise(task: Task, trials: list[Trial]) -> dict[str, Any]:
         cells.setdefault((t.row, t.noise), []).append(t.best_of | {name: getattr(t, name) for name in others})
     rows, closed, ahead = {}, {}, {}
     for (row, noise), figures in cells.items():
-        level = f"noise_{100 * noise:g}"
-        entry = rows.setdefault(row, {})[level] = {name: interval([f[name] for f in figures]) for name in figures[0]}
-        uniform = rows[RANDOM]["noise_0"]
-        draws = trials[0].best_of
-        if row != RANDOM:
-            closed.setdefault(row, {})[level] = {
-                k: gap_closed(entry[k]["mean"], uniform[k]["mean"], task.optimum) for k in draws
-            }
-        if row not in (RANDOM, "categorical"):
+        level, draws = f"noise_{100 * noise:g}", trials[0].best_of
+        entry = {name: interval([f[name] for f in figures]) for name in figures[0]}
+        rows.setdefault(row, {})[level] = entry
+        if row == RANDOM:
+            continue
+        uniform = {k: rows[RANDOM]["noise_0"][k]["mean"] for k in draws}
+        share = {k: (entry[k]["mean"] - uniform[k]) / (task.optimum - uniform[k]) for k in draws}
+        closed.setdefault(row, {})[level] = share
+        if row != "categorical":
             pairs = list(zip(figures, cells["categorical", noise], strict=True))
             ahead.setdefault(row, {})[level] = {k: interval([a[k] - b[k] for a, b in pairs]) for k in draws}
     return {

@@ -3,23 +3,16 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from torch import Generator, Tensor
 
+from vaenas.blackbox.baselines import RandomSearch
 from vaenas.blackbox.predictor import Features, GaussianProcess
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler, VAESettings
-from vaenas.spaces.space import (
-    ConstraintTooTight,
-    IsFeasible,
-    Population,
-    Scores,
-    SearchSpace,
-    draw_valid,
-    first_of_equals,
-)
+from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, SearchSpace, first_of_equals
 
 MIN_DRAWS, UNIFORM_DRAWS = 250, 4096  # at a time, at least: from Γ, and where Γ finds too little
 MAX_ROUNDS = 200  # of draws before it gives up finding new architectures that are feasible
@@ -29,67 +22,6 @@ NEIGHBOURHOODS = 5  # best architectures whose neighbours are candidates
 
 SMALL = {"hidden": 48, "latent": 8, "iterations": 15}  # enough for hundreds of labels; it learns in every round
 SMALL_VAE, SMALL_PAPER_VAE = replace(RECOMMENDED, **SMALL), replace(PAPER, **SMALL)
-
-
-class AskTell:
-    """A search in rounds: `ask` for architectures, label them, `tell`. Keeps every label, in order.
-
-    Attributes:
-        repeats: whether an architecture may be asked for again.
-        population, scores, keys: what was told, and `space.keys` of it; one architecture may have several labels.
-    """
-
-    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool = False) -> None:
-        self.space, self.rng, self.repeats = space, rng, repeats
-        self.population: Population = torch.empty(0, space.slots, dtype=torch.int64)
-        self.scores: Scores = torch.empty(0)
-        self.keys = torch.empty(0, dtype=torch.int64)
-
-    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
-        """(n, s): architectures to be labelled, which keep `is_feasible`."""
-        raise NotImplementedError
-
-    def tell(self, population: Population, scores: Scores) -> None:
-        """Labels of any architectures of the space: (n, s), and (n,) finite numbers, higher is better."""
-        self.population = torch.cat([self.population, population])
-        self.scores = torch.cat([self.scores, scores.float()])
-        self.keys = torch.cat([self.keys, self.space.keys(population)])
-
-    def means(self) -> tuple[Population, Scores]:
-        """Each architecture once, in the order of its first label, and the mean of its labels."""
-        _, inverse, counts = self.keys.unique(return_inverse=True, return_counts=True)
-        means = torch.zeros(len(counts)).index_add(0, inverse, self.scores) / counts
-        first = first_of_equals(self.keys)
-        return self.population[first], means[inverse[first]]
-
-    def best(self) -> Population:
-        """The architecture (1, s) with the highest mean of its labels, the earlier of equals."""
-        population, means = self.means()
-        return population[means.argmax()][None]
-
-    def _is_allowed(self, population: Population, is_feasible: IsFeasible | None) -> Bool[Tensor, "n"]:
-        """Which of (n, s) may be asked for."""
-        good = self.space.is_valid(population) if is_feasible is None else is_feasible(population)
-        return good if self.repeats else good & ~torch.isin(self.space.keys(population), self.keys)
-
-    def _neighbours(self, architecture: Int64[Tensor, "s"], is_feasible: IsFeasible | None) -> Int64[Tensor, "_ s"]:
-        """Those that may be asked for."""
-        near = self.space.neighbours(architecture)
-        return near[self._is_allowed(near, is_feasible)]
-
-    def _uniform(self, n: int, is_feasible: IsFeasible | None) -> Population:
-        """n uniform draws that may be asked for; without `repeats` all different."""
-        drawn = self.population[:0]
-
-        def is_new(population: Population) -> Bool[Tensor, "n"]:
-            known = torch.isin(self.space.keys(population), self.space.keys(drawn))
-            return self._is_allowed(population, is_feasible) & (self.repeats | ~known)
-
-        while len(drawn) < n:
-            wanted = 1 if len(drawn) else n
-            more = draw_valid(lambda m: self.space.uniform(m, self.rng), is_new, wanted, "what may be asked for")
-            drawn = torch.cat([drawn, more if self.repeats else more[first_of_equals(self.space.keys(more))]])
-        return drawn
 
 
 @dataclass(frozen=True)
@@ -110,7 +42,7 @@ ALONE = BlackBoxSettings(epsilon=0.9, predictor=False)
 PAPER_ALONE = replace(ALONE, vae=SMALL_PAPER_VAE)
 
 
-class VAESearch(AskTell):
+class VAESearch(RandomSearch):
     """Algorithm 1 in rounds: update the VAE with all labels, draw from Γ (eq. 5), label.
 
     With a predictor, thousands of draws are scored before a label is spent: a Gaussian process on the space's features
@@ -149,9 +81,8 @@ class VAESearch(AskTell):
         if predictor is None:
             return candidates[:n]
         features, keys = self._features(candidates), self.space.keys(candidates)
-        posterior = predictor.posterior(features, keys)
-        upper = posterior.mean + 2 * posterior.deviation
-        best = upper.argsort(descending=True, stable=True)[: max(THOMPSON_CANDIDATES, n)]
+        mean, deviation, _ = predictor.posterior(features, keys)
+        best = (mean + 2 * deviation).argsort(descending=True, stable=True)[: max(THOMPSON_CANDIDATES, n)]
         return candidates[best[predictor.thompson([f[best] for f in features], keys[best], n, self.rng)]]
 
     def best(self) -> Population:
@@ -180,7 +111,7 @@ class VAESearch(AskTell):
         return features
 
     def _collect(self, n: int, is_feasible: IsFeasible | None) -> Int64[Tensor, "_ s"]:
-        """Different candidates, at least n: `proposals` draws, and what is known to be good, where it is predicted."""
+        """Different candidates, at least n: draws from Γ, and for a predictor neighbours of the best, too."""
         epsilon = self.settings.epsilon if self._learnt else 0.0
         proposals = self.settings.proposals if self._predictor else n
         candidates, seen = self.population[:0], self.keys[:0]
@@ -191,7 +122,10 @@ class VAESearch(AskTell):
             else:  # a sampler that repeats itself: uniform draws find what is left
                 drawn = self.space.uniform(max(size, UNIFORM_DRAWS), self.rng)
             if attempt == 0 and self._predictor and epsilon:
-                drawn = torch.cat([drawn, self._known_candidates()])
+                population, means = self.means()
+                best = population[means.argsort(descending=True, stable=True)]
+                near = map(self.space.neighbours, best[: NEIGHBOURHOODS if self.settings.neighbours else 0])
+                drawn = torch.cat([drawn, *near, *([best] if self.repeats else [])])
             tried += len(drawn)
             drawn = drawn[self._is_allowed(drawn, is_feasible)]
             keys = self.space.keys(drawn)
@@ -205,10 +139,3 @@ class VAESearch(AskTell):
             f"of {tried} architectures drawn only {len(candidates)} are new and feasible; {n} are needed: "
             f"loosen the constraints, or stop: the space may be used up"
         )
-
-    def _known_candidates(self) -> Population:
-        """Neighbours of the best so far, and with `repeats` those that have labels."""
-        population, means = self.means()
-        best = population[means.argsort(descending=True, stable=True)]
-        near = [self.space.neighbours(row) for row in best[:NEIGHBOURHOODS]] if self.settings.neighbours else []
-        return torch.cat([*near, best if self.repeats else best[:0]])
