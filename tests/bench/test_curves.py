@@ -155,12 +155,12 @@ def test_a_folder_of_another_column_of_the_same_file_is_refused(
     [
         (["--methods", "random,magic"], ["--methods magic", "vae, ", "local"]),
         (["--methods", ","], ["--methods (none)"]),
-        (["--seeds", 0], ["--seeds", "0 is not in the range x>=1"]),
-        (["--queries", 0], ["--queries", "0 is not in the range x>=1"]),
-        (["--queries", -5], ["--queries", "-5 is not in the range x>=1"]),
+        (["--seeds", 0], ["--seeds 0", "at least 1"]),
+        (["--queries", 0], ["--queries 0", "at least 1"]),
+        (["--queries", -5], ["--queries -5", "at least 1"]),
         (["--queries", 257], ["--queries 257", "256"]),
         (["--queries", "many"], ["--queries"]),
-        (["--workers", -1], ["--workers", "-1 is not in the range x>=1"]),
+        (["--workers", -1], ["--workers -1", "at least 1"]),
     ],
 )  # fmt: skip
 def test_bad_options(

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator
 
-from vaenas.bench.finished import Finished, write_summary
+from vaenas.bench.finished import Finished, check_least, write_summary
 from vaenas.bench.task import Task, interval, open_task
 from vaenas.blackbox.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
 from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, BlackBoxSettings, VAESearch
@@ -97,6 +97,7 @@ def run_curves(
     unknown = [m for m in methods if m not in METHODS]
     if unknown or not methods:
         raise UserError(f"--methods {','.join(unknown) or '(none)'}: unknown; choose from {', '.join(METHODS)}")
+    check_least({"--queries": queries, "--seeds": seeds, "--workers": workers})
     task = open_task(table)
     if not task.noisy and queries > len(task.population):
         raise UserError(

@@ -125,3 +125,10 @@ def _end_with_parent() -> None:
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """What the pieces say, as JSON."""
     write_atomically(path, (json.dumps(summary, indent=1) + "\n").encode())
+
+
+def check_least(options: dict[str, int | None], least: int = 1) -> None:
+    """Raises `UserError` for the first option that is given and smaller."""
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise UserError(f"{name} {value}: at least {least} is needed")

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator, Tensor
 
-from vaenas.bench.finished import Finished, write_summary
+from vaenas.bench.finished import Finished, check_least, write_summary
 from vaenas.bench.task import BEST_OF, Task, best_of, interval, open_task
 from vaenas.blackbox.predictor import Guided
 from vaenas.errors import UserError
@@ -140,6 +140,8 @@ def run_table4(
     Raises:
         UserError: a table of another space, too few labels, or an output with other settings.
     """
+    check_least({"--samplers": samplers, "--workers": workers})
+    check_least({"--draws": draws}, BEST_OF[0])
     task = open_task(table, "nasbench101")
     if len(task.population) < LABELS:
         raise UserError(f"{table}: {len(task.population)} labelled cells; the protocol needs {LABELS}")

@@ -70,9 +70,9 @@ def curves(
     methods: Annotated[str, typer.Option(help="Comma-separated; see below.")] = (
         "vae,vae_paper,random,evolution,local,tpe,categorical"
     ),
-    queries: Annotated[int, typer.Option(min=1, help="Labels per run, all counted.")] = 200,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 100,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes [one a core].")] = None,
+    queries: Annotated[int, typer.Option(help="Labels per run, all counted.")] = 200,
+    seeds: Annotated[int, typer.Option(help="Runs of each method.")] = 100,
+    workers: Annotated[int | None, typer.Option(help="Processes [one a core].")] = None,
 ) -> None:
     """Regret over queries, with 95 % bands over seeds.
 
@@ -96,10 +96,10 @@ def table4(
     output: Annotated[
         Path, typer.Option(help="Folder of table4.json, fig2.png, trials.jsonl; started again, it goes on.")
     ],
-    samplers: Annotated[int, typer.Option(min=1, help="Trained samplers per row.")] = 10,
-    draws: Annotated[int, typer.Option(min=10, help="Draws of each that count (labelled cells).")] = 1000,
+    samplers: Annotated[int, typer.Option(help="Trained samplers per row.")] = 10,
+    draws: Annotated[int, typer.Option(help="Draws of each that count (labelled cells).")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the first sampler.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes [one a core].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes [one a core].")] = None,
 ) -> None:
     """Table 4 without weight sharing, and Fig. 2: the best of 10 to 300 draws of samplers that learned 6,000 labels."""
     from vaenas.bench.table4 import run_table4
