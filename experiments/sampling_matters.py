@@ -28,7 +28,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from runs import call, every_setting, two_at_a_time
-from vaenas.bench.task import gap_closed
 
 RESULTS = Path(__file__).parent / "results" / "sampling_matters"
 # Small, so that it ends on two cores; the same for every sampler.
@@ -108,7 +107,8 @@ def closed(truth: dict[str, Any], k: str) -> float | None:
     """Of the gap from the best of k uniform draws to the optimum, by k draws of the sampler."""
     if truth["best_of"] is None:
         return None
-    return gap_closed(truth["best_of"][k], truth["uniform_best_of"][k], truth["optimum"])
+    uniform = truth["uniform_best_of"][k]
+    return (truth["best_of"][k] - uniform) / (truth["optimum"] - uniform)
 
 
 def summarise(results: Path) -> None:

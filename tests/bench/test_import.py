@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runs.command import call, environment
-from vaenas.bench.columns import columns
+from vaenas.bench.import_nasbench101 import columns
 from vaenas.bench.import_table import import_table
 from vaenas.errors import UserError
 from vaenas.evaluation.tabular import TabularBenchmark

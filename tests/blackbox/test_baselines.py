@@ -111,10 +111,10 @@ def test_local_search_climbs_to_the_top_by_neighbours(rng: torch.Generator) -> N
     """Eight slots: from the best of ten at most 8 steps, each found among 16 neighbours."""
     space = SearchSpace("eight", operations=("abc",) * 8, groups=(8,))
     search = LocalSearch(space, rng, repeats=False)
-    while len(search.history) < 10 + 8 * 16:
+    while len(search.scores) < 10 + 8 * 16:
         search.tell(population := search.ask(1), count(population))
-        if len(search.history) > 10 and float(search.history.scores.max()) < 8:
-            centre = search.history.population[search.history.scores[:-1].argmax()]
+        if len(search.scores) > 10 and float(search.scores.max()) < 8:
+            centre = search.population[search.scores[:-1].argmax()]
             assert rows_in(population, space.neighbours(centre)).all()
     assert search.best().tolist() == [[2] * 8]
 
@@ -127,9 +127,9 @@ def test_local_search_begins_anew_at_a_local_optimum(rng: torch.Generator) -> No
         return torch.maximum(count(population), 1.1 * (population == 0).sum(-1).float())
 
     search = LocalSearch(space, rng, repeats=False)
-    while len(search.history) < 1500:
+    while len(search.scores) < 1500:
         search.tell(population := search.ask(1), two_tops(population))
-    scores = search.history.scores.tolist()
+    scores = search.scores.tolist()
     assert 8.0 in scores
     assert max(scores) == pytest.approx(8.8)
 
@@ -138,12 +138,12 @@ def test_children_of_regularized_evolution_have_a_living_parent(rng: torch.Gener
     """One slot away from one of the last 50. The mean of fifty uniform ones is 8 / 3 within 0.19; 4 is seven sigma."""
     space = SearchSpace("eight", operations=("abc",) * 8, groups=(8,))
     search = RegularizedEvolution(space, rng, repeats=False)
-    while len(search.history) < 300:
-        living = search.history.population[-50:]
+    while len(search.scores) < 300:
+        living = search.population[-50:]
         search.tell(population := search.ask(1), count(population))
-        if len(search.history) > 50:
+        if len(search.scores) > 50:
             assert int((population != living).sum(-1).min()) == 1
-    assert float(search.history.scores[-50:].mean()) > 4
+    assert float(search.scores[-50:].mean()) > 4
 
 
 def test_the_oldest_die_however_good(rng: torch.Generator) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.spaces.spaces import SPACES
-from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, BlackBoxSettings, History, VAESearch
+from vaenas.blackbox.baselines import RandomSearch
+from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, BlackBoxSettings, VAESearch
 from vaenas.samplers.categorical import CategoricalSampler
 from vaenas.spaces.nasbench101 import NASBench101Space
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, SearchSpace, rows_in
@@ -32,8 +33,8 @@ OPTIMUM = EVERYTHING[interacting(EVERYTHING).argmax()][None]
 
 
 def labelled(search: VAESearch, labels: int, evaluate=interacting, size: int = 10) -> VAESearch:
-    while len(search.history) < labels:
-        population = search.ask(min(size, labels - len(search.history)))
+    while len(search.scores) < labels:
+        population = search.ask(min(size, labels - len(search.scores)))
         search.tell(population, evaluate(population))
     return search
 
@@ -45,17 +46,17 @@ def labelled(search: VAESearch, labels: int, evaluate=interacting, size: int = 1
 @settings(max_examples=60, deadline=None)
 def test_history_averages_the_labels_of_each_architecture(labels: list[tuple[int, int]], cuts: list[int]) -> None:
     """Told at once or in parts; whole eighths add up exactly."""
-    history = History(SPACE)
+    history = RandomSearch(SPACE, torch.Generator())
     names, values = zip(*labels, strict=True)
     population, scores = EVERYTHING[list(names)], torch.tensor(values) / 8
     edges = [0, *sorted(min(c, len(labels)) for c in cuts), len(labels)]
     for a, b in itertools.pairwise(edges):
-        history.add(population[a:b], scores[a:b])
+        history.tell(population[a:b], scores[a:b])
     expected: dict[int, list[float]] = {}
     for name, value in labels:
         expected.setdefault(name, []).append(value / 8)
     found, means = history.means()
-    assert len(history) == len(labels)
+    assert len(history.scores) == len(labels)
     assert torch.equal(found, EVERYTHING[list(expected)])
     torch.testing.assert_close(means, torch.tensor([sum(v) / len(v) for v in expected.values()]))
     best = max(expected, key=lambda name: sum(expected[name]) / len(expected[name]))
@@ -63,8 +64,8 @@ def test_history_averages_the_labels_of_each_architecture(labels: list[tuple[int
 
 
 def test_a_lucky_run_is_not_the_best_of_many() -> None:
-    history = History(SPACE)
-    history.add(EVERYTHING[[4, 7, 4, 7]], torch.tensor([0.9, 0.8, 0.1, 0.8]))
+    history = RandomSearch(SPACE, torch.Generator())
+    history.tell(EVERYTHING[[4, 7, 4, 7]], torch.tensor([0.9, 0.8, 0.1, 0.8]))
     assert torch.equal(history.best(), EVERYTHING[[7]])
 
 
@@ -74,8 +75,8 @@ def test_isomorphic_cells_are_one_architecture() -> None:
     cells = torch.zeros(2, 26, dtype=torch.int64)
     cells[0, [0, 16]] = 1
     cells[1, [1, 17]] = 1
-    history = History(space)
-    history.add(cells, torch.tensor([0.25, 0.75]))
+    history = RandomSearch(space, torch.Generator())
+    history.tell(cells, torch.tensor([0.25, 0.75]))
     found, means = history.means()
     assert torch.equal(found, cells[:1])
     assert means.tolist() == [0.5]
@@ -85,7 +86,7 @@ def test_isomorphic_cells_are_one_architecture() -> None:
 def test_the_optimum_of_729_is_found_within_80_labels(seed: int) -> None:
     """Random search finds it so with probability 80 / 729 = 11 %: in all five of five runs with 2e-5."""
     search = labelled(VAESearch(SPACE, torch.Generator().manual_seed(seed)), 80)
-    assert rows_in(OPTIMUM, search.history.population)
+    assert rows_in(OPTIMUM, search.population)
     assert torch.equal(search.best(), OPTIMUM)
 
 
@@ -108,7 +109,7 @@ def test_repeats_tell_the_best_under_noise() -> None:
 
     search = VAESearch(SPACE, torch.Generator().manual_seed(1), BlackBoxSettings(repeats=True))
     labelled(search, 100, one_run)
-    counts = search.history.keys.unique(return_counts=True)[1]
+    counts = search.keys.unique(return_counts=True)[1]
     assert int(counts.max()) > 1
     assert float(interacting(search.best())) >= float(best[14])
 
@@ -135,10 +136,10 @@ def test_a_space_is_used_up_to_its_last_architecture_and_then_says_so(name: str)
         return population.sum(-1) > 0
 
     search = VAESearch(TINY, torch.Generator().manual_seed(0), SETTINGS[name])
-    while len(search.history) < 26:
-        population = search.ask(min(4, 26 - len(search.history)), is_feasible)
+    while len(search.scores) < 26:
+        population = search.ask(min(4, 26 - len(search.scores)), is_feasible)
         search.tell(population, population.sum(-1).float())
-    assert len(search.history.population.unique(dim=0)) == 26
+    assert len(search.population.unique(dim=0)) == 26
     with pytest.raises(ConstraintTooTight, match=r"only 0 are new and feasible; 1 are needed"):
         search.ask(1, is_feasible)
 
@@ -170,7 +171,7 @@ def test_units_of_the_scores_do_not_matter() -> None:
     one, other = (VAESearch(SPACE, torch.Generator().manual_seed(4)) for _ in range(2))
     labelled(one, 50, coarse)
     labelled(other, 50, lambda population: 512 * coarse(population) - 256)
-    assert torch.equal(one.history.population, other.history.population)
+    assert torch.equal(one.population, other.population)
 
 
 def test_another_sampler_in_the_vaes_place() -> None:
@@ -183,7 +184,7 @@ def test_another_sampler_in_the_vaes_place() -> None:
 def test_equal_scores_are_no_trouble(name: str) -> None:
     search = VAESearch(SPACE, torch.Generator().manual_seed(0), SETTINGS[name])
     labelled(search, 60, lambda population: torch.full((len(population),), 0.5))
-    assert rows_in(search.best(), search.history.population)
+    assert rows_in(search.best(), search.population)
 
 
 def test_asking_what_was_best_changes_nothing() -> None:

@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from operator import attrgetter
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -566,7 +567,7 @@ def _refusing() -> Iterator[None]:
 
 
 def _runs(path: Path, *more: Run) -> None:
-    with Finished(path, {"table": "a", "queries": 20, "version": 3}, Run) as finished:
+    with Finished(path, {"table": "a", "queries": 20, "version": 3}, Run, attrgetter("method", "seed")) as finished:
         for run in more:
             finished.add(run)
 

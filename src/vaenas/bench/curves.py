@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +13,24 @@ from torch import Generator
 from vaenas.bench.finished import Finished, check_least, write_summary
 from vaenas.bench.task import Task, interval, open_task
 from vaenas.blackbox.baselines import TPE, LocalSearch, RandomSearch, RegularizedEvolution
-from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, AskTell, BlackBoxSettings, VAESearch
+from vaenas.blackbox.vae_search import ALONE, PAPER_ALONE, BlackBoxSettings, VAESearch
 from vaenas.errors import UserError
-from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
+from vaenas.samplers.categorical import CategoricalSampler
+from vaenas.samplers.sampler import LearnedSampler
+from vaenas.spaces.space import SearchSpace
 
 QUESTION = 5  # labels per question for searches that learn a model; the others ask for one at a time
 SPACING = 10  # labels between two points of a curve
 
 
-def _vae(settings: BlackBoxSettings) -> Callable[[Task, Generator], AskTell]:
-    return lambda task, rng: VAESearch(task.space, rng, replace(settings, repeats=task.noisy))
-
-
-def _categorical(task: Task, rng: Generator) -> AskTell:
-    sampler = CategoricalSampler(task.space, CategoricalSettings(keep_ratio=0.25))
-    return VAESearch(task.space, rng, replace(ALONE, repeats=task.noisy), sampler)
+def _vae(
+    settings: BlackBoxSettings, model: Callable[[SearchSpace], LearnedSampler | None] = lambda space: None
+) -> Callable[[Task, Generator], RandomSearch]:
+    return lambda task, rng: VAESearch(task.space, rng, replace(settings, repeats=task.noisy), model(task.space))
 
 
 # name: (labels per question, the search)
-METHODS: dict[str, tuple[int, Callable[[Task, Generator], AskTell]]] = {
+METHODS: dict[str, tuple[int, Callable[[Task, Generator], RandomSearch]]] = {
     "vae": (QUESTION, _vae(BlackBoxSettings())),
     "vae_alone": (QUESTION, _vae(ALONE)),
     "vae_paper": (QUESTION, _vae(PAPER_ALONE)),
@@ -37,7 +38,7 @@ METHODS: dict[str, tuple[int, Callable[[Task, Generator], AskTell]]] = {
     "evolution": (1, lambda task, rng: RegularizedEvolution(task.space, rng, task.noisy)),
     "local": (1, lambda task, rng: LocalSearch(task.space, rng, task.noisy)),
     "tpe": (1, lambda task, rng: TPE(task.space, rng, task.noisy, task.population)),
-    "categorical": (QUESTION, _categorical),
+    "categorical": (QUESTION, _vae(ALONE, CategoricalSampler)),
     # the ablation of `vae`
     "vae_no_latent": (QUESTION, _vae(BlackBoxSettings(latent=False))),
     "vae_no_neighbours": (QUESTION, _vae(BlackBoxSettings(neighbours=False))),
@@ -47,20 +48,19 @@ METHODS: dict[str, tuple[int, Callable[[Task, Generator], AskTell]]] = {
 
 def points(queries: int) -> list[int]:
     """After how many labels a curve has a point."""
-    return sorted({*range(SPACING, queries + 1, SPACING), queries, *(q for q in (192,) if q <= queries)})
+    return sorted({*range(SPACING, queries + 1, SPACING), queries, min(queries, 192)})
 
 
 def search(task: Task, method: str, queries: int, seed: int) -> dict[int, float]:
     """One run: the truth of what the search would return after each of `points(queries)` labels."""
     size, make = METHODS[method]
     rng = Generator().manual_seed(seed)
-    found, stops, told = make(task, rng), points(queries), 0
+    found = make(task, rng)
     curve: dict[int, float] = {}
-    for stop in stops:
-        while told < stop:
-            population = found.ask(min(size, stop - told), task.is_feasible)
+    for stop in points(queries):
+        while (left := stop - len(found.scores)) > 0:
+            population = found.ask(min(size, left), task.is_feasible)
             found.tell(population, task.observe(population, rng))
-            told += len(population)
         curve[stop] = float(task.truth(found.best()))
     return curve
 
@@ -79,7 +79,7 @@ class Run(BaseModel, extra="forbid"):
         return self
 
 
-def _job(table: Path, method: str, queries: int, seed: int) -> Run:
+def _job(table: Path, queries: int, method: str, seed: int) -> Run:
     return Run(method=method, seed=seed, curve=search(open_task(table), method, queries, seed))
 
 
@@ -107,34 +107,25 @@ def run_curves(
         METHODS["tpe"][1](task, Generator())  # whether Optuna is there
     wanted = [(method, seed) for seed in range(seeds) for method in dict.fromkeys(methods)]
     belongs_to = {"table": task.table.digest(), "queries": queries, "version": 3}
-    offset, scale = units(task)
-    with Finished(output / "runs.jsonl", belongs_to, Run) as finished:
-        done = {(run.method, run.seed) for run in finished.entries}
-        todo = [(table, method, queries, seed) for method, seed in wanted if (method, seed) not in done]
-        for run in finished.run(_job, todo, workers):
-            yield run.method, run.seed, offset + scale * run.curve[queries]
-        curves = {(run.method, run.seed): run.curve for run in finished.entries}
-    summary = summarise(task, {m: [curves[m, s] for s in range(seeds)] for m in dict.fromkeys(methods)}, seeds)
+    with Finished(output / "runs.jsonl", belongs_to, Run, attrgetter("method", "seed")) as finished:
+        for run in finished.run(partial(_job, table, queries), wanted, workers):
+            yield run.method, run.seed, task.shown(run.curve[queries])
+    found = {m: [finished.entries[m, s].curve for s in range(seeds)] for m in dict.fromkeys(methods)}
+    summary = summarise(task, found, seeds)
     write_summary(output / "curves.json", summary)
     from vaenas.bench.figures import draw_curves
 
     draw_curves(summary, output / "curves.png")
 
 
-def units(task: Task) -> tuple[float, float]:
-    """Offset and scale of reported values: a user's own table in the units of its file, accuracies in [0, 1]."""
-    return (task.table.offset, task.table.scale) if task.table.slots else (0.0, 1.0)
-
-
 def summarise(task: Task, runs: dict[str, list[dict[int, float]]], seeds: int) -> dict[str, Any]:
-    """Mean and 95 % interval (normal quantile) over seeds, in the `units` of the table."""
-    offset, scale = units(task)
+    """Mean and 95 % interval (normal quantile) over seeds, as `task.shown`."""
     return {
         "methods": {
-            method: {str(q): interval([offset + scale * curve[q] for curve in curves], 1.96) for q in curves[0]}
+            method: {str(q): interval([task.shown(curve[q]) for curve in curves], 1.96) for q in curves[0]}
             for method, curves in runs.items()
         },
-        "optimum": offset + scale * task.optimum,
+        "optimum": task.shown(task.optimum),
         "seeds": seeds,
         "table": task.table.source,
         "reported": task.reported,

@@ -4,6 +4,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from vaenas.files import write_atomically
@@ -23,12 +24,11 @@ def draw_curves(summary: dict[str, Any], path: Path) -> None:
     smallest = []
     for method, points in summary["methods"].items():
         queries = [int(q) for q in points]
-        regret = [summary["optimum"] - p["mean"] for p in points.values()]
-        half = [p["ci95"] for p in points.values()]
+        regret = summary["optimum"] - np.array([p["mean"] for p in points.values()])
+        half = np.array([p["ci95"] for p in points.values()])
         smallest += [r for r in regret if r > 0]
         (line,) = axes.plot(queries, regret, label=method)
-        low, high = ([r + sign * h for r, h in zip(regret, half, strict=True)] for sign in (-1, 1))
-        axes.fill_between(queries, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.fill_between(queries, regret - half, regret + half, color=line.get_color(), alpha=0.2, linewidth=0)
     if smallest:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.5 * min(smallest))

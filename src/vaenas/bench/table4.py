@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,16 @@ from pydantic import BaseModel, FiniteFloat, model_validator
 from torch import Generator, Tensor
 
 from vaenas.bench.finished import Finished, check_least, write_summary
-from vaenas.bench.task import BEST_OF, Task, best_of, gap_closed, interval, open_task
-from vaenas.blackbox.guided import GuidedSampler
+from vaenas.bench.task import BEST_OF, Task, best_of, interval, open_task
+from vaenas.blackbox.predictor import Guided
 from vaenas.errors import UserError
 from vaenas.samplers.categorical import CategoricalSampler, CategoricalSettings
-from vaenas.samplers.sampler import LearnedSampler, Sampler
+from vaenas.samplers.sampler import Sampler
 from vaenas.samplers.uniform import UniformSampler
-from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler
+from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler, VAESettings
 from vaenas.search.evolution import Evolution
 from vaenas.search.settings import EvolutionSettings
-from vaenas.spaces.space import Population, Scores, SearchSpace
+from vaenas.spaces.space import Population, SearchSpace
 
 LABELS, KEPT = 6000, 0.25  # "6000 trained architectures are sampled and the top-1500 models form the training set"
 NOISES = (0.0, 0.001, 0.005)
@@ -34,62 +35,43 @@ FIG2_DRAWS = 5000
 ONE_UPDATE = {"keep_ratio": KEPT, "iterations": 400, "batch_size": 128, "hidden": 64, "learning_rate": 5e-3}
 
 
-def _vae(settings: Any) -> Callable[[SearchSpace, Generator], LearnedSampler]:
-    return lambda space, rng: VAESampler(space, rng, settings)
+def _vae(settings: VAESettings, space: SearchSpace, rng: Generator) -> VAESampler:
+    return VAESampler(space, rng, replace(settings, **ONE_UPDATE))
 
 
-def _categorical(space: SearchSpace, rng: Generator) -> LearnedSampler:
+def _categorical(space: SearchSpace) -> CategoricalSampler:
     return CategoricalSampler(space, CategoricalSettings(keep_ratio=KEPT, smoothing=1.0))
 
 
-# row: (the learned sampler, whether a predictor guides it)
-ROWS: dict[str, tuple[Callable[[SearchSpace, Generator], LearnedSampler], bool]] = {
-    "categorical": (_categorical, False),
-    "vae_paper": (_vae(replace(PAPER, **ONE_UPDATE)), False),
-    "vae": (_vae(replace(RECOMMENDED, **ONE_UPDATE)), True),
-    # what is it that helps: the VAE's settings alone, and the predictor with another sampler
-    "vae_unguided": (_vae(replace(RECOMMENDED, **ONE_UPDATE)), False),
-    "categorical_guided": (_categorical, True),
-}
 RANDOM = "random"
+ROWS: dict[str, Callable[[SearchSpace, Generator], Any]] = {
+    RANDOM: lambda space, rng: UniformSampler(space),
+    "categorical": lambda space, rng: _categorical(space),
+    "vae_paper": lambda space, rng: _vae(PAPER, space, rng),
+    "vae": lambda space, rng: Guided(_vae(RECOMMENDED, space, rng)),
+    # what is it that helps: the VAE's settings alone, and the predictor with another sampler
+    "vae_unguided": lambda space, rng: _vae(RECOMMENDED, space, rng),
+    "categorical_guided": lambda space, rng: Guided(_categorical(space)),
+}
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Draws that count, and what of the raw ones was full: n cells, their truth, a share in [0, 1]."""
-
-    population: Population
-    accuracies: Scores
-    seven_vertices: float
-
-
-def draw(task: Task, sampler: Sampler | GuidedSampler, n: int, rng: Generator) -> Draws:
-    """n draws that count.
+def draw(task: Task, sampler: Sampler | Guided, n: int, rng: Generator) -> tuple[Population, float]:
+    """n draws that count, and the share of full cells in all that were drawn.
 
     Draws are independent, so it does not matter that the table is asked before the predictor, which costs more.
     """
-    inner, guide = (sampler.sampler, sampler.is_feasible) if isinstance(sampler, GuidedSampler) else (sampler, None)
+    inner, guide = (sampler.sampler, sampler.is_feasible) if isinstance(sampler, Guided) else (sampler, None)
     kept: list[Tensor] = []
     tried = full = found = 0
     while found < n:
         if tried >= MOST_DRAWS:
             raise UserError(f"of {tried} draws only {found} are labelled cells; {n} are needed: lower --draws")
         drawn = inner.sample(DRAWN_AT_ONCE, rng)
-        tried += len(drawn)
-        full += int(task.table.space.is_full(drawn).sum())
+        tried, full = tried + len(drawn), full + int(task.table.space.is_full(drawn).sum())
         good = drawn[task.counts(drawn)]
         kept.append(good if guide is None else good[guide(good)])
         found += len(kept[-1])
-    population = torch.cat(kept)[:n]
-    return Draws(population, task.truth(population), full / tried)
-
-
-def evolution(task: Task, first: Population, rng: Generator) -> float:
-    """The truth of the best cell after evolution from `first` by what is observed."""
-    state = Evolution(task.table.space, EVOLUTION, partial(task.observe, rng=rng), task.counts, rng, first)
-    for _ in state.run():
-        pass
-    return float(task.truth(state.evaluated.best(1)))
+    return torch.cat(kept)[:n], full / tried
 
 
 class Trial(BaseModel, extra="forbid"):
@@ -101,7 +83,7 @@ class Trial(BaseModel, extra="forbid"):
     seconds: FiniteFloat  # of one core
     learning_seconds: FiniteFloat
     best_of: dict[str, FiniteFloat]  # expected highest truth of so many draws
-    evolution: FiniteFloat  # truth of the best cell that evolution from the draws finds
+    evolution: FiniteFloat  # truth of the best cell that evolution from the draws finds, by what is observed
     seven_vertices: FiniteFloat  # share of the raw draws
     distinct: FiniteFloat  # share of the draws that count
     kl: FiniteFloat | None
@@ -113,11 +95,6 @@ class Trial(BaseModel, extra="forbid"):
             raise ValueError("not the best of as many draws")
         return self
 
-    def figures(self) -> dict[str, float]:
-        """By column of the summary."""
-        others = ("evolution", "seven_vertices", "distinct", "learning_seconds")
-        return self.best_of | {name: getattr(self, name) for name in others}
-
 
 def trial(task: Task, row: str, noise: float, seed: int, draws: int) -> Trial:
     """Labels, one update, draws, evolution from its draws. The same labels for every row of a seed."""
@@ -127,31 +104,32 @@ def trial(task: Task, row: str, noise: float, seed: int, draws: int) -> Trial:
     labels = task.table.validation(chosen)
     labels = labels + noise * torch.randn(len(labels), generator=rng)
     rng = Generator().manual_seed(1_000_000 + seed)
-    learning, stats, sampler = time.monotonic(), None, UniformSampler(space)
-    if row != RANDOM:
-        make, guided = ROWS[row]
-        learned = make(space, rng)
-        sampler = GuidedSampler(learned) if guided else learned
-        stats = sampler.update(chosen, labels, rng)
-    learned_at = time.monotonic()
-    found = draw(task, sampler, draws, rng)
-    best = evolution(task, found.population[-min(EVOLUTION.population, draws) :], rng)
+    learning = time.monotonic()
+    sampler = ROWS[row](space, rng)
+    stats = None if row == RANDOM else sampler.update(chosen, labels, rng)
+    learned = time.monotonic()
+    drawn, seven_vertices = draw(task, sampler, draws, rng)
+    accuracies = task.truth(drawn)
+    first = drawn[-EVOLUTION.population :]
+    search = Evolution(space, EVOLUTION, lambda population: task.observe(population, rng), task.counts, rng, first)
+    for _ in search.run():
+        pass
     return Trial(
         row=row,
         noise=noise,
         seed=seed,
         seconds=time.monotonic() - began,
-        learning_seconds=learned_at - learning,
-        best_of={str(k): best_of(found.accuracies, k) for k in BEST_OF if k <= draws},
-        evolution=best,
-        seven_vertices=found.seven_vertices,
-        distinct=len(space.keys(found.population).unique()) / draws,
+        learning_seconds=learned - learning,
+        best_of={str(k): best_of(accuracies, k) for k in BEST_OF if k <= draws},
+        evolution=float(task.truth(search.evaluated.best(1))),
+        seven_vertices=seven_vertices,
+        distinct=len(space.keys(drawn).unique()) / draws,
         kl=stats and stats.kl,
-        accuracies=found.accuracies[:FIG2_DRAWS].tolist() if seed == 0 else [],
+        accuracies=accuracies[:FIG2_DRAWS].tolist() if seed == 0 else [],
     )
 
 
-def _job(table: Path, row: str, noise: float, seed: int, draws: int) -> Trial:
+def _job(table: Path, draws: int, row: str, noise: float, seed: int) -> Trial:
     return trial(open_task(table, "nasbench101"), row, noise, seed, draws)
 
 
@@ -172,46 +150,41 @@ def run_table4(
         (row, noise, s)
         for s in range(seed, seed + samplers)
         for noise in NOISES
-        for row in [RANDOM, *ROWS]
+        for row in ROWS
         if row != RANDOM or noise == 0.0  # knows no labels
     ]
     belongs_to = {"table": task.table.digest(), "draws": draws, "version": 3}
-    with Finished(output / "trials.jsonl", belongs_to, Trial) as finished:
-        done = {(t.row, t.noise, t.seed) for t in finished.entries}
-        for t in finished.run(_job, [(table, *job, draws) for job in wanted if job not in done], workers):
+    with Finished(output / "trials.jsonl", belongs_to, Trial, attrgetter("row", "noise", "seed")) as finished:
+        for t in finished.run(partial(_job, table, draws), wanted, workers):
             yield t.row, t.noise, t.seed
-        trials = [t for t in finished.entries if (t.row, t.noise, t.seed) in wanted]
+    trials = [finished.entries[key] for key in wanted]
     summary = summarise(task, trials) | {
         "table": task.table.source, "samplers": samplers, "draws": draws, "first_seed": seed,
         "seconds": round(sum(t.seconds for t in trials), 1),
     }  # fmt: skip
     write_summary(output / "table4.json", summary)
-    from vaenas.bench.figures import draw_fig2
+    if shown := {(t.row, t.noise): t.accuracies for t in trials if t.accuracies}:
+        from vaenas.bench.figures import draw_fig2
 
-    shown = {(t.row, t.noise): t.accuracies for t in trials if t.accuracies}
-    if shown:
         draw_fig2(shown, summary, output / "fig2.png")
 
 
 def summarise(task: Task, trials: list[Trial]) -> dict[str, Any]:
     """Rows, differences to the categorical baseline, and the share of the gap to the best cell that is closed."""
+    others = ("evolution", "seven_vertices", "distinct", "learning_seconds")
     cells: dict[tuple[str, float], list[dict[str, float]]] = {}
-    for t in sorted(trials, key=lambda t: ([RANDOM, *ROWS].index(t.row), t.noise, t.seed)):
-        cells.setdefault((t.row, t.noise), []).append(t.figures())
-    rows: dict[str, Any] = {}
-    closed: dict[str, Any] = {}
-    ahead: dict[str, Any] = {}
-    draws = list(trials[0].best_of)
+    for t in sorted(trials, key=lambda t: (list(ROWS).index(t.row), t.noise, t.seed)):
+        cells.setdefault((t.row, t.noise), []).append(t.best_of | {name: getattr(t, name) for name in others})
+    rows, closed, ahead = {}, {}, {}
     for (row, noise), figures in cells.items():
-        level = f"noise_{100 * noise:g}"
+        level, draws = f"noise_{100 * noise:g}", trials[0].best_of
         entry = {name: interval([f[name] for f in figures]) for name in figures[0]}
         rows.setdefault(row, {})[level] = entry
         if row == RANDOM:
             continue
-        uniform = rows[RANDOM]["noise_0"]
-        closed.setdefault(row, {})[level] = {
-            k: gap_closed(entry[k]["mean"], uniform[k]["mean"], task.optimum) for k in draws
-        }
+        uniform = {k: rows[RANDOM]["noise_0"][k]["mean"] for k in draws}
+        share = {k: (entry[k]["mean"] - uniform[k]) / (task.optimum - uniform[k]) for k in draws}
+        closed.setdefault(row, {})[level] = share
         if row != "categorical":
             pairs = list(zip(figures, cells["categorical", noise], strict=True))
             ahead.setdefault(row, {})[level] = {k: interval([a[k] - b[k] for a, b in pairs]) for k in draws}

@@ -19,20 +19,15 @@ BEST_OF = (10, 50, 100, 300)  # Table 4: the highest accuracy of so many draws
 
 def best_of(values: Float[Tensor, "d"], k: int) -> float:
     """The expected best of k of d >= k draws, over all ways to choose them: less noise than one choice."""
-    d, ordered = len(values), values.double().sort().values
-    rank = torch.arange(k, d + 1, dtype=torch.float64)  # the value at this rank is the best of C(rank - 1, k - 1) sets
+    ordered = values.double().sort().values[k - 1 :]
+    # the value at this rank is the best of C(rank - 1, k - 1) sets
+    rank = torch.arange(k, len(values) + 1, dtype=torch.float64)
 
-    def log_choose(n: Tensor | float, m: float) -> Tensor:
-        n = torch.as_tensor(n, dtype=torch.float64)
+    def log_choose(n: Tensor, m: int) -> Tensor:
         return torch.lgamma(n + 1) - torch.lgamma(torch.tensor(m + 1.0)) - torch.lgamma(n - m + 1)
 
-    weights = (log_choose(rank - 1, k - 1.0) - log_choose(float(d), float(k))).exp()
-    return float((weights / weights.sum() * ordered[k - 1 :]).sum())
-
-
-def gap_closed(best: float, uniform: float, optimum: float) -> float:
-    """The share of the way from the best of k uniform draws to the optimum that the best of k other draws goes."""
-    return (best - uniform) / (optimum - uniform)
+    weights = (log_choose(rank - 1, k - 1) - log_choose(rank[-1], k)).exp()
+    return float((weights / weights.sum() * ordered).sum())
 
 
 def interval(values: list[float], quantile: float | None = None) -> dict[str, float]:
@@ -55,13 +50,11 @@ class Task:
     cell is drawn in very many ways, and rejecting unlabelled ones would leave little but those.
 
     Attributes:
-        table: the table.
         space: where to search: the table's, or of a user's own table without every combination its rows.
         population: all architectures that may be asked for.
         optimum: the best truth among them.
         noisy: whether a label is one of several runs.
         is_feasible: which architectures of `space` have a label; None where all have.
-        seven_vertices: whether only full cells count.
     """
 
     def __init__(self, table: TabularBenchmark) -> None:
@@ -77,6 +70,10 @@ class Task:
         if table.space.is_free and len(labelled) < table.space.size:
             self.space = ListedSpace(self.space.name, self.space.operations, self.space.groups, labelled)
         self.is_feasible: IsFeasible | None = None if table.space.is_free else self.counts
+
+    def shown(self, value: float) -> float:
+        """A score in the units of a user's own file; an accuracy in [0, 1] as it is."""
+        return self.table.offset + self.table.scale * value if self.table.slots else value
 
     def counts(self, population: Population) -> Bool[Tensor, "n"]:
         """Which of (n, s) have a label that counts."""

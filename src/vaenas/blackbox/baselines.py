@@ -1,13 +1,11 @@
 """Searches to compare with, all by ask and tell."""
 
-from collections import deque
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int64
 from torch import Generator, Tensor
 
-from vaenas.blackbox.vae_search import History
 from vaenas.errors import UserError
 from vaenas.spaces.space import (
     ConstraintTooTight,
@@ -20,91 +18,91 @@ from vaenas.spaces.space import (
 )
 
 
-class _Search:
-    """What the baselines share: the history of labels, and whether one may be asked for again."""
+class RandomSearch:
+    """Uniform draws, and what all searches share: `ask` for architectures, label them, `tell`. Every label is kept.
 
-    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool) -> None:
+    Attributes:
+        repeats: whether an architecture may be asked for again.
+        population, scores, keys: what was told, and `space.keys` of it; one architecture may have several labels.
+    """
+
+    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool = False) -> None:
         self.space, self.rng, self.repeats = space, rng, repeats
-        self.history = History(space)
+        self.population: Population = torch.empty(0, space.slots, dtype=torch.int64)
+        self.scores: Scores = torch.empty(0)
+        self.keys = torch.empty(0, dtype=torch.int64)
 
-    def tell(self, population: Population, scores: Scores) -> None:
-        self.history.add(population, scores)
+    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
+        """(n, s) to be labelled, which keep `is_feasible`: here uniform draws, all different unless `repeats`."""
+        drawn = self.population[:0]
 
-    def best(self) -> Population:
-        return self.history.best()
-
-    def _uniform(self, n: int, is_feasible: IsFeasible | None) -> Population:
-        """n uniform draws that are feasible, without `repeats` new ones, all different."""
-        if self.repeats and is_feasible is None:
-            return self.space.uniform(n, self.rng)
-        drawn, keys = self.history.population[:0], self.history.keys[:0]
-
-        def allowed(population: Population) -> Bool[Tensor, "n"]:
-            return self._allowed(population, is_feasible) & ~torch.isin(self.space.keys(population), keys)
+        def is_new(population: Population) -> Bool[Tensor, "n"]:
+            known = torch.isin(self.space.keys(population), self.space.keys(drawn))
+            return self._is_allowed(population, is_feasible) & (self.repeats | ~known)
 
         while len(drawn) < n:
             wanted = 1 if len(drawn) else n
-            more = draw_valid(
-                lambda m: self.space.uniform(m, self.rng), allowed, wanted, constraints="what may be asked for"
-            )
-            drawn = torch.cat([drawn, more if self.repeats else more[first_of_equals(self.space.keys(more))]])[:n]
-            keys = keys if self.repeats else self.space.keys(drawn)
+            more = draw_valid(lambda m: self.space.uniform(m, self.rng), is_new, wanted, "what may be asked for")
+            drawn = torch.cat([drawn, more if self.repeats else more[first_of_equals(self.space.keys(more))]])
         return drawn
 
-    def _allowed(self, population: Population, is_feasible: IsFeasible | None) -> Bool[Tensor, "n"]:
+    def tell(self, population: Population, scores: Scores) -> None:
+        """Labels of any architectures of the space: (n, s), and (n,) finite numbers, higher is better."""
+        self.population = torch.cat([self.population, population])
+        self.scores = torch.cat([self.scores, scores.float()])
+        self.keys = torch.cat([self.keys, self.space.keys(population)])
+
+    def means(self) -> tuple[Population, Scores]:
+        """Each architecture once, in the order of its first label, and the mean of its labels."""
+        _, inverse, counts = self.keys.unique(return_inverse=True, return_counts=True)
+        means = torch.zeros(len(counts)).index_add(0, inverse, self.scores) / counts
+        first = first_of_equals(self.keys)
+        return self.population[first], means[inverse[first]]
+
+    def best(self) -> Population:
+        """The architecture (1, s) with the highest mean of its labels, the earlier of equals."""
+        population, means = self.means()
+        return population[means.argmax()][None]
+
+    def _is_allowed(self, population: Population, is_feasible: IsFeasible | None) -> Bool[Tensor, "n"]:
+        """Which of (n, s) may be asked for."""
         good = self.space.is_valid(population) if is_feasible is None else is_feasible(population)
-        return good if self.repeats else good & ~torch.isin(self.space.keys(population), self.history.keys)
+        return good if self.repeats else good & ~torch.isin(self.space.keys(population), self.keys)
 
-    def _new(self, population: Population, is_feasible: IsFeasible | None) -> Int64[Tensor, "_ s"]:
-        return population[self._allowed(population, is_feasible)]
-
-
-class RandomSearch(_Search):
-    """Uniform draws."""
-
-    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
-        return self._uniform(n, is_feasible)
+    def _neighbours(self, architecture: Int64[Tensor, "s"], is_feasible: IsFeasible | None) -> Int64[Tensor, "_ s"]:
+        """Those that may be asked for."""
+        near = self.space.neighbours(architecture)
+        return near[self._is_allowed(near, is_feasible)]
 
 
-class RegularizedEvolution(_Search):
+class RegularizedEvolution(RandomSearch):
     """Real et al. 2019, Algorithm 1: tournaments in a population of which the oldest dies; one change per child."""
 
     POPULATION, TOURNAMENT = 50, 10  # as NAS-Bench-101 (Ying et al. 2019) and BANANAS use it
 
-    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool) -> None:
-        super().__init__(space, rng, repeats)
-        self._living: deque[int] = deque(maxlen=self.POPULATION)  # indices into the history
-
-    def tell(self, population: Population, scores: Scores) -> None:
-        self._living.extend(range(len(self.history), len(self.history) + len(scores)))
-        super().tell(population, scores)
-
     def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
-        if len(self.history) < self.POPULATION:
-            return self._uniform(n, is_feasible)
+        if len(self.scores) < self.POPULATION:
+            return super().ask(n, is_feasible)
         return torch.cat([self._child(is_feasible) for _ in range(n)])
 
     def _child(self, is_feasible: IsFeasible | None) -> Population:
+        living, scores = self.population[-self.POPULATION :], self.scores[-self.POPULATION :]
         for _ in range(100):  # parents without a neighbour that may be asked for
-            living = torch.tensor(self._living)
-            fighters = living[torch.randperm(len(living), generator=self.rng)[: self.TOURNAMENT]]
-            parent = self.history.population[fighters[self.history.scores[fighters].argmax()]]
-            children = self._new(self.space.neighbours(parent), is_feasible)
+            fighters = torch.randperm(len(living), generator=self.rng)[: self.TOURNAMENT]
+            children = self._neighbours(living[fighters[scores[fighters].argmax()]], is_feasible)
             if len(children):
                 return children[torch.randint(len(children), (1,), generator=self.rng)]
-        return self._uniform(1, is_feasible)
+        return super().ask(1, is_feasible)
 
 
-class LocalSearch(_Search):
+class LocalSearch(RandomSearch):
     """White et al. 2021: label the neighbours of the best, move when one is better, begin anew where none is."""
 
     START = 10  # uniform labels of which the best is the first centre; one is the next where a search is stuck
 
-    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool) -> None:
-        super().__init__(space, rng, repeats)
-        self._centre: Tensor | None = None
-        self._score = -torch.inf
-        self._left: Population = torch.empty(0, space.slots, dtype=torch.int64)
+    _centre: Tensor | None = None  # whose neighbours are to be labelled next
+    _score = -torch.inf
+    _left: Population = torch.empty(0, 0, dtype=torch.int64)  # of its neighbours
 
     def tell(self, population: Population, scores: Scores) -> None:
         super().tell(population, scores)
@@ -114,19 +112,19 @@ class LocalSearch(_Search):
             self._left = self._left[:0]
 
     def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
-        if len(self.history) < self.START:
-            return self._uniform(n, is_feasible)
+        if len(self.scores) < self.START:
+            return super().ask(n, is_feasible)
         if not len(self._left) and self._centre is not None:
-            near = self._new(self.space.neighbours(self._centre), is_feasible)
+            near = self._neighbours(self._centre, is_feasible)
             self._left, self._centre = near[torch.randperm(len(near), generator=self.rng)], None
         if not len(self._left):
-            self._score = -float("inf")
-            return self._uniform(n, is_feasible)
+            self._score = -torch.inf
+            return super().ask(n, is_feasible)
         asked, self._left = self._left[:n], self._left[n:]
         return asked
 
 
-class TPE(_Search):
+class TPE(RandomSearch):
     """The tree-structured Parzen estimator of Optuna, one categorical parameter per slot.
 
     NAS-Bench-101's edges are 21 numbers in [0, 1] of which the nine largest count (App. A.5). TPE cannot know which
@@ -134,7 +132,7 @@ class TPE(_Search):
     asked for (fewest slots differ).
     """
 
-    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool, population: Population) -> None:
+    def __init__(self, space: SearchSpace, rng: Generator, repeats: bool, listed: Population) -> None:
         super().__init__(space, rng, repeats)
         try:
             import optuna
@@ -143,17 +141,17 @@ class TPE(_Search):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = int(torch.randint(2**31, (1,), generator=rng))
         self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-        self._population = population
+        self._listed = listed
         self._trials: list[Any] = []
 
     def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
         self._trials = [self._study.ask() for _ in range(n)]
         population = torch.tensor([self._suggest(trial) for trial in self._trials])
         for i in range(n):
-            if not self._allowed(population[i : i + 1], is_feasible):
-                left = self._new(self._population, None)
+            if not self._is_allowed(population[i : i + 1], is_feasible):
+                left = self._listed[self._is_allowed(self._listed, None)]
                 if not len(left):
-                    raise ConstraintTooTight(f"all {len(self._population)} architectures have a label")
+                    raise ConstraintTooTight(f"all {len(self._listed)} architectures have a label")
                 population[i] = left[(left != population[i]).sum(-1).argmin()]
         return population
 

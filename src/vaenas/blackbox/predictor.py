@@ -1,30 +1,22 @@
-"""A Gaussian process that predicts accuracies and knows how sure it is (Rasmussen & Williams 2006, Alg. 2.1)."""
-
-from dataclasses import dataclass
+"""A Gaussian process that predicts accuracies (Rasmussen & Williams 2006, Alg. 2.1), and a sampler guided by it."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Generator, Tensor
 
-from vaenas.spaces.space import Scores
+from vaenas.samplers.sampler import LearnedSampler, UpdateStats
+from vaenas.spaces.space import Population, Scores
 
-Features = list[Float[Tensor, "n _"]]
+Features = list[Float[Tensor, "_ _"]]
 """Groups of features, one row per architecture in each, scaled so that different architectures are about 1 apart."""
-Others = list[Float[Tensor, "m _"]]
-"""The same of m other architectures."""
 
 JITTER = 1e-6
 FIRST_STEPS, LATER_STEPS, LEARNING_RATE = 40, 12, 0.1  # of Adam on the hyperparameters, in the first `fit` and later
 PRIOR_MEAN = {"weights": -1.0, "amplitude": 0.0, "own": -4.5, "noise": -4.5}  # of the hyperparameters' logarithms
 PRIOR_STD = {"weights": 1.5, "amplitude": 1.0, "own": 1.5, "noise": 1.5}
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Mean (m,), and the root of what n labels explain of the prior's covariance, (n, m)."""
-
-    mean: Float[Tensor, "m"]
-    explained: Float[Tensor, "n m"]
+GUIDED_LABELS = 1500  # that guide a sampler: the process's cost grows with their cube
+THRESHOLD_DRAWS = 2000  # from which the threshold comes
+CHUNK = 4000  # architectures predicted at once
 
 
 class GaussianProcess:
@@ -45,13 +37,9 @@ class GaussianProcess:
         self._fitted = False
 
     def fit(self, features: Features, ids: Int64[Tensor, "n"], scores: Scores, most: int = 300) -> None:
-        """Learns from n >= 2 labels.
+        """Learns from n >= 2 labels, any finite numbers; `ids` are equal exactly for the same architecture.
 
-        Args:
-            features: of the n architectures.
-            ids: equal exactly for the same architecture (labels of repeated trainings).
-            scores: any finite numbers, higher is better.
-            most: the hyperparameters are fitted on so many of the labels, evenly spaced; all count in the posterior.
+        The hyperparameters are fitted on at most `most` labels, evenly spaced; all count in the posterior.
         """
         self._features, self._ids = features, ids
         targets = warp(scores.double())
@@ -62,29 +50,29 @@ class GaussianProcess:
         self._root = torch.linalg.cholesky(covariance)
         self._weights = torch.cholesky_solve(targets[:, None], self._root)[:, 0]
 
-    def mean(self, features: Others, ids: Int64[Tensor, "m"]) -> Float[Tensor, "m"]:
+    def mean(self, features: Features, ids: Int64[Tensor, "m"]) -> Float[Tensor, "m"]:
         """The posterior's mean alone, in warped units: cheap for many architectures."""
         return self._weights @ self._kernel(self._features, self._ids, features, ids)
 
-    def posterior(self, features: Others, ids: Int64[Tensor, "m"]) -> Posterior:
-        """Of m architectures, own deviation included, in warped units."""
+    def posterior(
+        self, features: Features, ids: Int64[Tensor, "m"]
+    ) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"], Float[Tensor, "n m"]]:
+        """Mean, standard deviation, own deviation included, and the root of what n labels explain of the covariance."""
         cross = self._kernel(self._features, self._ids, features, ids)  # (n, m)
-        return Posterior(self._weights @ cross, torch.linalg.solve_triangular(self._root, cross, upper=False))
-
-    def deviation(self, posterior: Posterior) -> Float[Tensor, "m"]:
-        """Standard deviation of each."""
+        explained = torch.linalg.solve_triangular(self._root, cross, upper=False)
         prior = self.log["amplitude"].exp() + self.log["own"].exp()
-        return (prior - posterior.explained.square().sum(0)).clamp(min=JITTER).sqrt()
+        deviation = (prior - explained.square().sum(0)).clamp(min=JITTER).sqrt()
+        return self._weights @ cross, deviation, explained
 
-    def thompson(self, features: Others, ids: Int64[Tensor, "m"], n: int, rng: Generator) -> Int64[Tensor, "_"]:
+    def thompson(self, features: Features, ids: Int64[Tensor, "m"], n: int, rng: Generator) -> Int64[Tensor, "_"]:
         """The best of each of n functions drawn from the posterior, n different ones of the m architectures."""
-        posterior = self.posterior(features, ids)
-        covariance = self._kernel(features, ids, features, ids) - posterior.explained.T @ posterior.explained
+        mean, deviation, explained = self.posterior(features, ids)
+        covariance = self._kernel(features, ids, features, ids) - explained.T @ explained
         covariance.diagonal().add_(JITTER)
         root, failed = torch.linalg.cholesky_ex(covariance)
         if failed:  # rounding: the variances alone still are what they should be
-            root = torch.diag(self.deviation(posterior))
-        functions = posterior.mean + torch.randn(n, len(ids), generator=rng, dtype=torch.float64) @ root.T
+            root = torch.diag(deviation)
+        functions = mean + torch.randn(n, len(ids), generator=rng, dtype=torch.float64) @ root.T
         chosen: list[int] = []
         for values in functions:
             values[chosen] = -torch.inf
@@ -92,7 +80,7 @@ class GaussianProcess:
         return torch.tensor(chosen, dtype=torch.int64)
 
     def _kernel(
-        self, a: Features, a_ids: Int64[Tensor, "n"], b: Others, b_ids: Int64[Tensor, "m"]
+        self, a: Features, a_ids: Int64[Tensor, "n"], b: Features, b_ids: Int64[Tensor, "m"]
     ) -> Float[Tensor, "n m"]:
         # the weighted sum of squared distances is one squared distance of the weighted features
         roots = (0.5 * self.log["weights"]).exp()
@@ -125,3 +113,36 @@ def warp(scores: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     below = ((median - scores).clamp(min=0) / spread).log1p()
     warped = torch.where(scores < median, -below, (scores - median) / spread)
     return (warped - warped.mean()) / (warped.std() + 1e-12)
+
+
+class Guided:
+    """p(α | predicted accuracy >= τ): of a learned sampler's draws the best looking share, those that `is_feasible`.
+
+    `update` fits a Gaussian process to (at most 1500 random ones of) the labels and hands its mean, not the labels, to
+    Algorithm 1, so that noise does not decide who is in the top K. τ is the quantile that leaves `share` of the draws.
+    """
+
+    def __init__(self, sampler: LearnedSampler, share: float = 0.1) -> None:
+        self.sampler, self.space, self.share = sampler, sampler.space, share
+        self._predictor: GaussianProcess | None = None
+        self.threshold = -torch.inf  # τ, in the predictor's units
+
+    def update(self, population: Population, scores: Scores, rng: Generator) -> UpdateStats:
+        """(n, s), (n,); n >= 2."""
+        rows = torch.randperm(len(population), generator=rng)[:GUIDED_LABELS]
+        features = self.space.features(population[rows])
+        self._predictor = GaussianProcess(len(features))
+        self._predictor.fit(features, self.space.keys(population[rows]), scores[rows])
+        stats = self.sampler.update(population, self._predict(population), rng)
+        self.threshold = float(self._predict(self.sampler.sample(THRESHOLD_DRAWS, rng)).quantile(1 - self.share))
+        return stats
+
+    def is_feasible(self, population: Population) -> Bool[Tensor, "n"]:
+        """Which of the sampler's draws stay; all before the first update."""
+        return self._predict(population) >= self.threshold
+
+    def _predict(self, population: Population) -> Scores:
+        if self._predictor is None:
+            return torch.zeros(len(population))
+        parts = [self._predictor.mean(self.space.features(p), self.space.keys(p)) for p in population.split(CHUNK)]
+        return torch.cat(parts).float()

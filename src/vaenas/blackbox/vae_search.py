@@ -1,18 +1,18 @@
 """Search by ask and tell, every label counted: the paper's sampler, and a predictor on top of it."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
 from torch import Generator, Tensor
 
+from vaenas.blackbox.baselines import RandomSearch
 from vaenas.blackbox.predictor import Features, GaussianProcess
 from vaenas.samplers.mixture import Mixture
 from vaenas.samplers.sampler import LearnedSampler
 from vaenas.samplers.uniform import UniformSampler
 from vaenas.samplers.vae import PAPER, RECOMMENDED, VAESampler, VAESettings
-from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, Scores, SearchSpace, first_of_equals
+from vaenas.spaces.space import ConstraintTooTight, IsFeasible, Population, SearchSpace, first_of_equals
 
 MIN_DRAWS, UNIFORM_DRAWS = 250, 4096  # at a time, at least: from Γ, and where Γ finds too little
 MAX_ROUNDS = 200  # of draws before it gives up finding new architectures that are feasible
@@ -22,48 +22,6 @@ NEIGHBOURHOODS = 5  # best architectures whose neighbours are candidates
 
 SMALL = {"hidden": 48, "latent": 8, "iterations": 15}  # enough for hundreds of labels; it learns in every round
 SMALL_VAE, SMALL_PAPER_VAE = replace(RECOMMENDED, **SMALL), replace(PAPER, **SMALL)
-
-
-@runtime_checkable
-class AskTell(Protocol):
-    """A search in rounds: `ask` for architectures, label them, `tell`."""
-
-    def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population: ...
-
-    def tell(self, population: Population, scores: Scores) -> None: ...
-
-    def best(self) -> Population: ...
-
-
-class History:
-    """Every label that was told, in order; one architecture may have several."""
-
-    def __init__(self, space: SearchSpace) -> None:
-        self.space = space
-        self.population: Population = torch.empty(0, space.slots, dtype=torch.int64)
-        self.scores: Scores = torch.empty(0)
-        self.keys = torch.empty(0, dtype=torch.int64)
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def add(self, population: Population, scores: Scores) -> None:
-        """(n, s) and (n,) finite numbers."""
-        self.population = torch.cat([self.population, population])
-        self.scores = torch.cat([self.scores, scores.float()])
-        self.keys = torch.cat([self.keys, self.space.keys(population)])
-
-    def means(self) -> tuple[Population, Scores]:
-        """Each architecture once, in the order of its first label, and the mean of its labels."""
-        _, inverse, counts = self.keys.unique(return_inverse=True, return_counts=True)
-        means = torch.zeros(len(counts)).index_add(0, inverse, self.scores) / counts
-        first = first_of_equals(self.keys)
-        return self.population[first], means[inverse[first]]
-
-    def best(self) -> Population:
-        """The architecture (1, s) with the highest mean of its labels, the earlier of equals."""
-        population, means = self.means()
-        return population[means.argmax()][None]
 
 
 @dataclass(frozen=True)
@@ -84,16 +42,14 @@ ALONE = BlackBoxSettings(epsilon=0.9, predictor=False)
 PAPER_ALONE = replace(ALONE, vae=SMALL_PAPER_VAE)
 
 
-class VAESearch:
+class VAESearch(RandomSearch):
     """Algorithm 1 in rounds: update the VAE with all labels, draw from Γ (eq. 5), label.
 
     With a predictor, thousands of draws are scored before a label is spent: a Gaussian process on the space's features
     and the encoder's latent code picks by Thompson sampling.
 
     Args:
-        space: where to search.
         rng: the only source of chance.
-        settings: see there.
         sampler: another model in the VAE's place, for comparison; its predictor sees the space's features only.
     """
 
@@ -104,16 +60,12 @@ class VAESearch:
         settings: BlackBoxSettings | None = None,
         sampler: LearnedSampler | None = None,
     ) -> None:
-        self.space, self.rng, self.settings = space, rng, settings or BlackBoxSettings()
-        self.history = History(space)
+        self.settings = settings or BlackBoxSettings()
+        super().__init__(space, rng, self.settings.repeats)
         self.sampler = sampler or VAESampler(space, rng, self.settings.vae)
         self.mixture = Mixture(UniformSampler(space), self.sampler)
         self._predictor: GaussianProcess | None = None
         self._learnt = 0  # labels that the models have seen
-
-    def tell(self, population: Population, scores: Scores) -> None:
-        """Labels of any architectures of the space: (n, s), and (n,) finite numbers, higher is better."""
-        self.history.add(population, scores)
 
     def ask(self, n: int, is_feasible: IsFeasible | None = None) -> Population:
         """(n, s): n different architectures, new ones unless `repeats`, that keep `is_feasible`.
@@ -123,37 +75,33 @@ class VAESearch:
         Raises:
             ConstraintTooTight: so many are not found.
         """
-        n = min(n, self.space.size) if self.settings.repeats else n
+        n = min(n, self.space.size) if self.repeats else n
         predictor = self._learn()
-        epsilon = self.settings.epsilon if self._learnt else 0.0
+        candidates = self._collect(n, is_feasible)
         if predictor is None:
-            return self._collect(n, n, epsilon, is_feasible)[:n]
-        more = self._known_candidates() if epsilon else None
-        candidates = self._collect(n, self.settings.proposals, epsilon, is_feasible, more)
+            return candidates[:n]
         features, keys = self._features(candidates), self.space.keys(candidates)
-        posterior = predictor.posterior(features, keys)
-        upper = posterior.mean + 2 * predictor.deviation(posterior)
-        best = upper.argsort(descending=True, stable=True)[: max(THOMPSON_CANDIDATES, n)]
+        mean, deviation, _ = predictor.posterior(features, keys)
+        best = (mean + 2 * deviation).argsort(descending=True, stable=True)[: max(THOMPSON_CANDIDATES, n)]
         return candidates[best[predictor.thompson([f[best] for f in features], keys[best], n, self.rng)]]
 
     def best(self) -> Population:
         """The labelled architecture (1, s) with the highest predicted mean; by its labels alone without a predictor."""
         predictor = self._learn() if self.settings.predictor else None
         if predictor is None:
-            return self.history.best()
-        population, _ = self.history.means()
-        mean = predictor.posterior(self._features(population), self.space.keys(population)).mean
-        return population[mean.argmax()][None]
+            return super().best()
+        population, _ = self.means()
+        return population[predictor.mean(self._features(population), self.space.keys(population)).argmax()][None]
 
     def _learn(self) -> GaussianProcess | None:
         """Algorithm 1 on all labels, once there are enough, and the predictor, if there is one."""
-        if self._learnt < len(self.history) >= max(2, self.settings.initial):
-            self.sampler.update(*self.history.means(), self.rng)
+        if self._learnt < len(self.scores) >= max(2, self.settings.initial):
+            self.sampler.update(*self.means(), self.rng)
             if self.settings.predictor:
-                features = self._features(self.history.population)
+                features = self._features(self.population)
                 self._predictor = self._predictor or GaussianProcess(len(features))
-                self._predictor.fit(features, self.history.keys, self.history.scores)
-            self._learnt = len(self.history)
+                self._predictor.fit(features, self.keys, self.scores)
+            self._learnt = len(self.scores)
         return self._predictor
 
     def _features(self, population: Population) -> Features:
@@ -162,28 +110,28 @@ class VAESearch:
             features = [*features, self.sampler.latent(population)]
         return features
 
-    def _collect(
-        self, n: int, proposals: int, epsilon: float, is_feasible: IsFeasible | None, more: Population | None = None
-    ) -> Int64[Tensor, "_ s"]:
-        """Different candidates of `proposals` draws and `more`; of further draws where fewer than n are feasible."""
-        known = self.history.keys
-        candidates, keys = self.history.population[:0], known[:0]
+    def _collect(self, n: int, is_feasible: IsFeasible | None) -> Int64[Tensor, "_ s"]:
+        """Different candidates, at least n: draws from Γ, and for a predictor neighbours of the best, too."""
+        epsilon = self.settings.epsilon if self._learnt else 0.0
+        proposals = self.settings.proposals if self._predictor else n
+        candidates, seen = self.population[:0], self.keys[:0]
         tried, size = 0, max(proposals, MIN_DRAWS)
         for attempt in range(MAX_ROUNDS):
             if attempt < MAX_ROUNDS // 4:
                 drawn, _ = self.mixture.sample(torch.full((size,), epsilon), self.rng)
             else:  # a sampler that repeats itself: uniform draws find what is left
                 drawn = self.space.uniform(max(size, UNIFORM_DRAWS), self.rng)
-            if attempt == 0 and more is not None:
-                drawn = torch.cat([drawn, more])
+            if attempt == 0 and self._predictor and epsilon:
+                population, means = self.means()
+                best = population[means.argsort(descending=True, stable=True)]
+                near = map(self.space.neighbours, best[: NEIGHBOURHOODS if self.settings.neighbours else 0])
+                drawn = torch.cat([drawn, *near, *([best] if self.repeats else [])])
             tried += len(drawn)
-            if is_feasible is not None:
-                drawn = drawn[is_feasible(drawn)]
-            drawn_keys = self.space.keys(drawn)
-            fresh = ~torch.isin(drawn_keys, keys if self.settings.repeats else torch.cat([keys, known]))
-            drawn, drawn_keys = drawn[fresh], drawn_keys[fresh]
-            first = first_of_equals(drawn_keys)
-            candidates, keys = torch.cat([candidates, drawn[first]]), torch.cat([keys, drawn_keys[first]])
+            drawn = drawn[self._is_allowed(drawn, is_feasible)]
+            keys = self.space.keys(drawn)
+            new = first_of_equals(keys)
+            new = new[~torch.isin(keys[new], seen)]
+            candidates, seen = torch.cat([candidates, drawn[new]]), torch.cat([seen, keys[new]])
             patient = is_feasible is not None and attempt < CHOICE_ROUNDS
             if len(candidates) >= max(n, min(proposals, CHOICE_PER_LABEL * n) if patient else 0):
                 return candidates
@@ -191,10 +139,3 @@ class VAESearch:
             f"of {tried} architectures drawn only {len(candidates)} are new and feasible; {n} are needed: "
             f"loosen the constraints, or stop: the space may be used up"
         )
-
-    def _known_candidates(self) -> Population:
-        """Neighbours of the best so far, and with `repeats` those that have labels."""
-        population, means = self.history.means()
-        best = population[means.argsort(descending=True, stable=True)]
-        near = [self.space.neighbours(row) for row in best[:NEIGHBOURHOODS]] if self.settings.neighbours else []
-        return torch.cat([*near, best if self.settings.repeats else best[:0]])

@@ -269,7 +269,7 @@ class VAENASSampler(BaseSampler):
         """The group's operations in this trial; `repeat`: may they come again where the trial depends on more?"""
         key, history = (study.study_name, group), read_history(study, trial, group)
         search, labels = self._searches.get(key), len(history.population) if history.finished >= self._startup else 0
-        told = len(search.history) if search else 0
+        told = len(search.scores) if search else 0
         if search is None or not 0 <= labels - told < self._interval or (labels and not told):
             search = VAESearch(ParameterSpace.of(group), rng, self._settings)
             if labels:

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from tests.runs.command import call, command, environment
-from vaenas.bench.pool import run_jobs
+from vaenas.bench.curves import Run
+from vaenas.bench.finished import Finished
 from vaenas.errors import UserError
 
 
@@ -63,6 +65,9 @@ def test_stopped_or_killed_it_leaves_no_worker_and_goes_on_to_the_same_curves(tm
     assert (output / "curves.json").read_bytes() == (whole / "curves.json").read_bytes()
 
 
-def test_a_killed_worker_is_said_in_one_line() -> None:
-    with pytest.raises(UserError, match="a worker process was killed"):
-        list(run_jobs(os._exit, [(1,)], 1))
+def test_a_killed_worker_is_said_in_one_line(tmp_path: Path) -> None:
+    with (
+        Finished(tmp_path / "runs.jsonl", {}, Run, attrgetter("seed")) as finished,
+        pytest.raises(UserError, match="a worker process was killed"),
+    ):
+        list(finished.run(os._exit, [(1,)], 1))
