@@ -1,7 +1,6 @@
 """A search as a run: builds the rooms from the settings, iterates, writes down, resumes."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -78,7 +77,7 @@ class SearchRun:
             self.latency = self._latency(saved)
             assert isinstance(self.cost, AdditiveCost)  # as the settings have made sure
             self.cost = self.latency.added_to(self.cost)
-            files["latency.json"] = json.dumps(self.latency.to_json()).encode()
+            files["latency.json"] = self.latency.to_json()
             self.session.inputs["latency.json"] = hashlib.sha256(files["latency.json"]).hexdigest()
         self.truth = Truth.open(Path(table), config.space, config.seed, config.full_cells) if table else None
         nanoseconds = None if bounds.max_latency is None else round(1e6 * bounds.max_latency)
