@@ -31,29 +31,22 @@ class ImageSpace:
     """
 
     name: ClassVar[str]
-    network_class: ClassVar[Callable[..., Supernet]]
-    """Takes (config, the operations that each slot holds): all of them = the supernet, one each = a final network."""
-    default_width: ClassVar[float]
-    """Of a search on two CPU cores, as `default_layers`."""
+    network_class: ClassVar[Callable[..., Supernet]]  # takes (config, the operations that each slot holds: all, or one)
+    default_width: ClassVar[float]  # of a search on two CPU cores, as `default_layers`
     default_layers: ClassVar[int]
-    space: SearchSpace
-    """What is searched: the class's where it is always the same, else set after `__init__`."""
+    space: SearchSpace  # what is searched: the class's where it is always the same, else set after `__init__`
     width_rule: ClassVar[tuple[float, int, str]] = 0.0, 0, ""
-    """The least width; what numbers of channels are multiples of, 0 = the width multiplies them; the paper's widths."""
-    widths: ClassVar[Sequence[float]] = ()
-    """What `vaenas run` chooses among, the widest first; none = it keeps the default."""
-    title: ClassVar[str] = ""
-    """Of the drawing of a chain; none = the name."""
+    """The least width; what a number of channels must be a multiple of, 0 = the width multiplies them; whose is what.
+    An empty text = any width will do."""
+    widths: ClassVar[Sequence[float]] = ()  # what `vaenas run` chooses among, the widest first; none = the default
+    title: ClassVar[str] = ""  # of the drawing of a chain; none = the name
     operation_names: ClassVar[Sequence[str]] = ()
     """For that drawing, in the order of the slots' symbols, each once; none = the symbols are the names."""
-    none: ClassVar[int | None] = None
-    """The operation that means "no edge"."""
+    none: ClassVar[int | None] = None  # the operation that means "no edge"
     additive: ClassVar[bool] = True
     """Whether each operation costs the same whatever the others are. Gates and tables of latency need that."""
-    has_dropout: ClassVar[bool] = False
-    """Whether the network has an `nn.Dropout` before its classifier."""
-    has_auxiliary: ClassVar[bool] = False
-    """Whether the network class takes `auxiliary` (a second classifier for training) and has drop path."""
+    has_dropout: ClassVar[bool] = False  # before the classifier
+    has_auxiliary: ClassVar[bool] = False  # whether the class takes `auxiliary` (see `NASNet`) and has drop path
 
     def __init__(self, config: NetworkConfig) -> None:
         self.config = self.checked(config)

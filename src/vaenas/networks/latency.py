@@ -83,11 +83,10 @@ def latency_table(space: ImageSpace, device: torch.device, cache: Path) -> Laten
 
 def measure(space: ImageSpace, device: torch.device) -> LatencyTable:
     """The table as it is measured now; again, up to three times, while other work on the machine spoils it."""
-    found = _measure_once(space, device)
-    for _ in range(2):
-        if found.error > GOOD:
-            found = min(found, _measure_once(space, device), key=lambda table: table.error)
-    return found
+    found = [_measure_once(space, device)]
+    while found[-1].error > GOOD and len(found) < 3:
+        found.append(_measure_once(space, device))
+    return min(found, key=lambda table: table.error)
 
 
 @torch.inference_mode()

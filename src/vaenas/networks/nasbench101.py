@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial, reduce
 from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -124,8 +124,7 @@ class NASBench101(Supernet):
         for cell, (_, outputs) in enumerate(self.cells):
             if cell and cell % self.config.layers == 0:
                 yield Step("pool", self.pool, [])
-            projections = self.projections[cell]
-            assert isinstance(projections, nn.ModuleDict)
+            projections: Any = self.projections[cell]
             for v, width in the_cell.channels[outputs].items():
                 sources, module, key = the_cell.sources[v], None, (v, the_cell.sources[v])
                 if not sources:

@@ -44,8 +44,7 @@ class FactorizedReduce(nn.Module):
 
 def separable(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
     """ReLU, depthwise and pointwise convolution, batch norm."""
-    padding = dilation * (kernel // 2)
-    depthwise = DepthwiseConv2d(channels, kernel, stride, padding, dilation)
+    depthwise = DepthwiseConv2d(channels, kernel, stride, dilation * (kernel // 2), dilation)
     return [nn.ReLU(), depthwise, *conv_bn(channels, channels, 1)]
 
 
@@ -57,8 +56,8 @@ def make_operation(index: int, channels: int, stride: int, drop_path: DropPath) 
         stride: 2 on a reduction cell's edges from its inputs, else 1.
         drop_path: the network's; it acts on everything but the identity.
     """
-    name, modules = OPERATIONS[index], list[nn.Module]()
-    match name:
+    modules: list[nn.Module]
+    match name := OPERATIONS[index]:
         case "skip_connect" if stride == 2:
             modules = [FactorizedReduce(channels, channels)]
         case "skip_connect" | "none":  # which is never computed

@@ -22,26 +22,18 @@ FORMAT = Format("vaenas weights 1", "weights", "take one as `vaenas train` or `v
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What weights need to become a network that answers.
-
-    Args:
-        space: its name.
-        code: the architecture, as the space writes it.
-        image_size, image_channels, width, layers: of the network; the number of classes is `len(classes)`.
-        classes: names, in the order of the logits.
-        mean, std: per channel, of pixels scaled to [0, 1]; images are normalised with them.
-    """
+    """What weights need to become a network that answers; the number of classes is `len(classes)`."""
 
     __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)
 
-    space: str
-    code: Annotated[str, Field(max_length=5000)]
+    space: str  # its name
+    code: Annotated[str, Field(max_length=5000)]  # the architecture, as the space writes it
     image_size: Annotated[int, Field(le=10_000)]
     image_channels: int
     width: float
     layers: Annotated[int, Field(ge=1, le=1000)]
-    classes: Annotated[tuple[str, ...], Field(max_length=100_000)]
-    mean: tuple[float, ...]
+    classes: Annotated[tuple[str, ...], Field(max_length=100_000)]  # names, in the order of the logits
+    mean: tuple[float, ...]  # per channel, of pixels scaled to [0, 1]; images are normalised with them
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
     def __post_init__(self) -> None:
