@@ -85,8 +85,9 @@ def load_weights(path: Path) -> tuple[Supernet, NetworkInfo]:
         info = from_json(NetworkInfo, text)
         if info.layers > max(100, len(tensors)):  # thousands take long to build
             raise ValueError(f"{info.layers} layers, but only {len(tensors)} tensors")
+        architecture = info.architecture()
         with torch.device("meta"):  # which takes no memory, however wide it says that it is
-            expected = info.build().state_dict()
+            expected = info.image_space.network(architecture).state_dict()
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: wrong metadata: {error}; {FORMAT.again}") from None
     kinds = [{name: f"{t.dtype} {list(t.shape)}" for name, t in part.items()} for part in (tensors, expected)]
