@@ -9,7 +9,7 @@ import torch
 from ratio import ratio
 from torch import nn
 
-from vaenas.networks.depthwise import DepthwiseConv2d
+from vaenas.networks.ops import DepthwiseConv2d
 
 
 def main() -> None:

@@ -3,8 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vaenas.networks import depthwise
-from vaenas.networks.depthwise import DepthwiseConv2d
+from vaenas.networks import ops
+from vaenas.networks.ops import DepthwiseConv2d
 
 
 @given(
@@ -28,7 +28,7 @@ def test_same_as_conv2d(channels, kernel, stride, dilation, height, width, seed)
 
 def test_only_where_the_kernel_is_larger_than_the_map(monkeypatch):
     called = []
-    monkeypatch.setattr(depthwise._SmallMap, "apply", lambda x, *_: called.append(x.shape[-1]) or x)
+    monkeypatch.setattr(ops._SmallMap, "apply", lambda x, *_: called.append(x.shape[-1]) or x)
     convolution = DepthwiseConv2d(2, 5, padding=2)
     for size in (3, 4, 5, 8):
         convolution(torch.zeros(1, 2, size, size))

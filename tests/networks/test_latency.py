@@ -37,16 +37,17 @@ def test_the_table_knows_how_long_networks_take(space: str, tmp_path: Path) -> N
     assert 0.3 < float(ratio.median()) < 3  # other work may have come or gone since the table was measured
     assert float((ratio / ratio.median() - 1).abs().median()) < 0.2
     assert 0 <= table.error < 0.5
-    offered = table.table < ABSENT
-    assert (table.table[offered] >= 0).all()
+    nanoseconds = torch.tensor(table.table)
+    assert (nanoseconds[nanoseconds < ABSENT] >= 0).all()
     if image_space.none is not None:
-        assert (table.table[:, image_space.none] == 0).all()
+        assert (nanoseconds[:, image_space.none] == 0).all()
     assert_it_is_measured_once(image_space, table, tmp_path)
 
 
 def assert_it_is_measured_once(space: ImageSpace, table: LatencyTable, cache: Path) -> None:
     (file,) = cache.rglob("*.json")
     content = json.loads(file.read_text())
-    assert LatencyTable.from_json(file.read_bytes(), space).to_json() == table.to_json() == content
+    assert LatencyTable.from_json(file.read_bytes(), space) == table
+    assert table.to_json() == file.read_bytes()
     file.write_text(json.dumps({**content, "constant": 12345}))
     assert latency_table(space, CPU, cache).constant == 12345

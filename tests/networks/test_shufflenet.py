@@ -8,8 +8,7 @@ from torchvision.ops import SqueezeExcitation
 
 from vaenas.networks import NetworkConfig
 from vaenas.networks.cost import count
-from vaenas.networks.ops import ShuffleBlock, channel_split
-from vaenas.networks.shufflenet import ShuffleNetImageSpace, channels_of
+from vaenas.networks.shufflenet import ShuffleBlock, ShuffleNetImageSpace, channel_split, channels_of
 from vaenas.spaces.shufflenet import shufflenet_space
 
 SMALL = NetworkConfig(image_size=32, image_channels=3, classes=10, width=0.25, layers=10)

@@ -5,9 +5,8 @@ from vaenas.networks.macro import MacroImageSpace
 from vaenas.networks.nasbench101 import NASBench101ImageSpace
 from vaenas.networks.nasbench201 import NASBench201ImageSpace
 from vaenas.networks.nasnet import NASNetImageSpace
-from vaenas.networks.network_config import NetworkConfig
 from vaenas.networks.shufflenet import ShuffleNetImageSpace
-from vaenas.networks.supernet import ChoiceBlock, Supernet
+from vaenas.networks.supernet import ChoiceBlock, NetworkConfig, Supernet
 
 for _space in (
     ShuffleNetImageSpace, NASNetImageSpace, NASBench101ImageSpace, NASBench201ImageSpace, MacroImageSpace,

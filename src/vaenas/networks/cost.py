@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaenas.networks.supernet import Supernet
+from vaenas.networks.supernet import ChoiceBlock, Supernet
 from vaenas.spaces.space import Population
 
 
@@ -38,6 +39,14 @@ class Cost(Protocol):
         ...
 
 
+ABSENT = torch.iinfo(torch.int64).max // 2**16  # cost of an operation that a slot does not offer: never the cheapest
+
+
+def sums(table: Int64[Tensor, "s k"], population: Population) -> Int64[Tensor, "n"]:
+    """Of each architecture the entries of its slots and operations, added up."""
+    return table[torch.arange(population.shape[1]), population].sum(-1)
+
+
 @dataclass(frozen=True)
 class AdditiveCost:
     """Costs of a sequence space by their names in `Costs`: a constant plus one entry per slot and operation.
@@ -49,24 +58,16 @@ class AdditiveCost:
     constants: Mapping[str, int]  # stem, last convolution, classifier
 
     def __call__(self, population: Population) -> Costs:
-        """The costs of (n, s)."""
-        slots = torch.arange(population.shape[1])
-        return Costs(
-            **{name: table[slots, population].sum(-1) + self.constants[name] for name, table in self.tables.items()}
-        )
+        """As in `Cost`, and the others."""
+        return Costs(**{name: sums(table, population) + self.constants[name] for name, table in self.tables.items()})
 
     def cheapest(self, name: str) -> tuple[Int64[Tensor, "s"], int]:
-        """The architecture with the least of a cost, which is a name of `Costs`, and that number."""
         values, architecture = self.tables[name].min(-1)
         return architecture, int(values.sum()) + self.constants[name]
 
     def most(self, name: str) -> int:
-        """The most that any architecture has of a cost."""
         table = self.tables[name]
         return int(table.masked_fill(table == ABSENT, 0).amax(-1).sum()) + self.constants[name]
-
-
-ABSENT = torch.iinfo(torch.int64).max // 2**16  # cost of an operation that a slot does not offer: never the cheapest
 
 
 def count(module: nn.Module, *inputs: Tensor) -> tuple[int, int]:
@@ -76,58 +77,50 @@ def count(module: nn.Module, *inputs: Tensor) -> tuple[int, int]:
     return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())
 
 
-@dataclass(frozen=True)
-class Placed:
-    """What a supernet holds, each at its place; and one valid path through it."""
+def tabulate(
+    supernet: Supernet, image: Tensor, measure: Callable[[nn.Module, Tensor], Sequence[int]], rows: int
+) -> tuple[Int64[Tensor, "m s k"], Int64[Tensor, "s"]]:
+    """The `rows` numbers that `measure` gives for each operation at its place, and one valid path.
 
-    path: list[int]  # an operation for each slot
-    entries: list[tuple[int, int, nn.Module, Tensor]]  # slot, operation, its module, an input of its shape
+    Of layers that share a slot they add up.
 
-    def table(self, measure: Callable[[nn.Module, Tensor], Sequence[int]], rows: int) -> Int64[Tensor, "m s k"]:
-        """The `rows` numbers that `measure` gives for each operation; of layers that share a slot they add up."""
-        table = torch.full((rows, len(self.path), max(o for _, o, _, _ in self.entries) + 1), ABSENT)
-        known: dict[tuple[str, torch.Size], Tensor] = {}  # modules that print alike are alike: a cell's repeats, mostly
-        for slot, operation, _, _ in self.entries:
-            table[:, slot, operation] = 0
-        for slot, operation, module, x in self.entries:
-            key = str(module), x.shape
+    Args:
+        measure: gets an operation, and what comes into it when `image` (1, c, h, w) goes along the path.
+    """
+    layers = list(zip(supernet.layer_slots, supernet.choice_blocks, strict=True))
+    path = {slot: layer.held[-1] for slot, layer in layers}  # the first may be "none": it would leave the layer out
+    table = torch.full((rows, len(path), 1 + max(max(layer.held) for _, layer in layers)), ABSENT)
+    known: dict[tuple[str, torch.Size], Tensor] = {}  # modules that print alike are alike: a cell's repeats, mostly
+
+    def note(slot: int, layer: nn.Module, args: Any) -> None:
+        assert isinstance(layer, ChoiceBlock)
+        for operation, module in zip(layer.held, layer.operations.values(), strict=True):
+            key, so_far = (str(module), args[0].shape), table[:, slot, operation]
             if key not in known:
-                known[key] = torch.tensor(measure(module, x))
-            table[:, slot, operation] += known[key]
-        return table
+                known[key] = torch.tensor(measure(module, args[0]))
+            table[:, slot, operation] = known[key] + so_far.masked_fill(so_far == ABSENT, 0)
 
-
-def place(supernet: Supernet, image: Tensor) -> Placed:
-    """Every operation of a supernet with the input that it gets from `image` (1, c, h, w)."""
-    layers, slots = supernet.choice_blocks, supernet.layer_slots
-    path = [0] * (max(slots) + 1)
-    for slot, layer in zip(slots, layers, strict=True):
-        path[slot] = layer.held[-1]  # the first one may be "none", which would leave the layer out
-    inputs: list[Tensor] = []
-    hooks = [layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(partial(note, slot)) for slot, layer in layers]
+    chosen = torch.tensor([path[slot] for slot in range(len(path))])
     with torch.no_grad():
-        supernet(image, torch.tensor(path))
+        supernet(image, chosen)
     for hook in hooks:
         hook.remove()
-    placed = zip(slots, layers, inputs, strict=True)
-    return Placed(path, [(slot, o, layer.operations[str(o)], x) for slot, layer, x in placed for o in layer.held])
+    return table, chosen
 
 
-def additive_cost(build: Callable[[], Supernet]) -> AdditiveCost:
+def additive_cost(build: Callable[[], Supernet], kind: type[AdditiveCost] = AdditiveCost) -> AdditiveCost:
     """The cost table of the supernet that `build` makes: every operation counted once, at its place.
 
-    Of layers that share a slot the costs add up. Nothing is computed or held: the network is built on torch's meta
-    device.
+    Nothing is computed or held: the network is built on torch's meta device.
     """
     with torch.device("meta"):
         supernet = build().eval()
         image = torch.empty(1, *supernet.input_shape)
-    placed = place(supernet, image)
-    multiply_adds, params = placed.table(count, 2)
-    path = torch.tensor(placed.path)
-    on_path = multiply_adds[torch.arange(len(path)), path].sum()
-    every, chosen = (sum(p.numel() for p in module.parameters()) for module in (supernet, supernet.layers))
-    return AdditiveCost(
+    (multiply_adds, params), path = tabulate(supernet, image, count, 2)
+    on_path, in_layers = int(sums(multiply_adds, path[None])), sum(p.numel() for p in supernet.layers.parameters())
+    whole = count(supernet, image, path)
+    return kind(
         {"multiply_adds": multiply_adds, "params": params},
-        {"multiply_adds": count(supernet, image, path)[0] - int(on_path), "params": every - chosen},
+        {"multiply_adds": whole[0] - on_path, "params": whole[1] - in_layers},
     )

@@ -1,85 +1,96 @@
-"""Architectures as `report.draw_architecture` draws them: chains in stages, cells as graphs."""
+"""Architectures as `report.draw_architecture` draws them: chains in stages, cells as graphs; the JSON of `Drawing`."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaenas.networks.network_config import NetworkConfig
+from vaenas.networks.supernet import Supernet
 from vaenas.spaces.space import SearchSpace
 
 Drawing = dict[str, Any]
-"""`records.Drawing`, as JSON has it."""
+"""`drawings.Drawing`, as JSON has it."""
 
 
-class Stage(NamedTuple):
-    """Layers of a chain that are drawn together."""
-
-    name: str
-    output: str  # its shape, in words
-    slots: int
-
-
-def legend(symbols: str, names: Sequence[str]) -> list[dict[str, str]]:
-    """The operations of a drawing."""
-    return [{"symbol": symbol, "name": name} for symbol, name in zip(symbols, names, strict=True)]
-
-
-def chain(
-    title: str,
-    config: NetworkConfig,
-    space: SearchSpace,
-    names: Sequence[str],
-    stages: Sequence[Stage],
-    architecture: Int64[Tensor, "s"],
-    before: Sequence[str] = (),
-    after: Sequence[str] = (),
+def draw_chain(
+    title: str, network: Supernet, space: SearchSpace, names: Sequence[str], architecture: Int64[Tensor, "s"]
 ) -> Drawing:
-    """A sequence of layers, one for each slot.
+    """A sequence of layers, one for each slot, in stages of one output's shape.
 
     Args:
+        network: the architecture's, on torch's meta device; what is the same in all architectures is read off it.
         names: of the operations, in the order of the slots' symbols, each once; none = the symbols are the names.
-        before, after: what is the same in all architectures.
     """
-    symbols = "".join(dict.fromkeys("".join(space.operations)))
-    drawn = [symbols.index(space.operations[slot][operation]) for slot, operation in enumerate(architecture.tolist())]
-    slots = iter([{"slot": slot, "operation": operation} for slot, operation in enumerate(drawn)])
+    is_chain, shapes = type(network).steps is Supernet.steps, [""] * (space.slots + 2)
+    if is_chain:
+        x = torch.empty(1, *network.input_shape, device="meta")
+        for i, step in enumerate(network.steps(network.path(architecture))):
+            x = step.run(x)
+            shapes[i] = _shape(x.shape[1:])
+    symbols, groups = "".join(dict.fromkeys("".join(space.operations))), []
+    for slot, operation in enumerate(architecture.tolist()):
+        if not groups or groups[-1]["output"] != shapes[slot + 1]:
+            groups.append({"name": f"stage {len(groups) + 1}", "output": shapes[slot + 1], "slots": []})
+        groups[-1]["slots"].append({"slot": slot, "operation": symbols.index(space.operations[slot][operation])})
     return {
         "title": title,
-        "input": f"{config.image_channels} × {config.image_size} × {config.image_size}",
-        "before": list(before),
-        "groups": [
-            {"name": s.name, "output": s.output, "slots": [next(slots) for _ in range(s.slots)]} for s in stages
-        ],
-        "after": [*after, f"Linear {config.classes}"],
-        "operations": legend(symbols, names or symbols),
+        "input": _shape(network.input_shape),
+        "before": _layers(network.stem) if is_chain else [],
+        "groups": groups,
+        "after": [*_layers(network.head), *_layers(network.classifier)] if is_chain else [],
+        "operations": _operations(symbols, names or symbols),
     }
 
 
-class Graph:
-    """A cell whose edges carry operations: nodes in the order of their computation, each the sum of what comes in."""
+def _shape(sizes: Sequence[int]) -> str:
+    return " × ".join(map(str, sizes))
 
-    def __init__(self, name: str, inputs: Sequence[str]) -> None:
-        self.name = name
-        self.nodes: list[dict[str, Any]] = [{"text": text} for text in inputs]
-        self.edges: list[list[int]] = []
-        self.places = list(range(len(inputs)))  # where the inputs and nodes stand among what is drawn
 
-    def add(self, text: str, into: Sequence[tuple[int, int, int]]) -> None:
-        """The next node, with the (source, slot, operation) of each edge into it."""
-        first = len(self.nodes)
-        for source, slot, operation in into:
-            self.edges.append([self.places[source], len(self.nodes)])
-            self.nodes.append({"slot": slot, "operation": operation})
-        self.places.append(len(self.nodes))
-        self.edges += [[box, len(self.nodes)] for box in range(first, len(self.nodes))]
-        self.nodes.append({"text": text})
+def _layers(part: nn.Module) -> list[str]:
+    """In words; batch norm and activations go without saying."""
+    texts = []
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            kernel, stride = module.kernel_size[0], module.stride[0]
+            texts.append(f"Conv {kernel}×{kernel}, {module.out_channels}" + f", stride {stride}" * (stride > 1))
+        elif isinstance(module, nn.AdaptiveAvgPool2d):
+            texts.append("Global pool")
+        elif isinstance(module, nn.Dropout):
+            texts.append(f"Dropout {module.p}")
+        elif isinstance(module, nn.Linear):
+            texts.append(f"Linear {module.out_features}")
+    return texts
 
-    def join(self, text: str, sources: Sequence[int]) -> None:
-        """A node that only gathers others."""
-        self.edges += [[self.places[source], len(self.nodes)] for source in sources]
-        self.nodes.append({"text": text})
 
-    def drawn(self) -> dict[str, Any]:
-        return {"name": self.name, "nodes": self.nodes, "edges": self.edges}
+def _operations(symbols: str, names: Sequence[str]) -> list[dict[str, str]]:
+    return [{"symbol": symbol, "name": name} for symbol, name in zip(symbols, names, strict=True)]
+
+
+def draw_cells(title: str, drawn: Sequence[Drawing], symbols: str, names: Sequence[str]) -> Drawing:
+    """Cells whose `nodes` are slots or texts, and whose `edges` are pairs of their indices."""
+    return {"title": title, "cells": list(drawn), "operations": _operations(symbols, names)}
+
+
+def draw_cell(
+    name: str, inputs: Sequence[str], nodes: Mapping[str, Sequence[tuple[int, int, int]]], output: str = ""
+) -> Drawing:
+    """A cell whose edges carry operations.
+
+    Args:
+        nodes: of each the (source, slot, operation) of what it sums; sources count the inputs, then the nodes.
+        output: gathers all nodes; none = the last one is the output.
+    """
+    drawn: list[dict[str, Any]] = [{"text": text} for text in inputs]
+    edges, places = [], list(range(len(drawn)))  # where inputs and nodes stand among what is drawn
+    for text, into in nodes.items():
+        boxes = range(len(drawn), len(drawn) + len(into))
+        edges += [[places[source], box] for box, (source, _, _) in zip(boxes, into, strict=True)]
+        edges += [[box, boxes.stop] for box in boxes]
+        places.append(boxes.stop)
+        drawn += [*({"slot": slot, "operation": operation} for _, slot, operation in into), {"text": text}]
+    if output:
+        edges += [[place, len(drawn)] for place in places[len(inputs) :]]
+        drawn.append({"text": output})
+    return {"name": name, "nodes": drawn, "edges": edges}

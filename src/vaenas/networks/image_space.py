@@ -2,18 +2,22 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from vaenas.errors import UserError
 from vaenas.networks.cost import Cost, additive_cost
-from vaenas.networks.drawing import Drawing, Stage, chain
-from vaenas.networks.network_config import NetworkConfig, check_images
-from vaenas.networks.supernet import Supernet
+from vaenas.networks.drawing import Drawing, draw_chain
+from vaenas.networks.supernet import NetworkConfig, Supernet
 from vaenas.spaces.space import SearchSpace
+
+WIDEST = 1024  # times or channels
+SMALLEST = 16  # pixels: no network here halves the image more often than four times before its last layers
 
 
 class ImageSpace:
@@ -27,25 +31,22 @@ class ImageSpace:
     """
 
     name: ClassVar[str]
-    network_class: ClassVar[Callable[..., Supernet]]
-    """Takes (config, the operations that each slot holds): all of them = the supernet, one each = a final network."""
-    default_width: ClassVar[float]
-    """Of a search on two CPU cores, as `default_layers`."""
+    network_class: ClassVar[Callable[..., Supernet]]  # takes (config, the operations that each slot holds: all, or one)
+    default_width: ClassVar[float]  # of a search on two CPU cores, as `default_layers`
     default_layers: ClassVar[int]
-    space: SearchSpace
-    """What is searched: the class's where it is always the same, else set after `__init__`."""
-    widths: ClassVar[Sequence[float]] = ()
-    """What `vaenas run` chooses among, the widest first; none = it keeps the default."""
+    space: SearchSpace  # what is searched: the class's where it is always the same, else set after `__init__`
+    width_rule: ClassVar[tuple[float, int, str]] = 0.0, 0, ""
+    """The least width; what a number of channels must be a multiple of, 0 = the width multiplies them; whose is what.
+    An empty text = any width will do."""
+    widths: ClassVar[Sequence[float]] = ()  # what `vaenas run` chooses among, the widest first; none = the default
+    title: ClassVar[str] = ""  # of the drawing of a chain; none = the name
     operation_names: ClassVar[Sequence[str]] = ()
-    """For drawings, in the order of the slots' symbols, each once; none = the symbols are the names."""
-    none: ClassVar[int | None] = None
-    """The operation that means "no edge"."""
+    """For that drawing, in the order of the slots' symbols, each once; none = the symbols are the names."""
+    none: ClassVar[int | None] = None  # the operation that means "no edge"
     additive: ClassVar[bool] = True
     """Whether each operation costs the same whatever the others are. Gates and tables of latency need that."""
-    has_dropout: ClassVar[bool] = False
-    """Whether the network has an `nn.Dropout` before its classifier."""
-    has_auxiliary: ClassVar[bool] = False
-    """Whether the network class takes `auxiliary` (a second classifier for training) and has drop path."""
+    has_dropout: ClassVar[bool] = False  # before the classifier
+    has_auxiliary: ClassVar[bool] = False  # whether the class takes `auxiliary` (see `NASNet`) and has drop path
 
     def __init__(self, config: NetworkConfig) -> None:
         self.config = self.checked(config)
@@ -53,8 +54,19 @@ class ImageSpace:
     @classmethod
     def checked(cls, config: NetworkConfig) -> NetworkConfig:
         """The configuration as the network takes it; raises `UserError` where the space has no such network."""
-        check_images(cls.name, config)
-        return config
+        width, (least, multiple, usual) = config.width, cls.width_rule
+        if usual and (not least <= width <= WIDEST or (multiple and width % multiple)):  # nor is NaN in it
+            kind = ("", "numbers of channels ", "even numbers of channels ")[multiple]
+            raise UserError(f"width {width:g}: space {cls.name} takes {kind}>= {least:g} and <= {WIDEST} ({usual})")
+        if config.image_size < SMALLEST:
+            raise UserError(
+                f"image size {config.image_size}: space {cls.name} takes images of {SMALLEST} pixels or more"
+            )
+        if config.image_channels not in (1, 3):
+            raise UserError(f"image channels {config.image_channels}: must be 1 or 3")
+        if config.classes < 2:
+            raise UserError(f"classes {config.classes}: must be 2 or more")
+        return replace(config, width=int(width)) if multiple else config
 
     @classmethod
     def layers_of(cls, code: str) -> int | None:
@@ -76,8 +88,9 @@ class ImageSpace:
 
     def drawing(self, architecture: Int64[Tensor, "s"]) -> Drawing:
         """What `report.draw_architecture` draws; here a chain of layers."""
-        return chain(self.name, self.config, self.space, self.operation_names, [Stage("layers", "", self.space.slots)],
-                     architecture)  # fmt: skip
+        with torch.device("meta"):
+            network = self.network(architecture).eval()
+        return draw_chain(self.title or self.name, network, self.space, self.operation_names, architecture)
 
 
 S = TypeVar("S", bound=type[ImageSpace])

@@ -10,20 +10,20 @@ from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Int64
-from pydantic import BaseModel, Field, FiniteFloat
+from pydantic import ConfigDict, Field, FiniteFloat
+from scipy.optimize import lsq_linear
 from torch import Generator, Tensor
 
 from vaenas.documents import from_json
 from vaenas.files import write_atomically, writing
 from vaenas.machine import describe_device
-from vaenas.networks.cost import ABSENT, AdditiveCost, place
+from vaenas.networks.cost import ABSENT, AdditiveCost, sums, tabulate
 from vaenas.networks.image_space import ImageSpace
-from vaenas.spaces.space import Population
 
 ROUNDS = 3  # how often everything is timed; the fastest counts, since what else the machine does only slows it down
 CALLS = 5  # of each timing, whose median counts
@@ -34,39 +34,32 @@ FITTED, TESTED = 6, 12  # networks timed whole: to fit the sum to, and to say it
 Nanoseconds = Annotated[int, Field(ge=0, le=ABSENT)]
 
 
-class _Saved(BaseModel, extra="forbid"):
-    """What a file holds of a table."""
-
-    table: list[list[Nanoseconds]]
-    constant: Nanoseconds
-    error: Annotated[FiniteFloat, Field(ge=0)]
-    device: str
-
-
 @dataclass(frozen=True)
 class LatencyTable:
     """Nanoseconds of one image's forward pass: a constant plus one entry per slot and operation."""
 
-    table: Int64[Tensor, "s k"]
-    constant: int
-    error: float  # median relative error on random networks that were timed whole and not fitted
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    table: list[list[Nanoseconds]]
+    constant: Nanoseconds
+    error: Annotated[FiniteFloat, Field(ge=0)]  # median, relative, on random networks timed whole and not fitted
     device: str  # where it was measured, in words
 
     def added_to(self, cost: AdditiveCost) -> AdditiveCost:
         """The same costs with latency."""
-        tables, constants = {**cost.tables, "latency": self.table}, {**cost.constants, "latency": self.constant}
-        return replace(cost, tables=tables, constants=constants)
+        tables = {**cost.tables, "latency": torch.tensor(self.table)}
+        return replace(cost, tables=tables, constants={**cost.constants, "latency": self.constant})
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "table": self.table.tolist()}
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, content: bytes, space: ImageSpace) -> "LatencyTable":
         """Raises ValueError for what is no table of this space's networks."""
-        saved, slots, operations = from_json(_Saved, content), space.space.slots, space.space.max_choices
+        saved, slots, operations = from_json(cls, content), space.space.slots, space.space.max_choices
         if [len(row) for row in saved.table] != [operations] * slots:
             raise ValueError(f"not {slots} slots of {operations} operations")
-        return cls(torch.tensor(saved.table), saved.constant, saved.error, saved.device)
+        return saved
 
 
 def latency_table(space: ImageSpace, device: torch.device, cache: Path) -> LatencyTable:
@@ -84,17 +77,16 @@ def latency_table(space: ImageSpace, device: torch.device, cache: Path) -> Laten
         with tempfile.TemporaryFile(dir=file.parent) as probe:  # before many seconds of timing, not after
             probe.write(bytes(4096))
     found = measure(space, device)
-    write_atomically(file, json.dumps(found.to_json()).encode())
+    write_atomically(file, found.to_json())
     return found
 
 
 def measure(space: ImageSpace, device: torch.device) -> LatencyTable:
     """The table as it is measured now; again, up to three times, while other work on the machine spoils it."""
-    found = _measure_once(space, device)
-    for _ in range(2):
-        if found.error > GOOD:
-            found = min(found, _measure_once(space, device), key=lambda table: table.error)
-    return found
+    found = [_measure_once(space, device)]
+    while found[-1].error > GOOD and len(found) < 3:
+        found.append(_measure_once(space, device))
+    return min(found, key=lambda table: table.error)
 
 
 @torch.inference_mode()
@@ -102,17 +94,16 @@ def _measure_once(space: ImageSpace, device: torch.device) -> LatencyTable:
     """Times each different operation at its place, then fits scale and constant to networks timed whole."""
     supernet = space.supernet().eval().to(device)
     image = torch.randn(1, *supernet.input_shape, device=device)
-    placed = place(supernet, image)
 
     def operations() -> Int64[Tensor, "s k"]:
-        table = placed.table(lambda module, x: [_nanoseconds(partial(module, x))], 1)[0]
+        (table,), _ = tabulate(supernet, image, lambda module, x: [_nanoseconds(partial(module, x))], 1)
         if space.none is not None:
             table[:, space.none] = 0  # never computed
         return table
 
     tables, search_space, rng = [operations()], space.space, Generator().manual_seed(0)
     random = search_space.uniform(200, rng)
-    order = _sums(tables[0], random).argsort()
+    order = sums(tables[0], random).argsort()
     # the fastest and slowest of many tell the scale, random ones the middle
     fitted = torch.cat([random[order[:2]], random[order[-2:]], search_space.uniform(FITTED - 4, rng)])
     tested = search_space.uniform(TESTED, rng)
@@ -122,23 +113,13 @@ def _measure_once(space: ImageSpace, device: torch.device) -> LatencyTable:
         rounds.append([_nanoseconds(partial(network, image)) for network in networks])
         tables.append(operations())
     table, whole = torch.stack(tables).amin(0), np.min(rounds, axis=0)
-    scale, constant = _fit(_sums(table, fitted).double().numpy(), whole[:FITTED])
+    # scale and constant, neither negative, with the least squared relative error
+    terms = np.stack([sums(table, fitted).double().numpy(), np.ones(FITTED)], 1) / whole[:FITTED, None]
+    scale, constant = lsq_linear(terms, np.ones(FITTED), (0, np.inf), method="bvls").x
     table = torch.where(table < ABSENT, (table.double() * scale).round().long(), table)
-    predicted = _sums(table, tested).numpy() + constant
+    predicted = sums(table, tested).numpy() + round(constant)
     error = statistics.median(abs(predicted - whole[FITTED:]) / whole[FITTED:])
-    return LatencyTable(table, constant, float(error), describe_device(device))
-
-
-def _sums(table: Int64[Tensor, "s k"], population: Population) -> Int64[Tensor, "n"]:
-    return table[torch.arange(population.shape[1]), population].sum(-1)
-
-
-def _fit(sums: np.ndarray, whole: np.ndarray) -> tuple[float, int]:
-    """Scale and constant, neither negative, with the least squared relative error."""
-    scale, constant = np.linalg.lstsq(np.stack([sums, np.ones_like(sums)], 1) / whole[:, None], np.ones_like(whole))[0]
-    if scale <= 0 or constant < 0:  # noise: then by one of them alone
-        return float((sums / whole).sum() / ((sums / whole) ** 2).sum()), 0
-    return float(scale), round(constant)
+    return LatencyTable(table.tolist(), round(constant), float(error), describe_device(device))
 
 
 def timed(call: Callable[[], object], runs: int, warmup: int = 5) -> list[float]:

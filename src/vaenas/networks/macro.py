@@ -1,29 +1,20 @@
 """The networks of NAS-Bench-Macro (Su et al. 2021), supernet and final network in one class."""
 
-import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor, nn
 
 from vaenas.errors import UserError
-from vaenas.networks.drawing import Drawing, Stage, chain
 from vaenas.networks.image_space import ImageSpace
-from vaenas.networks.network_config import NetworkConfig, check_width
-from vaenas.networks.ops import Subsample, conv_bn, depthwise_bn
-from vaenas.networks.supernet import ChoiceBlock, Supernet
+from vaenas.networks.ops import conv_bn, depthwise_bn, scaled
+from vaenas.networks.supernet import ChoiceBlock, NetworkConfig, Supernet
 from vaenas.spaces.macro import LAYERS, OPERATIONS, macro_space
 
 # Su et al. 2021: channels of the stem, of each layer and of the last convolution. A layer with more than before halves.
 STEM, CHANNELS, LAST = 32, (64, 64, 128, 128, 128, 256, 256, 256), 1280
 NARROWEST = 0.125
 BLOCKS = {1: (3, 3), 2: (6, 5)}  # operation -> expansion, kernel
-
-
-def channels_of(published: int, width: float) -> int:
-    """A channel count of the benchmark at this width: the nearest multiple of 4 (halves up)."""
-    return max(4, 4 * math.floor(published * width / 4 + 0.5))
 
 
 class InvertedBottleneck(nn.Module):
@@ -44,12 +35,24 @@ class InvertedBottleneck(nn.Module):
         return x + self.branch(x) if self.residual else self.branch(x)
 
 
+class Subsample(nn.Module):
+    """Every second pixel, for a 1x1 convolution after it: the same as one with stride 2.
+
+    Strided 1x1 convolutions of few channels (< 8 or 16) in channels-last layout write past their memory in the backward
+    pass on CPUs (oneDNN, issue 6035).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, c, ⌈h / 2⌉, ⌈w / 2⌉)"""
+        return x[:, :, ::2, ::2]
+
+
 def _block(operation: int, inputs: int, outputs: int, stride: int) -> nn.Module:
     if operation in BLOCKS:
         return InvertedBottleneck(inputs, outputs, stride, *BLOCKS[operation])
     if stride == 1:
         return nn.Identity()
-    return nn.Sequential(Subsample(stride), *conv_bn(inputs, outputs, 1))
+    return nn.Sequential(Subsample(), *conv_bn(inputs, outputs, 1))
 
 
 class Macro(Supernet):
@@ -57,14 +60,13 @@ class Macro(Supernet):
 
     def __init__(self, config: NetworkConfig, held: Sequence[Sequence[int]]) -> None:
         super().__init__(config)
-        inputs = channels_of(STEM, config.width)
+        inputs, *channels, last = (scaled(c, config.width, 4, least=4) for c in (STEM, *CHANNELS, LAST))
         self.stem = nn.Sequential(*conv_bn(config.image_channels, inputs, 3), nn.ReLU(inplace=True))
         self.layers = nn.ModuleList()
-        for before, published, of_slot in zip((STEM, *CHANNELS), CHANNELS, held, strict=False):
-            outputs, stride = channels_of(published, config.width), 1 if published == before else 2
-            self.layers.append(ChoiceBlock({o: _block(o, inputs, outputs, stride) for o in of_slot}))
+        for slot, outputs in enumerate(channels):
+            stride = 1 if CHANNELS[slot] == (STEM, *CHANNELS)[slot] else 2
+            self.layers.append(ChoiceBlock({o: _block(o, inputs, outputs, stride) for o in held[slot]}))
             inputs = outputs
-        last = channels_of(LAST, config.width)
         self.head = nn.Sequential(*conv_bn(inputs, last, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
         self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(last, config.classes))
         self.to(memory_format=torch.channels_last)
@@ -73,8 +75,9 @@ class Macro(Supernet):
 class MacroImageSpace(ImageSpace):
     """8 layers; images of 32 pixels and width 1.0 are the benchmark's."""
 
-    name, network_class = "macro", Macro
+    name, network_class, title = "macro", Macro, "NAS-Bench-Macro network"
     default_width, default_layers = 0.25, LAYERS
+    width_rule = NARROWEST, 0, "1 = the benchmark's"
     widths = (1.0, 0.75, 0.5, 0.375, 0.25)
     space = macro_space()
     operation_names = OPERATIONS
@@ -83,17 +86,4 @@ class MacroImageSpace(ImageSpace):
     def checked(cls, config: NetworkConfig) -> NetworkConfig:
         if config.layers != LAYERS:
             raise UserError(f"layers {config.layers}: space macro has {LAYERS}; leave it out")
-        check_width(cls.name, config.width, NARROWEST, "1 = the benchmark's")
         return super().checked(config)
-
-    def drawing(self, architecture: Int64[Tensor, "8"]) -> Drawing:
-        """Stages with the shapes of their outputs."""
-        config, size, stages = self.config, self.config.image_size, []
-        for published in dict.fromkeys(CHANNELS):
-            size = -(-size // 2)
-            output = f"{channels_of(published, config.width)} × {size} × {size}"
-            stages.append(Stage(f"stage {len(stages) + 1}", output, CHANNELS.count(published)))
-        before, last = [f"Conv 3×3, {channels_of(STEM, config.width)}"], channels_of(LAST, config.width)
-        after = [f"Conv 1×1, {last}", "Global pool"]
-        names = self.operation_names
-        return chain("NAS-Bench-Macro network", config, self.space, names, stages, architecture, before, after)

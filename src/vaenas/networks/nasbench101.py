@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import NamedTuple
+from functools import cached_property, partial, reduce
+from operator import add
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vaenas.networks.cost import Costs
-from vaenas.networks.drawing import Drawing, legend
+from vaenas.networks.drawing import Drawing, draw_cells
 from vaenas.networks.image_space import ImageSpace
-from vaenas.networks.network_config import NetworkConfig, with_channels
-from vaenas.networks.ops import total
-from vaenas.networks.supernet import ChoiceBlock, Step, Supernet
+from vaenas.networks.supernet import ChoiceBlock, NetworkConfig, Step, Supernet
 from vaenas.norm import SlicedBatchNorm2d
 from vaenas.spaces.cells import EDGES, OPERATIONS, PAIRS, VERTICES, Cells, alive, edge, prune
 from vaenas.spaces.nasbench101 import SYMBOLS, NASBench101Space
@@ -112,11 +111,7 @@ class NASBench101(Supernet):
 
     def path(self, architecture: Int64[Tensor, "s"] | Int64[Tensor, "s m"] | None) -> list[list[int]]:
         """The values of the 26 slots; without an architecture those of a final network."""
-        if architecture is None:
-            if self.only is None:
-                raise ValueError("a supernet needs an architecture: its layers hold more than one operation")
-            return self.only.path
-        return super().path(architecture)
+        return self.only.path if architecture is None and self.only is not None else super().path(architecture)
 
     def steps(self, path: list[list[int]], gates: Float[Tensor, "s m"] | None = None) -> Iterator[Step]:
         """As in `Supernet`, of one architecture; gates have no meaning where edges decide how wide the others are."""
@@ -129,8 +124,7 @@ class NASBench101(Supernet):
         for cell, (_, outputs) in enumerate(self.cells):
             if cell and cell % self.config.layers == 0:
                 yield Step("pool", self.pool, [])
-            projections = self.projections[cell]
-            assert isinstance(projections, nn.ModuleDict)
+            projections: Any = self.projections[cell]
             for v, width in the_cell.channels[outputs].items():
                 sources, module, key = the_cell.sources[v], None, (v, the_cell.sources[v])
                 if not sources:
@@ -195,8 +189,8 @@ def _vertex(
     inner = [states[source] for source in sources if source]
     projected = [] if projection is None else [projection(states[0], channels)]
     if operation is not None:
-        return {**states, number: operation(total([state[:, :channels] for state in inner] + projected))}
-    return total(([torch.cat(inner, dim=1)] if len(inner) > 1 else inner) + projected)
+        return {**states, number: operation(reduce(add, [state[:, :channels] for state in inner] + projected))}
+    return reduce(add, ([torch.cat(inner, dim=1)] if len(inner) > 1 else inner) + projected)
 
 
 @dataclass(frozen=True)
@@ -251,13 +245,10 @@ class NASBench101ImageSpace(ImageSpace):
 
     name, network_class = "nasbench101", NASBench101
     default_width, default_layers = 16, 1
+    width_rule = len(INNER), 1, "128 = the benchmark's"
     widths = (128, 96, 64, 48, 32, 16)
     space = NASBench101Space()
     additive = False
-
-    @classmethod
-    def checked(cls, config: NetworkConfig) -> NetworkConfig:
-        return super().checked(with_channels(cls.name, config, "128 = the benchmark's", least=len(INNER)))
 
     @cached_property
     def cost(self) -> NASBench101Cost:
@@ -265,14 +256,11 @@ class NASBench101ImageSpace(ImageSpace):
 
     def drawing(self, architecture: Int64[Tensor, "26"]) -> Drawing:
         """Vertices with their operations; those on no path to the output are left out."""
-        kept = [v for v, living in enumerate(alive(architecture[None])[0].tolist()) if living]
+        kept = alive(architecture[None])[0].nonzero()[:, 0].tolist()
         ends = {0: {"text": "input"}, OUTPUT: {"text": "output"}}
         slots = {v: EDGES + v - 1 for v in INNER}
         nodes = [ends.get(v) or {"slot": slots[v], "operation": int(architecture[slots[v]])} for v in kept]
         present = [pair for pair, bit in zip(PAIRS, architecture[:EDGES].tolist(), strict=True) if bit]
         edges = [[kept.index(a), kept.index(b)] for a, b in present if a in kept and b in kept]
-        return {
-            "title": f"NAS-Bench-101 cell, {self.config.layers} in each stack, {self.config.width} channels",
-            "cells": [{"name": "cell", "nodes": nodes, "edges": edges}],
-            "operations": legend(SYMBOLS, OPERATIONS),
-        }
+        title = f"NAS-Bench-101 cell, {self.config.layers} in each stack, {self.config.width} channels"
+        return draw_cells(title, [{"name": "cell", "nodes": nodes, "edges": edges}], SYMBOLS, OPERATIONS)

@@ -1,17 +1,17 @@
 """The networks of NAS-Bench-201 (Dong & Yang 2020), supernet and final network in one class."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vaenas.networks.drawing import Drawing, Graph, legend
+from vaenas.networks.drawing import Drawing, draw_cell, draw_cells
 from vaenas.networks.image_space import ImageSpace
-from vaenas.networks.network_config import NetworkConfig, with_channels
-from vaenas.networks.ops import Zero, conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet
+from vaenas.networks.ops import conv_bn, relu_conv_bn
+from vaenas.networks.supernet import ChoiceBlock, Edge, NetworkConfig, Step, Supernet
 from vaenas.spaces.nasbench201 import NONE, OPERATIONS, SOURCES, SYMBOLS, TARGETS, NASBench201Space, prune
 
 STAGES = 3
@@ -23,16 +23,12 @@ States = tuple[Tensor, ...]
 def _operation(operation: int, channels: int) -> nn.Module:
     """(b, channels, h, w) -> the same shape"""
     match OPERATIONS[operation]:
-        case "none":
-            return Zero()
-        case "skip_connect":
-            return nn.Identity()
-        case "nor_conv_1x1":
-            return relu_conv_bn(channels, channels, 1)
-        case "nor_conv_3x3":
-            return relu_conv_bn(channels, channels, 3)
-        case _:
+        case "nor_conv_1x1" | "nor_conv_3x3" as name:
+            return relu_conv_bn(channels, channels, int(name[-1]))
+        case "avg_pool_3x3":
             return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+        case _:  # also "none", which is never computed
+            return nn.Identity()
 
 
 class Reduction(nn.Module):
@@ -97,7 +93,7 @@ def _add_node(into: Sequence[Edge], node: int, states: Tensor | States) -> Tenso
     """The next node, the sum of the edges into it; after the last the cell's output alone."""
     states = (states,) if isinstance(states, Tensor) else states
     terms = [edge(states) for edge in into if edge.operations]
-    value = total(terms) if terms else torch.zeros_like(states[0])
+    value = reduce(add, terms) if terms else torch.zeros_like(states[0])
     return value if node == NODES[-1] else (*states, value)
 
 
@@ -106,23 +102,16 @@ class NASBench201ImageSpace(ImageSpace):
 
     name, network_class = "nasbench201", NASBench201
     default_width, default_layers = 8, 1
+    width_rule = 1, 1, "16 = the benchmark's"
     widths = (64, 48, 32, 24, 16, 8)
     space = NASBench201Space()
     none = NONE
 
-    @classmethod
-    def checked(cls, config: NetworkConfig) -> NetworkConfig:
-        return super().checked(with_channels(cls.name, config, "16 = the benchmark's"))
-
     def drawing(self, architecture: Int64[Tensor, "6"]) -> Drawing:
         """Four nodes and the operations on their edges, those that count (`prune`)."""
-        kept = prune(architecture[None])[0].tolist()
-        graph = Graph("cell", ["input"])
+        kept, nodes = prune(architecture[None])[0].tolist(), {}
         for node in NODES:
             slots = [slot for slot, target in enumerate(TARGETS) if target == node and kept[slot] != NONE]
-            graph.add("output" if node == NODES[-1] else str(node), [(SOURCES[s], s, kept[s]) for s in slots])
-        return {
-            "title": f"NAS-Bench-201 cell, {self.config.layers} in each stage, {self.config.width} channels",
-            "cells": [graph.drawn()],
-            "operations": legend(SYMBOLS, OPERATIONS),
-        }
+            nodes["output" if node == NODES[-1] else str(node)] = [(SOURCES[slot], slot, kept[slot]) for slot in slots]
+        title = f"NAS-Bench-201 cell, {self.config.layers} in each stage, {self.config.width} channels"
+        return draw_cells(title, [draw_cell("cell", ["input"], nodes)], SYMBOLS, OPERATIONS)

@@ -1,7 +1,8 @@
-"""The network of the NASNet-like space: DARTS's (Liu et al. 2018b), supernet and final network in one class."""
+"""The network of the NASNet-like space (App. A.4): DARTS's (Liu et al. 2018b), supernet and final one in one class."""
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import torch
@@ -10,13 +11,88 @@ from torch import Tensor, nn
 
 from vaenas.errors import UserError
 from vaenas.networks.cost import AdditiveCost, additive_cost
-from vaenas.networks.drawing import Drawing, Graph, legend
+from vaenas.networks.drawing import Drawing, draw_cell, draw_cells
 from vaenas.networks.image_space import ImageSpace
-from vaenas.networks.nasnet_ops import FactorizedReduce, auxiliary_tower, make_operation
-from vaenas.networks.network_config import NetworkConfig, with_channels
-from vaenas.networks.ops import DropPath, conv_bn, relu_conv_bn, total
-from vaenas.networks.supernet import ChoiceBlock, Edge, Step, Supernet
+from vaenas.networks.ops import DepthwiseConv2d, DropPath, conv_bn, relu_conv_bn
+from vaenas.networks.supernet import ChoiceBlock, Edge, NetworkConfig, Step, Supernet
 from vaenas.spaces.nasnet import EDGES, INPUTS, KINDS, NODES, NONE, OPERATIONS, SLOTS, SYMBOLS, NASNetSpace
+
+
+class FactorizedReduce(nn.Module):
+    """Halves the image: one 1x1 convolution sees the pixels of even rows and columns, the other those of odd ones.
+
+    An image of odd size gets a row and a column of zeros, so that both see equally many.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs // 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, inputs, h, w) -> (b, outputs, ⌈h / 2⌉, ⌈w / 2⌉)"""
+        # picked before the convolutions for the reason that `macro.Subsample` has
+        x = self.relu(x)
+        even, odd = x[:, :, ::2, ::2], x[:, :, 1::2, 1::2]
+        missing = (0, even.shape[3] - odd.shape[3], 0, even.shape[2] - odd.shape[2])
+        if any(missing):
+            odd = nn.functional.pad(odd, missing)
+        return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
+
+
+def separable(channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
+    """ReLU, depthwise and pointwise convolution, batch norm."""
+    depthwise = DepthwiseConv2d(channels, kernel, stride, dilation * (kernel // 2), dilation)
+    return [nn.ReLU(), depthwise, *conv_bn(channels, channels, 1)]
+
+
+def make_operation(index: int, channels: int, stride: int, drop_path: DropPath) -> nn.Module:
+    """One operation of one edge, (b, channels, h, w) -> (b, channels, ⌈h / stride⌉, ⌈w / stride⌉).
+
+    Args:
+        index: into `spaces.nasnet.OPERATIONS`.
+        stride: 2 on a reduction cell's edges from its inputs, else 1.
+        drop_path: the network's; it acts on everything but the identity.
+    """
+    modules: list[nn.Module]
+    match name := OPERATIONS[index]:
+        case "skip_connect" if stride == 2:
+            modules = [FactorizedReduce(channels, channels)]
+        case "skip_connect" | "none":  # which is never computed
+            return nn.Identity()
+        case "avg_pool_3x3":
+            modules = [nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)]
+        case "max_pool_3x3":
+            modules = [nn.MaxPool2d(3, stride, padding=1)]
+        case "dil_conv_3x3":
+            modules = separable(channels, 3, stride, dilation=2)
+        case _:  # sep_conv_3x3, 5x5 or 7x7: applied twice
+            modules = [*separable(channels, int(name[-1]), stride), *separable(channels, int(name[-1]))]
+    return nn.Sequential(*modules, drop_path)
+
+
+def auxiliary_tower(channels: int, classes: int, size: int, large: bool) -> nn.Sequential:
+    """DARTS's second classifier at 2/3 of the depth: pooling to 2 x 2, two convolutions, linear.
+
+    Args:
+        size: side of the feature map, >= 2. The window is DARTS's 5 where it fits, its stride is what gives 2 x 2:
+            3 at 8 x 8 (CIFAR-10) and 2 at 7 x 7 (ImageNet), as there.
+        large: ImageNet geometry, for which DARTS left out the second batch norm.
+    """
+    window = min(5, size - 1)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.AvgPool2d(window, stride=size - window, count_include_pad=False),
+        *conv_bn(channels, 128, 1),
+        nn.ReLU(),
+        nn.Conv2d(128, 768, 2, bias=False),
+        *([] if large else [nn.BatchNorm2d(768)]),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(768, classes),
+    )
 
 
 def reductions_of(layers: int) -> tuple[int, int]:
@@ -87,8 +163,6 @@ class NASNet(Supernet):
                 if not any(edge.operations for edge in into):
                     raise ValueError(f"node {node} of cell {cell} has no operation other than none")
                 yield Step.node(into, partial(_add_node, into))
-            if self.auxiliary is not None and cell == reductions_of(self.config.layers)[1]:
-                yield Step("keep", _keep, [])
         yield Step("classifier", lambda flow: self.classifier(flow.output), [self.classifier])
 
     def feature_map(self, state: "_Flow") -> Tensor | None:
@@ -99,21 +173,16 @@ class NASNet(Supernet):
         """As in `Supernet`, or of one architecture."""
         if self.auxiliary is None:
             return self(images, architecture), None
-        flow: Any = images.contiguous(memory_format=torch.channels_last)
-        *steps, classifier = self.steps(self.path(architecture))
-        for step in steps:
-            flow = step.run(flow)
-        return classifier.run(flow), self.auxiliary(flow.reduced)
-
-    def subnet(self, architecture: Int64[Tensor, "s"]) -> "NASNet":
-        """The final network of one architecture, with this network's weights; with a tower if this one has one."""
-        held = [[o] for o in architecture.tolist()]
-        final = NASNet(self.config, held, self.auxiliary is not None, self.drop_path.probability)
-        return self._with_weights_of_path(final)
+        x: Any = images.contiguous(memory_format=torch.channels_last)
+        reduced, end = x, (1 + NODES) * (1 + reductions_of(self.config.layers)[1])  # of the second reduction cell
+        for i, step in enumerate(self.steps(self.path(architecture))):
+            x = step.run(x)
+            reduced = x.output if i == end else reduced
+        return x, self.auxiliary(reduced)
 
     def _stem(self, images: Tensor) -> "_Flow":
         before = self.stem0(images)
-        return _Flow(before, (self.stem1(before),), None)
+        return _Flow(before, (self.stem1(before),))
 
 
 class _Flow(NamedTuple):
@@ -121,7 +190,6 @@ class _Flow(NamedTuple):
 
     before: Tensor  # the output of the cell before
     states: tuple[Tensor, ...]  # of this cell: its two inputs, then its nodes so far; or the stem's output alone
-    reduced: Tensor | None  # the output of the second reduction cell
 
     @property
     def output(self) -> Tensor:
@@ -132,17 +200,13 @@ class _Flow(NamedTuple):
 def _enter(fit: Sequence[nn.Module], flow: _Flow) -> _Flow:
     """Begins the next cell: its inputs, brought to its channels."""
     output = flow.output
-    return _Flow(output, (fit[0](flow.before), fit[1](output)), flow.reduced)
+    return _Flow(output, (fit[0](flow.before), fit[1](output)))
 
 
 def _add_node(into: Sequence[Edge], flow: _Flow) -> _Flow:
     """The next node: the sum of the edges into it."""
     terms = [edge(flow.states) for edge in into if edge.operations]
-    return flow._replace(states=(*flow.states, total(terms)))
-
-
-def _keep(flow: _Flow) -> _Flow:
-    return flow._replace(reduced=flow.output)
+    return flow._replace(states=(*flow.states, reduce(add, terms)))
 
 
 class NASNetCost(AdditiveCost):
@@ -168,6 +232,7 @@ class NASNetImageSpace(ImageSpace):
 
     name, network_class = "nasnet", NASNet
     default_width, default_layers = 8, 5
+    width_rule = 2, 2, "36 and 48 = paper"
     widths = (48, 36, 24, 16, 8)
     space = NASNetSpace()
     none = NONE
@@ -177,26 +242,19 @@ class NASNetImageSpace(ImageSpace):
     def checked(cls, config: NetworkConfig) -> NetworkConfig:
         if config.layers < 3:
             raise UserError(f"layers {config.layers}: space nasnet has reductions at 1/3 and 2/3 of its cells, so >= 3")
-        return super().checked(with_channels(cls.name, config, "36 and 48 = paper", multiple=2, least=2))
+        return super().checked(config)
 
     @cached_property
     def cost(self) -> AdditiveCost:
         """The auxiliary tower left out."""
-        cost = additive_cost(self.supernet)
-        return NASNetCost(cost.tables, cost.constants)
+        return additive_cost(self.supernet, NASNetCost)
 
     def drawing(self, architecture: Int64[Tensor, "28"]) -> Drawing:
         """As in Figs. 4 and 5: of each cell the edges other than "none"."""
-        operations, cells = iter(enumerate(architecture.tolist())), []
+        operations, drawn, inner = iter(enumerate(architecture.tolist())), [], range(INPUTS, INPUTS + NODES)
         for kind in KINDS:
-            graph = Graph(kind, ["c_{k-2}", "c_{k-1}"])
-            for node in range(INPUTS, INPUTS + NODES):
-                into = [(source, *next(operations)) for source in range(node)]
-                graph.add(str(node - INPUTS), [edge for edge in into if edge[2] != NONE])
-            graph.join("c_{k}", range(INPUTS, INPUTS + NODES))
-            cells.append(graph.drawn())
-        return {
-            "title": f"NASNet-like cells, {self.config.layers} layers, {self.config.width} channels",
-            "cells": cells,
-            "operations": legend(SYMBOLS, OPERATIONS),
-        }
+            edges = [[(source, *next(operations)) for source in range(node)] for node in inner]
+            nodes = {str(i): [edge for edge in into if edge[2] != NONE] for i, into in enumerate(edges)}
+            drawn.append(draw_cell(kind, ["c_{k-2}", "c_{k-1}"], nodes, output="c_{k}"))
+        title = f"NASNet-like cells, {self.config.layers} layers, {self.config.width} channels"
+        return draw_cells(title, drawn, SYMBOLS, OPERATIONS)

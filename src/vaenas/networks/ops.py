@@ -1,15 +1,13 @@
-"""The operations of the ShuffleNet-like space (App. A.4) as blocks of ShuffleNetV2 (Ma et al. 2018)."""
+"""Layers that several spaces build their operations from."""
 
-from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation
 
-from vaenas.networks.depthwise import DepthwiseConv2d
 from vaenas.parallel import local_chunk, world_size
-
-SQUEEZE = 4  # channels of the branch over channels between its two fully connected layers (MobileNetV3's ratio)
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -27,36 +25,9 @@ def relu_conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.
     return nn.Sequential(nn.ReLU(), *conv_bn(inputs, outputs, kernel, stride))
 
 
-def total(terms: Sequence[Tensor]) -> Tensor:
-    """The sum of at least one tensor."""
-    found = terms[0]
-    for term in terms[1:]:
-        found = found + term
-    return found
-
-
-class Zero(nn.Module):
-    """ "none". A cell leaves it out; only its cost is asked for, and that is nothing."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) -> one zero, which broadcasts"""
-        return x.new_zeros(1, 1, 1, 1)
-
-
-class Subsample(nn.Module):
-    """Every `stride`-th pixel, for a 1x1 convolution after it: the same as one with that stride.
-
-    Strided 1x1 convolutions of few channels (< 8 or 16) in channels-last layout write past their memory in the backward
-    pass on CPUs (oneDNN, issue 6035).
-    """
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, c, ⌈h / stride⌉, ⌈w / stride⌉)"""
-        return x[:, :, :: self.stride, :: self.stride]
+def scaled(published: int, width: float, multiple: int, least: int) -> int:
+    """A published number of channels times the width: the nearest multiple (halves up), at least `least`."""
+    return max(least, multiple * int(published * width / multiple + 0.5))
 
 
 class DropPath(nn.Module):
@@ -78,94 +49,61 @@ class DropPath(nn.Module):
         return x * local_chunk(whole).div_(kept)
 
 
-def channel_split(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Shuffle of two groups, then split: the even channels and the odd channels; (b, c, h, w) -> 2 x (b, c/2, h, w)."""
-    # Channels last, or the gradient of unbind comes back as (b, c, h, w) in memory and slows every layer below.
-    even, odd = x.permute(0, 2, 3, 1).unflatten(-1, (-1, 2)).unbind(-1)  # (b, h, w, c/2)
-    return even.permute(0, 3, 1, 2), odd.permute(0, 3, 1, 2)
+class DepthwiseConv2d(nn.Conv2d):
+    """`nn.Conv2d` of each channel by itself, without bias.
 
-
-class ShuffleBlock(nn.Module):
-    """One operation of one layer.
-
-    Stride 1: half the channels pass, half go through the main branch. Stride 2: the input goes through a
-    projection and the main branch. The outputs are concatenated; the next block's split shuffles them.
-
-    Args:
-        inputs: channels that come in.
-        outputs: channels that go out; with stride 1 equal to `inputs`.
-        stride: 1 or 2.
-        operation: index into `spaces.shufflenet.OPERATIONS`.
+    On CPUs oneDNN's gradient of the weights takes many times as long as its forward pass where the kernel is
+    larger than the map (5 x 5 on 4 x 4 pixels: `benchmarks/depthwise.py`). There, in training, it is computed as a
+    product of matrices instead.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, operation: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.passing = inputs // 2 if stride == 1 else 0  # channels that go through unchanged, the first ones
-        kernel = (3, 5, 7, 3)[operation]
-        activation = nn.ReLU if operation == 0 else nn.SiLU  # A.4: Swish with 5x5, 7x7 and Xception
-        squeeze = operation in (2, 3)  # A.4: squeeze-and-excitation with 7x7 and Xception
+    def __init__(self, channels: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> None:
+        super().__init__(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
 
-        entering = inputs if stride == 2 else inputs // 2
-        middle, leaving = outputs // 2, outputs - entering
-
-        def pointwise(a: int, b: int) -> list[nn.Module]:
-            return [*conv_bn(a, b, 1), activation(inplace=True)]
-
-        if operation == 3:  # Xception: three depthwise-separable convolutions
-            branch = [
-                *depthwise_bn(entering, 3, stride),
-                *pointwise(entering, middle),
-                *depthwise_bn(middle, 3),
-                *pointwise(middle, middle),
-                *depthwise_bn(middle, 3),
-                *pointwise(middle, leaving),
-            ]
-        else:
-            branch = [
-                *pointwise(entering, middle),
-                *depthwise_bn(middle, kernel, stride),
-                *pointwise(middle, leaving),
-            ]
-        if squeeze:
-            branch.append(SqueezeExcitation(leaving, max(1, leaving // SQUEEZE)))
-        self.branch = nn.Sequential(*branch)
-        if stride == 2:
-            self.projection = nn.Sequential(*depthwise_bn(entering, kernel, stride), *pointwise(entering, entering))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b, inputs, h, w) -> (b, outputs, h / stride, w / stride)"""
-        if self.stride == 2:
-            return torch.cat((self.projection(x), self.branch(x)), dim=1)
-        kept, worked = channel_split(x)
-        return torch.cat((kept, self.branch(worked)), dim=1)
+    def forward(self, input: Tensor) -> Tensor:
+        """(b, channels, h, w) -> (b, channels, h', w')"""
+        reach = self.dilation[0] * (self.kernel_size[0] - 1) + 1
+        small = input.device.type == "cpu" and input.dtype == torch.float32 and max(input.shape[2:]) < reach
+        if not (small and self.training and torch.is_grad_enabled()) or torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        assert isinstance(self.padding, tuple)
+        found = _SmallMap.apply(input, self.weight, self.stride, self.padding, self.dilation)
+        assert isinstance(found, Tensor)
+        return found
 
 
-@torch.no_grad()
-def align(blocks: list[ShuffleBlock]) -> None:
-    """Starts the operations of one layer from nearly the same function: that of the first block.
+class _SmallMap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, *shape: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.shape = shape  # stride, padding, dilation
+        return nn.functional.conv2d(x, weight, None, *shape, groups=len(weight))
 
-    The pointwise weights at both ends of each branch are made equal, and a 5x5 or 7x7 kernel starts as the 3x3
-    kernel with zeros around it. Otherwise the features that a layer sees change their meaning with every path drawn
-    below it, and a supernet spends its first epochs on that (measured in docs/explanation/spaces.md, "Aligned start").
-    """
-    first, *others = blocks
-    for part in ("branch", "projection"):
-        if not hasattr(first, part):
-            continue
-        pointwise, depthwise = _convolutions(getattr(first, part))
-        small = depthwise[0].weight  # (c, 1, k, k)
-        for block in others:
-            its_pointwise, its_depthwise = _convolutions(getattr(block, part))
-            its_pointwise[0].weight.copy_(pointwise[0].weight)
-            its_pointwise[-1].weight.copy_(pointwise[-1].weight)
-            kernel = its_depthwise[0].weight
-            margin = (kernel.shape[-1] - small.shape[-1]) // 2
-            if kernel.shape[:2] == small.shape[:2]:  # Xception's branch begins with a kernel of another width
-                kernel.copy_(nn.functional.pad(small, (margin,) * 4))
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (gradient,) = grad_outputs
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation = ctx.shape
+        of_input, _, _ = torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, stride, padding, dilation, False, [0, 0], len(weight), [True, False, False]
+        )
+        # For each channel: every input pixel times every output pixel, summed over the batch ...
+        pairs = torch.bmm(_by_channel(x).transpose(1, 2), _by_channel(gradient))  # (c, h w, h' w')
+        # ... and then over the pairs that one weight of the kernel joins.
+        joined = _joined(x.shape[2:], weight.shape[2:], *ctx.shape)  # (k k, h w h' w')
+        return of_input, (pairs.flatten(1) @ joined.T).view_as(weight), None, None, None
 
 
-def _convolutions(part: nn.Sequential) -> tuple[list[nn.Conv2d], list[nn.Conv2d]]:
-    """The pointwise and the depthwise ones, in order; squeeze-and-excitation's stand one level deeper."""
-    convolutions = [module for module in part if isinstance(module, nn.Conv2d)]
-    return [c for c in convolutions if c.groups == 1], [c for c in convolutions if c.groups > 1]
+def _by_channel(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "c b hw"]:
+    b, c, h, w = x.shape
+    return x.permute(0, 2, 3, 1).reshape(b * h * w, c).t().contiguous().view(c, b, h * w)
+
+
+@lru_cache(maxsize=64)
+def _joined(
+    size: tuple[int, int], kernel: tuple[int, int], stride: Any, padding: Any, dilation: Any
+) -> Float[Tensor, "kk pairs"]:
+    """1 where the weight joins input pixel and output pixel."""
+    pixels = size[0] * size[1]
+    single = torch.eye(pixels).view(pixels, 1, *size)  # each input pixel alone
+    return nn.functional.unfold(single, kernel, dilation, padding, stride).transpose(0, 1).flatten(1)

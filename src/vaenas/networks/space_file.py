@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from vaenas.data.cache import cache_dir
-from vaenas.documents import read_yaml
+from vaenas.documents import read_yaml, regular_file
 from vaenas.errors import UserError
 from vaenas.networks.image_space import space_class, space_names
 
@@ -39,34 +39,27 @@ def load_space_file(path: Path, given: bool) -> tuple[str, ...]:
             f"at it, and add --space-file {path}"
         )
     if digest not in _loaded:
-        _loaded[digest] = _run(path, content, digest)
+        _loaded[digest] = _run(path, content, f"vaenas_space_{digest[:16]}")
     return _loaded[digest]
 
 
 def _content(path: Path) -> bytes:
-    if not path.is_file():
-        raise UserError(f"--space-file {path}: there is no such file")
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except OSError as error:
-        raise UserError(f"--space-file {path}: {error.strerror}") from None
+    with regular_file(path) as file:
+        content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise UserError(f"--space-file {path}: larger than {LARGEST >> 20} MiB; give a Python file")
     return content
 
 
-def _run(path: Path, content: bytes, digest: str) -> tuple[str, ...]:
+def _run(path: Path, content: bytes, name: str) -> tuple[str, ...]:
     before = {name: space_class(name) for name in space_names()}
-    module = ModuleType(f"vaenas_space_{digest[:16]}")
+    module = sys.modules[name] = ModuleType(name)  # where dataclasses look for their module
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # where dataclasses look for their module
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except UserError as error:
-        raise UserError(f"--space-file {path}: {error}") from None
     except Exception as error:
-        raise UserError(f"--space-file {path}: {type(error).__name__}: {error}: correct the file") from error
+        said = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}: correct the file"
+        raise UserError(f"--space-file {path}: {said}") from error
     names = tuple(name for name in space_names() if before.get(name) is not space_class(name))
     if not names:
         raise UserError(f"--space-file {path}: it registers no space; end it with vaenas.register_space(MySpace)")

@@ -1,18 +1,41 @@
-"""What every supernet shares: layers that hold the weights of several operations, and paths through them."""
+"""What every network shares: its sizes, layers that hold the weights of several operations, and paths through them."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
 from itertools import cycle
-from typing import Any, NamedTuple, TypeVar
+from operator import add, mul
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from vaenas.networks.network_config import NetworkConfig
-from vaenas.networks.ops import total
+LARGE = 96  # pixels
 
-N = TypeVar("N", bound=nn.Module)
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything about a network but the choice of operations.
+
+    Args:
+        image_size: side of the square input in pixels, >= 16.
+        image_channels: 1 or 3.
+        classes: number of classes, >= 2.
+        width: multiplies all channels, or is a number of channels: the space says which.
+        layers: choice blocks, or cells, or cells in a stage: the space says which.
+    """
+
+    image_size: int
+    image_channels: int
+    classes: int
+    width: float
+    layers: int
+
+    @property
+    def large_images(self) -> bool:
+        """Whether stems halve the image as at 224 pixels (ImageNet); smaller images keep their pixels."""
+        return self.image_size >= LARGE
 
 
 class ChoiceBlock(nn.Module):
@@ -41,7 +64,7 @@ class ChoiceBlock(nn.Module):
         if gates is None:
             (output,) = outputs
             return output
-        mixed = total([gate * y for gate, y in zip(gates, outputs, strict=True)])  # a stack would copy all of them
+        mixed = reduce(add, map(mul, gates, outputs))  # a stack would copy all of them
         passing = getattr(self.operations[str(operations[0])], "passing", 0)
         return torch.cat([outputs[0][:, :passing], mixed[:, passing:]], dim=1) if passing else mixed
 
@@ -164,17 +187,13 @@ class Supernet(nn.Module):
             raise ValueError("a supernet needs an architecture: its layers hold more than one operation")
         return [held[slot] for slot in sorted(held)]
 
-    def subnet(self, architecture: Int64[Tensor, "s"]) -> "Supernet":
-        """The final network of one architecture, with this network's weights."""
-        kind: Any = type(self)
-        return self._with_weights_of_path(kind(self.config, [[o] for o in architecture.tolist()]))
+    def subnet(self, architecture: Int64[Tensor, "s"], **options: Any) -> "Supernet":
+        """The final network of one architecture, with this network's weights and buffers; options are its class's own.
 
-    def _with_weights_of_path(self, final: N) -> N:
-        """`final`, a network with fewer operations per layer, with the weights and buffers of this one.
-
-        Where a supernet's operations of several widths share a tensor, the first of its rows and columns are theirs.
+        Where operations of several widths share a tensor, the first of its rows and columns are theirs.
         """
-        mine = self.state_dict()
+        kind: Any = type(self)
+        final, mine = kind(self.config, [[o] for o in architecture.tolist()], **options), self.state_dict()
         cut = {name: tuple(map(slice, value.shape)) for name, value in final.state_dict().items()}
         final.load_state_dict({name: mine[name][part].clone() for name, part in cut.items()})
         return final

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from jaxtyping import Int64
@@ -14,8 +14,7 @@ from vaenas.documents import from_json, short
 from vaenas.errors import UserError
 from vaenas.networks.cost import Costs
 from vaenas.networks.image_space import ImageSpace, space_class, space_names
-from vaenas.networks.network_config import NetworkConfig
-from vaenas.networks.supernet import Supernet
+from vaenas.networks.supernet import NetworkConfig, Supernet
 from vaenas.tensors import Format, check_whole, read_tensors, write_tensors
 
 FORMAT = Format("vaenas weights 1", "weights", "take one as `vaenas train` or `vaenas export` wrote it, or train again")
@@ -23,37 +22,27 @@ FORMAT = Format("vaenas weights 1", "weights", "take one as `vaenas train` or `v
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What weights need to become a network that answers.
-
-    Args:
-        space: its name.
-        code: the architecture, as the space writes it.
-        image_size, image_channels, width, layers: of the network; the number of classes is `len(classes)`.
-        classes: names, in the order of the logits.
-        mean, std: per channel, of pixels scaled to [0, 1]; images are normalised with them.
-    """
+    """What weights need to become a network that answers; the number of classes is `len(classes)`."""
 
     __pydantic_config__ = ConfigDict(strict=True, allow_inf_nan=False)
 
-    space: str
-    code: Annotated[str, Field(max_length=5000)]
+    space: str  # its name
+    code: Annotated[str, Field(max_length=5000)]  # the architecture, as the space writes it
     image_size: Annotated[int, Field(le=10_000)]
     image_channels: int
     width: float
     layers: Annotated[int, Field(ge=1, le=1000)]
-    classes: Annotated[tuple[str, ...], Field(max_length=100_000)]
-    mean: tuple[float, ...]
+    classes: Annotated[tuple[str, ...], Field(max_length=100_000)]  # names, in the order of the logits
+    mean: tuple[float, ...]  # per channel, of pixels scaled to [0, 1]; images are normalised with them
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
     def __post_init__(self) -> None:
         if self.space not in space_names():
-            raise ValueError(
-                f"space {short(self.space)}: choose {', '.join(space_names())}, or give your own's --space-file"
-            )
-        if not len(self.mean) == len(self.std) == self.image_channels:
-            raise ValueError(
-                f"mean and std of {len(self.mean)} and {len(self.std)} channels, not {self.image_channels}"
-            )
+            known = ", ".join(space_names())
+            raise ValueError(f"space {short(self.space)}: choose {known}, or give your own's --space-file")
+        given = len(self.mean), len(self.std)
+        if given != (self.image_channels, self.image_channels):
+            raise ValueError("mean and std of {} and {} channels, not {}".format(*given, self.image_channels))
 
     @property
     def image_space(self) -> ImageSpace:
@@ -97,23 +86,20 @@ def load_weights(path: Path) -> tuple[Supernet, NetworkInfo]:
         if info.layers > max(100, len(tensors)):  # thousands take long to build
             raise ValueError(f"{info.layers} layers, but only {len(tensors)} tensors")
         architecture = info.architecture()
+        with torch.device("meta"):  # which takes no memory, however wide it says that it is
+            expected = info.image_space.network(architecture).state_dict()
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: wrong metadata: {error}; {FORMAT.again}") from None
-    with torch.device("meta"):  # which takes no memory, however wide it says that it is
-        expected = info.image_space.network(architecture).state_dict()
+    kinds = [{name: f"{t.dtype} {list(t.shape)}" for name, t in part.items()} for part in (tensors, expected)]
     for name in sorted(expected.keys() | tensors.keys()):
-        here, there = (None if t is None else (t.dtype, *t.shape) for t in (tensors.get(name), expected.get(name)))
+        here, there = (of.get(name, "missing") for of in kinds)
         if here != there:
             raise UserError(
-                f"{path}: the weights are not those of architecture {info.code}: {short(name)} is {_words(here)}, must "
-                f"be {_words(there)}; {FORMAT.again}"
+                f"{path}: the weights are not those of architecture {info.code}: {short(name)} is {here}, must be "
+                f"{there}; {FORMAT.again}"
             )
         if not tensors[name].isfinite().all():
             raise UserError(f"{path}: {name} holds values that are no numbers; {FORMAT.again}")
-    network = info.image_space.network(architecture)
+    network = info.build()
     network.load_state_dict(tensors)
     return network.eval(), info
-
-
-def _words(kind: tuple[Any, ...] | None) -> str:
-    return "missing" if kind is None else f"{kind[0]} {list(kind[1:])}"

@@ -1,7 +1,6 @@
 """A search as a run: builds the rooms from the settings, iterates, writes down, resumes."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class SearchRun:
         self._bind_space()
         files = {}
         if self.latency is not None:
-            files["latency.json"] = json.dumps(self.latency.to_json()).encode()
+            files["latency.json"] = self.latency.to_json()
             inputs["latency.json"] = hashlib.sha256(files["latency.json"]).hexdigest()
         self.search = self._make_search()
         if self.truth is not None:
