@@ -10,14 +10,13 @@ import typer
 
 import vaenas
 from vaenas.commands import bench
-from vaenas.commands.draw import draw
 from vaenas.commands.evaluate import evaluate
 from vaenas.commands.export import export
 from vaenas.commands.options import SettingsCommand
 from vaenas.commands.report import report
 from vaenas.commands.run import run
 from vaenas.commands.search import search
-from vaenas.commands.show import show
+from vaenas.commands.show import draw, show
 from vaenas.commands.signals import INTERRUPTED, Interrupted
 from vaenas.commands.train import train
 from vaenas.errors import UserError, out_of_memory

@@ -3,20 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaenas.commands.options import (
-    OF_IMAGES,
-    Config,
-    Output,
-    Resume,
-    free_folder,
-    given,
-    keep_folder,
-    resume_command,
-    with_settings,
-)
+from vaenas.commands.options import OF_IMAGES, Config, Output, Resume, begin, given, resume_command, with_settings
 from vaenas.commands.signals import to_its_end
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.settings import make, resumed
 
 if TYPE_CHECKING:
     from vaenas.runs.directory import NewRun, RunDirectory
@@ -39,17 +28,8 @@ def search(output: Output = None, config: Config = None, resume: Resume = None, 
 
     Every setting may stand in the YAML file, too: --help-all shows them.
     """
-    from vaenas.runs.directory import NewRun, RunDirectory
-
-    if resume is not None:
-        keep_folder(resume, output)
-        directory = RunDirectory.open(resume, "search")
-        settings, folder = resumed(SearchConfig, resume, given(options), config), resume
-    else:
-        settings = make(SearchConfig, given(options), config)
-        folder = output or free_folder(name_of(settings))
-        directory = NewRun(folder)
-    search_to_its_end(settings, directory, resume_command("search", folder))
+    settings, place = begin(SearchConfig, "search", name_of, given(options), config, output, resume)
+    search_to_its_end(settings, place, resume_command("search", place.path))
 
 
 with_settings(search, SearchConfig, PANELS)
@@ -63,10 +43,7 @@ def name_of(settings: SearchConfig) -> str:
 
 
 def search_to_its_end(
-    settings: SearchConfig,
-    directory: "NewRun | RunDirectory",
-    again: str,
-    whole: "RunDirectory | None" = None,
+    settings: SearchConfig, place: "NewRun | RunDirectory", again: str, whole: "RunDirectory | None" = None
 ) -> None:
     """Searches.
 
@@ -80,14 +57,13 @@ def search_to_its_end(
     from vaenas.runs.directory import NewRun, RunDirectory
     from vaenas.runs.search_run import SearchRun
 
-    def begin() -> SearchRun:
-        made = SearchRun(settings, directory)
-        if whole is not None and isinstance(directory, NewRun):
+    def make() -> SearchRun:
+        made = SearchRun(settings, place)
+        if whole is not None and isinstance(place, NewRun):
             whole.lock()
         return made
 
-    if isinstance(directory, NewRun) or not directory.ended:
-        to_its_end(again, begin, SearchProgress)
+    if isinstance(place, NewRun) or not place.ended:
+        to_its_end(again, make, SearchProgress)
     if is_main():
-        folder = directory.path if isinstance(directory, RunDirectory) else directory.folder / directory.inside
-        print_result(RunDirectory(folder), write_report(folder))
+        print_result(RunDirectory(place.path), write_report(place.path))

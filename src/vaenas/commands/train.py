@@ -5,21 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaenas.commands.options import (
-    OF_IMAGES,
-    Config,
-    Output,
-    Resume,
-    free_folder,
-    given,
-    resume_command,
-    with_settings,
-)
+from vaenas.commands.options import OF_IMAGES, Config, Output, Resume, begin, given, resume_command, with_settings
 from vaenas.commands.signals import to_its_end
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.settings import make, resumed
+from vaenas.runs.settings import make
 from vaenas.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -52,35 +43,29 @@ def train(
     """
     from vaenas.commands.progress import print_trained
     from vaenas.parallel import is_main
-    from vaenas.runs.directory import NewRun, RunDirectory
+    from vaenas.runs.directory import RunDirectory
 
     settings = given(options)
-    if resume is not None:
-        if code_or_run is not None or output not in (None, resume):
-            raise UserError(f"--resume {resume}: a resumed run keeps its architecture and folder; leave the others out")
-        directory, folder = RunDirectory.open(resume, "training"), resume
-        made = resumed(TrainConfig, resume, settings, config)
-    else:
-        made = make(TrainConfig, _with_found(code_or_run, settings, config), config)
-        if made.code == code_or_run:
-            try:
-                made.image_space().space.decode([made.code])
-            except UserError as error:
-                raise UserError(f"{error}; nor is there a run's folder of that name") from None
-        folder = output or free_folder("train")
-        directory = NewRun(folder)
-    train_to_its_end(made, directory, resume_command("train", folder))
+    if code_or_run is not None:
+        if resume is not None:
+            raise UserError(f"--resume {resume}: a resumed run keeps its architecture; leave {code_or_run} out")
+        settings = _with_found(code_or_run, settings, config)
+    made, place = begin(TrainConfig, "training", lambda _: "train", settings, config, output, resume)
+    if made.code == code_or_run:
+        try:
+            made.image_space().space.decode([made.code])
+        except UserError as error:
+            raise UserError(f"{error}; nor is there a run's folder of that name") from None
+    train_to_its_end(made, place, resume_command("train", place.path))
     if is_main():
-        print_trained(RunDirectory(folder))
+        print_trained(RunDirectory(place.path))
 
 
 with_settings(train, TrainConfig, PANELS)
 
 
-def _with_found(code_or_run: str | None, settings: dict[str, Any], config: Path | None) -> dict[str, Any]:
+def _with_found(code_or_run: str, settings: dict[str, Any], config: Path | None) -> dict[str, Any]:
     """The settings, and what the architecture or the search that found it decides of the others."""
-    if code_or_run is None:
-        return settings
     if "code" in settings:
         raise UserError(f"--code {settings['code']}: {code_or_run} names the architecture already; leave one out")
     found = found_by(code_or_run, settings.get("space_file"))
@@ -96,14 +81,12 @@ def _with_found(code_or_run: str | None, settings: dict[str, Any], config: Path 
 
 def found_by(code_or_run: str, space_file: str | None = None) -> dict[str, Any]:
     """The settings that an architecture, or the search that found it, decides."""
-    from vaenas.commands.architecture import run_folder, search_result
-    from vaenas.networks.space_file import load_space_of
+    from vaenas.commands.architecture import result_of
 
-    folder = run_folder(code_or_run)
-    if folder is None:
+    folder, result = Path(code_or_run), result_of(code_or_run, None if space_file is None else Path(space_file))
+    if result is None:
         return {"code": code_or_run}
-    load_space_of(folder, None if space_file is None else Path(space_file))
-    result, settings = search_result(folder), make(SearchConfig, {}, folder / "config.yaml")
+    settings = make(SearchConfig, {}, folder / "config.yaml")
     return {
         "space": result.space,
         "space_file": settings.space_file,
@@ -115,11 +98,11 @@ def found_by(code_or_run: str, space_file: str | None = None) -> dict[str, Any]:
     }
 
 
-def train_to_its_end(settings: TrainConfig, directory: "NewRun | RunDirectory", again: str) -> None:
+def train_to_its_end(settings: TrainConfig, place: "NewRun | RunDirectory", again: str) -> None:
     """Trains; `again` is what to call to go on after a stop."""
     from vaenas.commands.progress import TrainProgress
     from vaenas.runs.directory import NewRun
     from vaenas.training.train_run import TrainRun
 
-    if isinstance(directory, NewRun) or not directory.ended:
-        to_its_end(again, lambda: TrainRun(settings, directory), TrainProgress)
+    if isinstance(place, NewRun) or not place.ended:
+        to_its_end(again, lambda: TrainRun(settings, place), TrainProgress)

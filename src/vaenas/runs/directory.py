@@ -74,6 +74,11 @@ class NewRun:
     files: Mapping[str, bytes] = field(default_factory=dict)
     threads: int | None = None
 
+    @property
+    def path(self) -> Path:
+        """The run directory itself."""
+        return self.folder / self.inside
+
     def check(self) -> None:
         """Raises `UserError` if there is something in the folder already."""
         with writing(self.folder):
@@ -130,7 +135,7 @@ class RunDirectory:
         cls, new: NewRun, kind: Kind, config: BaseModel, environment: Environment, files: Mapping[str, bytes]
     ) -> "RunDirectory":
         """A new run with its settings and `files`; raises `UserError` if the folder holds anything already."""
-        directory = cls(new.folder / new.inside)
+        directory = cls(new.path)
         if not is_main():
             return directory
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
