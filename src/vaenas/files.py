@@ -106,10 +106,7 @@ def lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        _warn_once(
-            f"this file system has no locks ({error.strerror}): see to it yourself that one process at a time writes "
-            "into a folder"
-        )
+        _warn_once(f"this file system has no locks ({error.strerror}): let one process at a time write into a folder")
     return True
 
 
@@ -143,25 +140,18 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         with writing(folder):
-            self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            _held.add(self._descriptor)
-            self.release = weakref.finalize(self, _release, self._descriptor)  # or before its life ends
-            if not lock(self._descriptor):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            self.release = weakref.finalize(self, os.close, descriptor)  # or before its life ends
+            _held.add(self)
+            if not lock(descriptor):
                 raise UserError(f"{folder}: another process is working in it; wait for it, or stop it")
             remove_leftovers(folder)
 
 
-_held: set[int] = set()
-
-
-def _release(descriptor: int) -> None:
-    if descriptor in _held:
-        _held.remove(descriptor)
-        os.close(descriptor)
-
+_held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 # A worker that outlives its killed parent for a moment must not keep the lock.
-os.register_at_fork(after_in_child=lambda: [_release(descriptor) for descriptor in list(_held)])
+os.register_at_fork(after_in_child=lambda: [held.release() for held in list(_held)])
 
 
 @contextmanager

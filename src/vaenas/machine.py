@@ -41,9 +41,8 @@ def environment(device: torch.device) -> dict[str, str | int]:
 
 def differences(begun: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """What differs between two environments: "torch 2.14.1 -> 2.15.0"."""
-    names = dict.fromkeys([*begun, *now])
-    pairs = {name: (begun.get(name, "unknown"), now.get(name, "unknown")) for name in names}
-    return [f"{name} {before} -> {after}" for name, (before, after) in pairs.items() if before != after]
+    changed = [name for name in {**begun, **now} if begun.get(name) != now.get(name)]
+    return [f"{name} {begun.get(name, 'unknown')} -> {now.get(name, 'unknown')}" for name in changed]
 
 
 def describe_device(device: torch.device) -> str:

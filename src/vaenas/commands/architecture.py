@@ -40,16 +40,17 @@ def choose(
         if space not in (None, result.space):
             raise UserError(f"--space {space}: the run in {code} is of space {result.space}; leave --space out")
         code, space, found = result.best.code, result.space, result.network.model_dump()
-    kinds = map(space_class, space_names())
     if space is not None:
         kind = space_class(space)
     elif code is not None:
         kind = space_class(guess(code))
     else:  # that of DARTS's genotypes
-        kind = next(kind for kind in kinds if kind(_usual(kind, "")).space.has_genotype)
+        kind = next(kind for kind in map(space_class, space_names()) if kind(_usual(kind, "")).space.has_genotype)
     given = {name: value for name, value in sizes.items() if value is not None}
     bound = kind(replace(_usual(kind, code or ""), **{**found, **given}))
-    return bound, bound.space.from_genotype(genotype) if code is None else bound.space.decode([code])[0]
+    if genotype is not None:
+        return bound, bound.space.from_genotype(genotype)
+    return bound, bound.space.decode([str(code)])[0]
 
 
 def facts(image_space: ImageSpace, architecture: Int64[Tensor, "s"]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar
 
 import typer
 
-from vaenas.commands.options import OF_IMAGES, Force, Json, SpaceFile, Trained, given, with_settings
+from vaenas.commands.options import OF_IMAGES, Force, Json, SpaceFile, Trained, given, setting_options, with_options
 from vaenas.commands.show import check_picture, print_table, write_figure
 from vaenas.data.settings import DataSettings
-from vaenas.errors import UserError
+from vaenas.errors import UserError, printable
 from vaenas.runs import config
 from vaenas.runs.settings import Configuration, make
 
@@ -24,6 +24,7 @@ class EvaluationConfig(Configuration):
     data: DataSettings = DataSettings()
 
 
+@with_options(setting_options(EvaluationConfig, {"Images": (*OF_IMAGES, "data.background")}))
 def evaluate(
     source: Trained,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, also the larger one of the latency.")] = 64,
@@ -44,9 +45,6 @@ def evaluate(
     load_space_of(source if source.is_dir() else source.parent, space_file)
     figures = evaluation_of(source, images, batch_size, picture)
     print(json.dumps(figures)) if as_json else print_evaluation(figures)
-
-
-with_settings(evaluate, EvaluationConfig, {"Images": (*OF_IMAGES, "data.background")})
 
 
 def evaluation_of(
@@ -112,7 +110,7 @@ def print_evaluation(figures: dict[str, Any]) -> None:
     if figures["skipped"]:
         print(f"{len(figures['skipped'])} unreadable images are left out")
     for note in figures["notes"]:
-        print(note)
+        print(printable(note))
     rows = [("images", f"{figures['images']:,}")]
     rows += [(name.replace("_", " "), _percent(figures[name])) for name in ("top1", "top5", "calibration_error")]
     per_class = zip(figures["classes"], figures["per_class"], strict=True)

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from vaenas.runs.directory import Kind, NewRun, RunDirectory
 
 C = TypeVar("C", bound=Configuration)
+F = TypeVar("F", bound=Callable[..., None])
 Trained = Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A training's folder, or a file of weights.")]
 SpaceFile = Annotated[Path | None, typer.Option(help="Python file that registers a space of your own.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Output = Annotated[Path | None, typer.Option(help="Run directory (default: a new one under runs/).")]
-Config = Annotated[Path | None, typer.Option(help="YAML file of settings; options given here come first.")]
-Resume = Annotated[Path | None, typer.Option(help="Go on with this run.")]
+RUN = {  # where a run's settings come from, and its folder; see `begin`
+    "output": Annotated[Path | None, typer.Option(help="Run directory (default: a new one under runs/).")],
+    "config": Annotated[Path | None, typer.Option(help="YAML file of settings; options given here come first.")],
+    "resume": Annotated[Path | None, typer.Option(help="Go on with this run.")],
+}
 ARCHITECTURE = {  # one of a space, and the network that is meant; see `architecture.choose`
     "code": Annotated[str | None, typer.Argument(metavar="CODE|RUN", help="Its code, or the run that found it.")],
     "space": Annotated[str | None, typer.Option(help="Search space (default: the one whose codes look so).")],
@@ -52,23 +55,26 @@ class SettingsCommand(TyperCommand):
                 formatter.write_dl(records)
 
 
-def with_options(command: Callable[..., None], options: Mapping[str, Any]) -> None:
+def with_options(options: Mapping[str, Any]) -> Callable[[F], F]:
     """Gives a command these options in place of its **options; what the user leaves out is None."""
-    parameters = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    for name, annotation in options.items():
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads them from here
+
+    def decorate(command: F) -> F:
+        parameters = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for name, kind in options.items():
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+        return command
+
+    return decorate
 
 
-def with_settings(
-    command: Callable[..., None], model: type[Configuration], panels: Mapping[str, Sequence[str]]
-) -> None:
-    """Gives a command an option for each setting in place of its **options; only those of `panels` are in its help."""
+def setting_options(model: type[Configuration], panels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """An option for each setting, and --help-all; only those of `panels` are in the help."""
     known = settings_of(model)
     shown = {path: panel for panel, paths in panels.items() for path in paths}
     options = {path.replace(".", "__"): _option(path, known[path], shown.get(path)) for path in {**shown, **known}}
     help_all = typer.Option("--help-all", is_eager=True, callback=_help_all, help="Show every setting, and exit.")
-    with_options(command, {**options, "help_all": Annotated[bool | None, help_all]})
+    return {**options, "help_all": Annotated[bool | None, help_all]}
 
 
 def _option(path: str, field: FieldInfo, panel: str | None) -> Any:
@@ -100,22 +106,22 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def begin(
-    model: type[C], kind: "Kind", name: Callable[[C], str], settings: Mapping[str, Any], config: Path | None,
-    output: Path | None, resume: Path | None,
+    model: type[C], kind: "Kind", name: Callable[[C], str], output: Path | None = None, config: Path | None = None,
+    resume: Path | None = None, **options: Any,
 ) -> "tuple[C, NewRun | RunDirectory]":  # fmt: skip
     """The settings of a run and its directory: those that it has, or new ones; `name` of the settings is the folder's.
 
     Raises:
-        UserError: a setting is wrong, or there is no such run, or it is to become another.
+        UserError: a setting is wrong, there is no such run, or it is to become another.
     """
     from vaenas.runs.directory import NewRun, RunDirectory
 
     if resume is not None:
         keep_folder(resume, output)
         directory = RunDirectory.open(resume, kind)
-        return resumed(model, resume, settings, config), directory
-    made = make(model, settings, config)
-    return made, NewRun(output or free_folder(name(made)))
+        return resumed(model, resume, given(options), config), directory
+    settings = make(model, given(options), config)
+    return settings, NewRun(output or free_folder(name(settings)))
 
 
 def keep_folder(resume: Path, output: Path | None) -> None:

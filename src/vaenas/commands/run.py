@@ -8,7 +8,7 @@ import typer
 import yaml
 
 from vaenas.commands.evaluate import evaluation_of, print_evaluation
-from vaenas.commands.options import Config, Resume, free_folder, given, keep_folder, resume_command, with_settings
+from vaenas.commands.options import RUN, free_folder, given, keep_folder, resume_command, setting_options, with_options
 from vaenas.commands.search import PANELS, name_of, search_to_its_end
 from vaenas.commands.train import found_by, train_to_its_end
 from vaenas.errors import UserError
@@ -65,8 +65,8 @@ class Plan(Configuration):
         return self.training({"code": "-", "space": settings.space, **network})
 
 
+@with_options(RUN | setting_options(SearchConfig, PANELS))
 def run(
-    output: Annotated[Path | None, typer.Option(help="Folder (default: a new one under runs/).")] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained. [quick]")
     ] = None,
@@ -74,8 +74,6 @@ def run(
     formats: Annotated[
         str | None, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}. [onnx]")
     ] = None,
-    config: Config = None,
-    resume: Resume = None,
     **options: Any,
 ) -> None:
     """Search, train, test, export, report: from images to a network in use.
@@ -84,6 +82,7 @@ def run(
     """
     from vaenas.runs.directory import NewRun, RunDirectory
 
+    output, config, resume = (options.pop(name) for name in RUN)
     planned = given({"recipe": recipe, "train_epochs": train_epochs, "formats": formats})
     if resume is not None:
         keep_folder(resume, output)
@@ -103,9 +102,6 @@ def run(
     again = resume_command("run", folder)
     search_to_its_end(settings, place, again, whole)
     finish(plan, settings, folder, again)
-
-
-with_settings(run, SearchConfig, PANELS)
 
 
 def open_run(folder: Path) -> "tuple[RunDirectory, Plan]":

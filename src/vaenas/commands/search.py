@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaenas.commands.options import OF_IMAGES, Config, Output, Resume, begin, given, resume_command, with_settings
+from vaenas.commands.options import OF_IMAGES, RUN, begin, resume_command, setting_options, with_options
 from vaenas.commands.signals import to_its_end
 from vaenas.runs.config import SearchConfig
 
@@ -23,16 +23,14 @@ PANELS = {
 }  # fmt: skip
 
 
-def search(output: Output = None, config: Config = None, resume: Resume = None, **options: Any) -> None:
+@with_options(RUN | setting_options(SearchConfig, PANELS))
+def search(**options: Any) -> None:
     """Search for the best architecture.
 
     Every setting may stand in the YAML file, too: --help-all shows them.
     """
-    settings, place = begin(SearchConfig, "search", name_of, given(options), config, output, resume)
+    settings, place = begin(SearchConfig, "search", name_of, **options)
     search_to_its_end(settings, place, resume_command("search", place.path))
-
-
-with_settings(search, SearchConfig, PANELS)
 
 
 def name_of(settings: SearchConfig) -> str:

@@ -13,6 +13,7 @@ from vaenas.errors import UserError
 from vaenas.files import refuse_to_replace, write_atomically
 
 
+@with_options(ARCHITECTURE)
 def show(as_json: Json = False, **which: Any) -> None:
     """Print an architecture's parameters, multiply-adds, genotype."""
     from vaenas.commands.architecture import choose, facts
@@ -25,6 +26,7 @@ def show(as_json: Json = False, **which: Any) -> None:
     print_table((name, texts.get(type(value), str)(value)) for name, value in found.items())
 
 
+@with_options(ARCHITECTURE)
 def draw(
     output: Annotated[Path, typer.Option("-o", "--output", help="FILE.svg or FILE.png.")],
     force: Force = False,
@@ -38,10 +40,6 @@ def draw(
     space, architecture = choose(**which)
     write_figure(output, draw_architecture(space.drawing(architecture)))
     print(output)
-
-
-with_options(show, ARCHITECTURE)
-with_options(draw, ARCHITECTURE)
 
 
 def print_table(rows: Iterable[tuple[str, str]]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaenas.commands.options import OF_IMAGES, Config, Output, Resume, begin, given, resume_command, with_settings
+from vaenas.commands.options import OF_IMAGES, RUN, begin, given, resume_command, setting_options, with_options
 from vaenas.commands.signals import to_its_end
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
@@ -28,13 +28,11 @@ PANELS = {
 OF_SEARCH = ("source", "root", "skip_bad_images", "background", "workers", "image_size")  # of its images
 
 
+@with_options(RUN | setting_options(TrainConfig, PANELS))
 def train(
     code_or_run: Annotated[
         str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or the run that found one.")
     ] = None,
-    output: Output = None,
-    config: Config = None,
-    resume: Resume = None,
     **options: Any,
 ) -> None:
     """Train one architecture from scratch.
@@ -45,38 +43,34 @@ def train(
     from vaenas.parallel import is_main
     from vaenas.runs.directory import RunDirectory
 
-    settings = given(options)
+    options = given(options)
     if code_or_run is not None:
-        if resume is not None:
-            raise UserError(f"--resume {resume}: a resumed run keeps its architecture; leave {code_or_run} out")
-        settings = _with_found(code_or_run, settings, config)
-    made, place = begin(TrainConfig, "training", lambda _: "train", settings, config, output, resume)
-    if made.code == code_or_run:
+        options = {**_found(code_or_run, options), **options}
+    settings, place = begin(TrainConfig, "training", lambda _: "train", **options)
+    if settings.code == code_or_run:
         try:
-            made.image_space().space.decode([made.code])
+            settings.image_space().space.decode([settings.code])
         except UserError as error:
             raise UserError(f"{error}; nor is there a run's folder of that name") from None
-    train_to_its_end(made, place, resume_command("train", place.path))
+    train_to_its_end(settings, place, resume_command("train", place.path))
     if is_main():
         print_trained(RunDirectory(place.path))
 
 
-with_settings(train, TrainConfig, PANELS)
-
-
-def _with_found(code_or_run: str, settings: dict[str, Any], config: Path | None) -> dict[str, Any]:
-    """The settings, and what the architecture or the search that found it decides of the others."""
-    if "code" in settings:
-        raise UserError(f"--code {settings['code']}: {code_or_run} names the architecture already; leave one out")
-    found = found_by(code_or_run, settings.get("space_file"))
-    if "data.source" in settings:  # the search's say nothing of other images
+def _found(code_or_run: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What the architecture, or the search that found it, decides of the settings beside those that are given."""
+    for name in ("resume", "code"):
+        if name in options:
+            raise UserError(f"--{name} {options[name]}: it says the architecture already; leave {code_or_run} out")
+    found = found_by(code_or_run, options.get("space_file"))
+    if "data.source" in options:  # the search's say nothing of other images
         found = {path: value for path, value in found.items() if not path.startswith("data.")}
-    named = {*found, *settings, *(read_yaml(config) if config else ())}
+    named = {*found, *options, *(read_yaml(options["config"]) if "config" in options else ())}
     if "space" not in named and code_or_run.startswith(("|", "{")):  # a benchmark's own text
         from vaenas.commands.architecture import guess
 
         found["space"] = guess(code_or_run)
-    return {**found, **settings}
+    return found
 
 
 def found_by(code_or_run: str, space_file: str | None = None) -> dict[str, Any]:

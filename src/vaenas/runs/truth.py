@@ -13,7 +13,7 @@ from vaenas.bench.task import BEST_OF, Task, best_of
 from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.evaluation.tabular import TabularBenchmark
-from vaenas.records import UpdateWithDraws, read_metrics
+from vaenas.records import Update, read_metrics
 from vaenas.samplers.sampler import Sampler
 from vaenas.search.search import Found
 from vaenas.search.surrogate import predicted_scores
@@ -63,7 +63,7 @@ class Truth:
         sampler: Sampler,
         ranked: tuple[Population, Scores],
         found: Found,
-        updates: Sequence[UpdateWithDraws],
+        updates: Sequence[Update],
     ) -> dict[str, Any]:
         """`truth` of `result.json`.
 
@@ -98,7 +98,7 @@ class Truth:
         favourite = population[known][scores[known].argmax()][None]
         return {"code": self.space.encode(favourite)[0], "accuracy": float(self.task.truth(favourite)[0])}
 
-    def mean(self, update: UpdateWithDraws) -> dict[str, Any]:
+    def mean(self, update: Update) -> dict[str, Any]:
         """The true mean of the draws after one update, and of how many it is."""
         drawn = self.space.decode(update.draws)
         known = drawn[self._known(drawn)]
@@ -135,10 +135,10 @@ def _agreement(scores: Scores, true: Scores) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
-def read_updates(metrics: Path) -> list[UpdateWithDraws]:
+def read_updates(metrics: Path) -> list[Update]:
     """The update records of a run's metrics; raises `UserError` where they are damaged."""
-    records = read_metrics(metrics, {"update": UpdateWithDraws}) if metrics.exists() else ()
-    return [update for _, update in records if update.draws]
+    records = read_metrics(metrics) if metrics.exists() else ()
+    return [record for _, record in records if isinstance(record, Update) and record.draws]
 
 
 def best_of_each(truth: Scores) -> dict[str, float]:
