@@ -45,7 +45,7 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe has its message
     except UserError as error:
-        code = _fail(str(error), _speaks(error))
+        code = _fail(str(error)) if _speaks(error) else 2
     except ClickException as error:
         code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
     except BrokenPipeError:  # who read the output has gone
@@ -73,9 +73,8 @@ def _speaks(error: UserError) -> bool:
     return speaks(error)
 
 
-def _fail(message: str, speak: bool = True) -> int:
-    if speak:
-        print("vaenas: " + " ".join(message.split()), file=sys.stderr)
+def _fail(message: str) -> int:
+    print("vaenas: " + " ".join(message.split()), file=sys.stderr)
     return 2
 
 
@@ -84,7 +83,3 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
     if version:
         print(vaenas.__version__)
         raise typer.Exit
-
-
-if __name__ == "__main__":
-    main()

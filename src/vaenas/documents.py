@@ -73,11 +73,7 @@ for _kind, _pattern, _first in (
     ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", "[-+]?(?:0|[1-9][0-9]{0,24})", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
-        list("-+0123456789."),
-    ),
+    ("float", r"[-+]?([0-9]+\.[0-9]*([eE][-+][0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)", list("-+0123456789.")),
 ):  # fmt: skip
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
 
@@ -87,11 +83,7 @@ def _wrong(problem: str, at: Any) -> yaml.MarkedYAMLError:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping by names, in strict YAML; an empty file gives an empty one.
-
-    Raises:
-        UserError: names the file, the line and what is wrong.
-    """
+    """A mapping by names, in strict YAML, empty for an empty file; a `UserError` names the line and what is wrong."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_YAML + 1)
@@ -160,11 +152,7 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def from_json(kind: Any, content: str | bytes) -> Any:
-    """What a JSON text says, as the type `kind`, by pydantic.
-
-    Raises:
-        ValueError: one short line, the place and what is wrong there.
-    """
+    """What a JSON text says, as the type `kind`; raises `ValueError` with the place and what is wrong there."""
     if len(content) > LARGEST_JSON:
         raise ValueError(f"more than {LARGEST_JSON >> 20} MiB of JSON")
     try:
@@ -188,8 +176,7 @@ def first_of(error: ValidationError) -> str:
     """The first thing that pydantic finds wrong in one line: "place: what must be (what is)"."""
     first = error.errors(include_url=False, include_context=False)[0]
     names = (short(part) if isinstance(part, str) and not part.isidentifier() else str(part) for part in first["loc"])
-    place = ".".join(names)
-    said = first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
+    place, said = ".".join(names), first["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     if first["type"] not in ("json_invalid", "missing", "value_error"):
         said += f" ({short(first['input'])})"
     return f"{place}: {said}" if place else said

@@ -37,11 +37,7 @@ def writing(what: Path, fix: str = MAKE_ROOM) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces `path` in one move: whoever reads it, or is killed meanwhile, finds the old file or the new one.
-
-    Raises:
-        UserError: it cannot be written; then the old file stays.
-    """
+    """Replaces `path` in one move: whoever reads it, or is killed meanwhile, finds the old file or the new one."""
     with writing(path):
         remove_leftovers(path.parent, f"{path.name[:50]}.")  # of an earlier try that was killed
         temporary, descriptor = _new_file(path)
@@ -133,9 +129,7 @@ class FolderLock:
     """Keeps other processes from working in a folder as long as this object lives; the system frees it if killed.
 
     Taken first, before anything in the folder is read or cleaned; then what dead processes have left is removed.
-
-    Raises:
-        UserError: another process has it, or there is no such folder.
+    Raises `UserError` if another process has it, or there is no such folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -158,11 +152,8 @@ os.register_at_fork(after_in_child=lambda: [held.release() for held in list(_hel
 def new_folder(target: Path, fix: str = MAKE_ROOM) -> Iterator[Path]:
     """Yields an empty folder that becomes `target` in one move when the block ends well, and vanishes when it does not.
 
-    It is locked while the block runs. An empty `target` is replaced.
-
-    Raises:
-        FileExistsError: `target` has something in it, at the start or by another process meanwhile.
-        UserError: it cannot be written.
+    It is locked while the block runs. An empty `target` is replaced; one that has something in it by then raises
+    `FileExistsError`.
     """
     target = target.absolute()
     temporary = temporary_beside(target)

@@ -19,14 +19,9 @@ def choose(
     code: str | None = None, space: str | None = None, genotype: str | None = None, space_file: Path | None = None,
     **sizes: int | float | None,
 ) -> tuple[ImageSpace, Int64[Tensor, "s"]]:  # fmt: skip
-    """The architecture that the options name, and its space.
+    """The architecture that the options name, and its space; raises `UserError` where they contradict each other.
 
-    Args:
-        code: or a run's folder.
-        sizes: fields of `NetworkConfig`, before the run's and the defaults; None = not given.
-
-    Raises:
-        UserError: they name none, or contradict each other.
+    `code` may be a run's folder; `sizes` are fields of `NetworkConfig`, before the run's and the defaults.
     """
     if space_file is not None:
         names = load_space_file(space_file, given=True)
@@ -92,11 +87,7 @@ def guess(code: str) -> str:
 
 
 def result_of(code_or_run: str, space_file: Path | None) -> SearchResult | None:
-    """What a search has found, its space made known; None for a code.
-
-    Raises:
-        UserError: it looks like a folder and is none, the search has not ended, or its space is not known.
-    """
+    """What a search has found, its space made known, None for a code; raises `UserError` for what is neither."""
     if not os.path.isdir(code_or_run):
         if os.path.lexists(code_or_run):
             raise UserError(f"{code_or_run}: not a folder: give that of a run, or an architecture's code")

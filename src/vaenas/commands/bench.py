@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vaenas.commands.options import Force
 from vaenas.errors import UserError
 from vaenas.files import refuse_to_replace
 
@@ -25,7 +26,7 @@ def import_file(
     slots: Annotated[str | None, typer.Option(help="Your own CSV: its columns of choices, as a,b,c.")] = None,
     score: Annotated[str | None, typer.Option(help="Your own CSV: the column to search by, higher is better.")] = None,
     test: Annotated[str | None, typer.Option(help="Your own CSV: the column to report by.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace any file that is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Make a table from FILE: one file that opens at once and answers whole populations.
 

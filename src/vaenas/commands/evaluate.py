@@ -50,12 +50,9 @@ def evaluate(
 def evaluation_of(
     source: Path, settings: DataSettings, batch_size: int, picture: Path | None = None, onnx: Path | None = None
 ) -> dict[str, Any]:
-    """All figures of a trained network on its test images; `picture` is drawn of the confusion matrix.
+    """All figures of a trained network on its test images; raises `UserError` where these are not the network's.
 
-    The time of the exported model in `onnx` (default: beside the weights), where there is one, stands beside PyTorch's.
-
-    Raises:
-        UserError: images or classes that are not the network's.
+    `picture` is drawn of the confusion matrix; the model in `onnx` (or beside the weights), if there is one, is timed.
     """
     import torch
 

@@ -109,11 +109,7 @@ def begin(
     model: type[C], kind: "Kind", name: Callable[[C], str], output: Path | None = None, config: Path | None = None,
     resume: Path | None = None, **options: Any,
 ) -> "tuple[C, NewRun | RunDirectory]":  # fmt: skip
-    """The settings of a run and its directory: those that it has, or new ones; `name` of the settings is the folder's.
-
-    Raises:
-        UserError: a setting is wrong, there is no such run, or it is to become another.
-    """
+    """The settings of a run and its directory, kept or new; `name` of new settings is the folder's."""
     from vaenas.runs.directory import NewRun, RunDirectory
 
     if resume is not None:

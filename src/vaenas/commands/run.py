@@ -2,20 +2,29 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from vaenas.commands.evaluate import evaluation_of, print_evaluation
-from vaenas.commands.options import RUN, free_folder, given, keep_folder, resume_command, setting_options, with_options
+from vaenas.commands.options import (
+    RUN,
+    begin,
+    free_folder,
+    given,
+    keep_folder,
+    resume_command,
+    setting_options,
+    with_options,
+)
 from vaenas.commands.search import PANELS, name_of, search_to_its_end
 from vaenas.commands.train import found_by, train_to_its_end
 from vaenas.errors import UserError
 from vaenas.export.formats import ENDINGS
 from vaenas.files import write_atomically
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.settings import Configuration, check_kept, make, resumed
+from vaenas.runs.settings import Configuration, check_kept, make
 from vaenas.training.config import TrainConfig
 from vaenas.training.recipes import RECIPES
 
@@ -27,9 +36,6 @@ PLAN = "run.yaml"
 
 class Plan(Configuration):
     """What follows the search; `run.yaml` of the folder."""
-
-    idle: ClassVar = ()
-    paths: ClassVar = ()
 
     recipe: str = "quick"
     train_epochs: int | None = None
@@ -56,7 +62,7 @@ class Plan(Configuration):
         return self.model_copy(update={"batch_size": max(2, images // 8)})
 
     def checked_for(self, settings: SearchConfig) -> TrainConfig:
-        """Raises `UserError` for what would stop the run after its search; gives the training of any code."""
+        """The training of some code; raises `UserError` for what would stop the run after its search."""
         from vaenas.export.export import check_format
 
         for kind in self.kinds:
@@ -90,8 +96,7 @@ def run(
         whole, plan = open_run(folder)
         for name, value in planned.items():
             check_kept(folder, name, getattr(plan, name), value)
-        place = RunDirectory.open(folder / "search", "search")
-        settings = resumed(SearchConfig, folder / "search", given(options), config)
+        settings, place = begin(SearchConfig, "search", name_of, None, config, folder / "search", **options)
         plan.checked_for(settings)
     else:
         settings = with_widest_fit(make(SearchConfig, given(options), config))
@@ -105,11 +110,7 @@ def run(
 
 
 def open_run(folder: Path) -> "tuple[RunDirectory, Plan]":
-    """The lock of a folder of `vaenas run`, and the plan that it was begun with.
-
-    Raises:
-        UserError: there is none, or another process is working on it.
-    """
+    """A folder of `vaenas run`, locked, and the plan that it was begun with; raises `UserError` where it is none."""
     from vaenas.runs.directory import RunDirectory
 
     whole, file = RunDirectory(folder), folder / PLAN

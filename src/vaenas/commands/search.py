@@ -43,12 +43,7 @@ def name_of(settings: SearchConfig) -> str:
 def search_to_its_end(
     settings: SearchConfig, place: "NewRun | RunDirectory", again: str, whole: "RunDirectory | None" = None
 ) -> None:
-    """Searches.
-
-    Args:
-        again: what to call to go on after a stop.
-        whole: the folder of `vaenas run`, locked with the search's own as soon as both are there.
-    """
+    """Searches and reports; `whole`, the folder of `vaenas run`, is locked as soon as it is there."""
     from vaenas.commands.progress import SearchProgress, print_result
     from vaenas.parallel import is_main
     from vaenas.report import write_report

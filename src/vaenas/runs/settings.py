@@ -42,8 +42,8 @@ class Configuration(BaseModel):
 
     preset_by: ClassVar[str | None] = None  # the setting that names a preset
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its values, by paths
-    idle: ClassVar[Idle]
-    paths: ClassVar[tuple[str, ...]]  # settings that are files or folders
+    idle: ClassVar[Idle] = ()
+    paths: ClassVar[tuple[str, ...]] = ()  # settings that are files or folders
 
     @classmethod
     def completed(cls, given: dict[str, Any], from_file: dict[str, Any]) -> dict[str, Any]:
