@@ -26,8 +26,6 @@ def choose(
     if space_file is not None:
         names = load_space_file(space_file, given=True)
         space = names[0] if space is None and len(names) == 1 else space
-    if space is not None:
-        space_class(space)  # there is one
     if (genotype is None) == (code is None):
         raise UserError("give an architecture's code, a run's folder, or --genotype TEXT: one of the three")
     found: dict[str, Any] = {}
