@@ -549,7 +549,7 @@ def _settings(path: Path) -> None:
 
 def _plan(path: Path) -> None:
     _, plan = open_run(path.parent)  # whose lock ends with this function
-    plan.check(make(SearchConfig, {}))
+    plan.checked_for(make(SearchConfig, {}))
 
 
 def _latencies(path: Path) -> LatencyTable:
