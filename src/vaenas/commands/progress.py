@@ -1,8 +1,10 @@
 """What a run shows on the terminal: bars while it goes on (plain lines where there is no terminal), and its outcome."""
 
 import time
+import weakref
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,7 +29,8 @@ class Bars(Progress):
             TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[numbers]}"), console=console, disable=not console.is_terminal,
         )  # fmt: skip
-        skipped, self._session = run.data.skipped, run.session
+        self.run: Any = weakref.proxy(run)  # rich's objects are a cycle, which must not keep the run and its lock
+        skipped = run.data.skipped
         unreadable = [f"{len(skipped)} unreadable images are left out"] if skipped else []
         self._opening, self._last_line, self.numbers = [head, *unreadable, *run.data.notes], 0.0, dict[str, str]()
 
@@ -54,7 +57,7 @@ class Bars(Progress):
         now = time.monotonic()
         if not self.console.is_terminal and (force or now - self._last_line >= PLAIN_SECONDS):
             self._last_line = now
-            self.say(f"[{self._session.seconds:7.1f} s] {head}  {self._shown()}")
+            self.say(f"[{self.run.session.seconds:7.1f} s] {head}  {self._shown()}")
 
     def _shown(self) -> str:
         return "  ".join(f"{key} {value}" for key, value in self.numbers.items())
@@ -63,8 +66,10 @@ class Bars(Progress):
 class SearchProgress(Bars):
     """Shows a search's records."""
 
+    run: SearchRun
+
     def __init__(self, run: SearchRun) -> None:
-        self.run, self._accuracy = run, None
+        self._accuracy = None
         least, most = readable(run.cost.cheapest("multiply_adds")[1]), readable(run.cost.most("multiply_adds"))
         limit = f", limit {run.constraints}" if str(run.constraints) else ""
         super().__init__(
@@ -107,8 +112,9 @@ class SearchProgress(Bars):
 class TrainProgress(Bars):
     """Shows a training's records."""
 
+    run: TrainRun
+
     def __init__(self, run: TrainRun) -> None:
-        self.run = run
         multiply_adds, params = readable(int(run.costs.multiply_adds)), readable(int(run.costs.params))
         super().__init__(
             run,
