@@ -9,7 +9,7 @@ import torch
 from tests.networks.test_nasnet import DARTS_V2
 from tests.report.conftest import make_run
 from tests.runs.command import call
-from vaenas.commands.architecture import choose
+from vaenas.commands.architecture import choose, facts
 from vaenas.networks import space_names
 
 __all__ = ["make_run"]
@@ -54,9 +54,9 @@ def test_a_code_is_shown_and_drawn(space: str, capsys: pytest.CaptureFixture[str
 
 def test_costs_are_those_of_the_network() -> None:
     for space in SPACES:
-        chosen = choose(CODES[space], space, None, {"image_size": 16, "classes": 7})
-        network = chosen.space.network(chosen.architecture)
-        assert chosen.facts()["params"] == sum(p.numel() for p in network.parameters())
+        image_space, architecture = choose(CODES[space], space, image_size=16, classes=7)
+        network = image_space.network(architecture)
+        assert facts(image_space, architecture)["params"] == sum(p.numel() for p in network.parameters())
         assert network.eval()(torch.zeros(1, 3, 16, 16)).shape == (1, 7)
 
 

@@ -10,14 +10,13 @@ import typer
 
 import vaenas
 from vaenas.commands import bench
-from vaenas.commands.draw import draw
 from vaenas.commands.evaluate import evaluate
 from vaenas.commands.export import export
 from vaenas.commands.options import SettingsCommand
 from vaenas.commands.report import report
 from vaenas.commands.run import run
 from vaenas.commands.search import search
-from vaenas.commands.show import show
+from vaenas.commands.show import draw, show
 from vaenas.commands.signals import INTERRUPTED, Interrupted
 from vaenas.commands.train import train
 from vaenas.errors import UserError, out_of_memory
@@ -46,7 +45,7 @@ def main() -> None:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe has its message
     except UserError as error:
-        code = _fail(str(error), _speaks(error))
+        code = _fail(str(error)) if _speaks(error) else 2
     except ClickException as error:
         code = _fail(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]  # click's
     except BrokenPipeError:  # who read the output has gone
@@ -74,9 +73,8 @@ def _speaks(error: UserError) -> bool:
     return speaks(error)
 
 
-def _fail(message: str, speak: bool = True) -> int:
-    if speak:
-        print("vaenas: " + " ".join(message.split()), file=sys.stderr)
+def _fail(message: str) -> int:
+    print("vaenas: " + " ".join(message.split()), file=sys.stderr)
     return 2
 
 
@@ -85,7 +83,3 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
     if version:
         print(vaenas.__version__)
         raise typer.Exit
-
-
-if __name__ == "__main__":
-    main()

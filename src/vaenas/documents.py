@@ -1,7 +1,6 @@
 """YAML and JSON from outside: read strictly, bounded in size and depth, and what is wrong said in one line."""
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -51,11 +50,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         text: str = super().construct_scalar(node)
-        try:
-            usable = "\0" not in text and os.fsencode(text) is not None
-        except UnicodeEncodeError:
-            usable = False
-        if not usable:
+        # not the surrogates that stand for bytes in names of files
+        if re.search("[\0\ud800-\udc7f\udd00-\udfff]", text):
             raise _wrong("a character that no text may have", node)
         if getattr(node, "style", None) is None and re.fullmatch("[-+]?0[0-9_]+", text) and not re.search("[89]", text):
             raise _wrong(f"{short(text)} would be octal: leave the zeros out, or quote it if it is text", node)
@@ -76,8 +72,7 @@ for _kind, _pattern, _first in (
     ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", "true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", "[-+]?(?:0|[1-9][0-9]{0,24})", list("-+0123456789")),
-    ("float", r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)", list("-+0123456789.")),
-    ("float", r"\.(?:nan|NaN|NAN)", ["."]),
+    ("float", r"[-+]?([0-9]+\.[0-9]*([eE][-+][0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)", list("-+0123456789.")),
 ):  # fmt: skip
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
 
@@ -87,11 +82,7 @@ def _wrong(problem: str, at: Any) -> yaml.MarkedYAMLError:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping by names, in strict YAML; an empty file gives an empty one.
-
-    Raises:
-        UserError: names the file, the line and what is wrong.
-    """
+    """A mapping by names, in strict YAML, empty for an empty file; a `UserError` names the line and what is wrong."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_YAML + 1)
@@ -104,11 +95,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
+    if not isinstance(values, dict | None):
         raise UserError(f"{path}: must hold settings as 'name: value', one a line")
-    return values
+    return values or {}
 
 
 @contextmanager
@@ -162,11 +151,7 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def from_json(kind: Any, content: str | bytes) -> Any:
-    """What a JSON text says, as the type `kind`, by pydantic.
-
-    Raises:
-        ValueError: one short line, the place and what is wrong there.
-    """
+    """What a JSON text says, as the type `kind`; raises `ValueError` with the place and what is wrong there."""
     if len(content) > LARGEST_JSON:
         raise ValueError(f"more than {LARGEST_JSON >> 20} MiB of JSON")
     try:
@@ -188,8 +173,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
 
 def first_of(error: ValidationError) -> str:
     """The first thing that pydantic finds wrong in one line: "place: what must be (what is)"."""
-    place, message, value = first_problem(error)
-    said = f"{message} ({value})" if value else message
+    place, said, value = first_problem(error)
+    said += f" ({value})" if value else ""
     return f"{place}: {said}" if place else said
 
 

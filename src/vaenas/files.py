@@ -37,11 +37,7 @@ def writing(what: Path, fix: str = MAKE_ROOM) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces `path` in one move: whoever reads it, or is killed meanwhile, finds the old file or the new one.
-
-    Raises:
-        UserError: it cannot be written; then the old file stays.
-    """
+    """Replaces `path` in one move: whoever reads it, or is killed meanwhile, finds the old file or the new one."""
     with writing(path):
         remove_leftovers(path.parent, f"{path.name[:50]}.")  # of an earlier try that was killed
         temporary, descriptor = _new_file(path)
@@ -106,10 +102,7 @@ def lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        _warn_once(
-            f"this file system has no locks ({error.strerror}): see to it yourself that one process at a time writes "
-            "into a folder"
-        )
+        _warn_once(f"this file system has no locks ({error.strerror}): let one process at a time write into a folder")
     return True
 
 
@@ -136,43 +129,31 @@ class FolderLock:
     """Keeps other processes from working in a folder as long as this object lives; the system frees it if killed.
 
     Taken first, before anything in the folder is read or cleaned; then what dead processes have left is removed.
-
-    Raises:
-        UserError: another process has it, or there is no such folder.
+    Raises `UserError` if another process has it, or there is no such folder.
     """
 
     def __init__(self, folder: Path) -> None:
         with writing(folder):
-            self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            _held.add(self._descriptor)
-            self.release = weakref.finalize(self, _release, self._descriptor)  # or before its life ends
-            if not lock(self._descriptor):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+            self.release = weakref.finalize(self, os.close, descriptor)  # or before its life ends
+            _held.add(self)
+            if not lock(descriptor):
                 raise UserError(f"{folder}: another process is working in it; wait for it, or stop it")
             remove_leftovers(folder)
 
 
-_held: set[int] = set()
-
-
-def _release(descriptor: int) -> None:
-    if descriptor in _held:
-        _held.remove(descriptor)
-        os.close(descriptor)
-
+_held: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 # A worker that outlives its killed parent for a moment must not keep the lock.
-os.register_at_fork(after_in_child=lambda: [_release(descriptor) for descriptor in list(_held)])
+os.register_at_fork(after_in_child=lambda: [held.release() for held in list(_held)])
 
 
 @contextmanager
 def new_folder(target: Path, fix: str = MAKE_ROOM) -> Iterator[Path]:
     """Yields an empty folder that becomes `target` in one move when the block ends well, and vanishes when it does not.
 
-    It is locked while the block runs. An empty `target` is replaced.
-
-    Raises:
-        FileExistsError: `target` has something in it, at the start or by another process meanwhile.
-        UserError: it cannot be written.
+    It is locked while the block runs. An empty `target` is replaced; one that has something in it by then raises
+    `FileExistsError`.
     """
     target = target.absolute()
     temporary = temporary_beside(target)

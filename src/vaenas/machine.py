@@ -41,9 +41,8 @@ def environment(device: torch.device) -> dict[str, str | int]:
 
 def differences(begun: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """What differs between two environments: "torch 2.14.1 -> 2.15.0"."""
-    names = dict.fromkeys([*begun, *now])
-    pairs = {name: (begun.get(name, "unknown"), now.get(name, "unknown")) for name in names}
-    return [f"{name} {before} -> {after}" for name, (before, after) in pairs.items() if before != after]
+    changed = [name for name in {**begun, **now} if begun.get(name) != now.get(name)]
+    return [f"{name} {begun.get(name, 'unknown')} -> {now.get(name, 'unknown')}" for name in changed]
 
 
 def describe_device(device: torch.device) -> str:
@@ -62,14 +61,11 @@ def _cpu() -> str:
 
 
 def choose_threads(recorded: int | None = None, processes: int = 1) -> tuple[int, str]:
-    """How many threads this process takes, and why: "2 of 2 cores are free".
+    """How many threads this process takes, and why: "2 of 2 cores are free"; "" where there is nothing to choose.
 
     Args:
         recorded: how many the run began with that is resumed: its bits depend on it.
         processes: how many share this machine.
-
-    Returns:
-        The number, and the reason; none ("") where OMP_NUM_THREADS has said the number, or there is but one core.
     """
     here = cores()
     most = max(1, min(DEFAULT, here // processes))
@@ -93,12 +89,7 @@ def _affinity() -> Sequence[int]:
 
 
 def quota(groups: str, root: Path) -> float:
-    """How many CPUs' time the control groups, version 1 or 2, allow.
-
-    Args:
-        groups: the content of /proc/self/cgroup.
-        root: where control groups are mounted.
-    """
+    """How many CPUs' time the groups of /proc/self/cgroup, version 1 or 2, allow; they are mounted at `root`."""
     allowed = [math.inf]
     for _, controllers, path in (line.split(":", 2) for line in groups.splitlines()):
         if controllers and "cpu" not in controllers.split(","):

@@ -1,6 +1,7 @@
 """What a setting may be: numbers with their ranges, and the texts that stand for them ("300M", "8ms")."""
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,25 +19,19 @@ def readable(count: int | float) -> str:
     return str(count)
 
 
-def parse_count(value: Any) -> Any:
-    """ "300M", "0.3G" or "3e8" -> 300000000; anything that is no whole count is left for the validation to name."""
-    number = r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)(e[+]?[0-9]{1,2})?\s*([KMG]?)\s*"
-    match = re.fullmatch(number, value, re.IGNORECASE) if isinstance(value, str) else None
-    if match is None:
-        return value
-    count = Decimal(match[1] + (match[2] or "")) * int(UNITS[match[3].upper()])
-    return int(count) if count == int(count) else value
+def _in(units: Mapping[str, float], kind: type[int | float]) -> BeforeValidator:
+    """Reads "0.3G", "3e8", "8ms"; what is not whole, and anything else, is left for the validation to name."""
+    number = rf"\s*([0-9]+\.?[0-9]*|\.[0-9]+)(e[+]?[0-9]{{1,2}})?\s*({'|'.join(units)})\s*"
+    by_name = {name.lower(): Decimal(str(size)) for name, size in units.items()}
 
+    def parse(value: Any) -> Any:
+        match = re.fullmatch(number, value, re.IGNORECASE) if isinstance(value, str) else None
+        if match is None:
+            return value
+        read = Decimal(match[1] + (match[2] or "")) * by_name[match[3].lower()]
+        return kind(read) if kind is float or read == int(read) else value
 
-def parse_milliseconds(value: Any) -> Any:
-    """ "8ms", "500us", "0.1s" or 8 -> milliseconds; anything else is left for the validation to name."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*(us|ms|s|)\s*", value, re.IGNORECASE) if isinstance(value, str) else None
-    if match is None:
-        return value
-    try:
-        return float(match[1]) * {"us": 1e-3, "ms": 1.0, "": 1.0, "s": 1e3}[match[2].lower()]
-    except ValueError:
-        return value
+    return BeforeValidator(parse)
 
 
 def absolute(path: str) -> str:
@@ -48,8 +43,8 @@ def absolute(path: str) -> str:
 
 
 Place = Annotated[str, AfterValidator(absolute)]
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**63)]
-Milliseconds = Annotated[float, BeforeValidator(parse_milliseconds), Field(gt=0, le=1e9)]
+Count = Annotated[int, _in(UNITS, int), Field(gt=0, lt=2**63)]
+Milliseconds = Annotated[float, _in({"us": 1e-3, "ms": 1, "s": 1e3, "": 1}, float), Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -5,20 +5,12 @@ behind checks again. Keys that no model names are left out.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FailFast,
-    Field,
-    model_validator,
-)  # fmt: skip
+from pydantic import AfterValidator, BaseModel, BeforeValidator, FailFast, Field, model_validator
 
 from vaenas.documents import LARGEST_JSON, between, from_json, regular_file
 from vaenas.errors import UserError, printable
@@ -53,10 +45,8 @@ Environment = Annotated[dict[Label, Label | Count], BeforeValidator(_at_most_100
 Row = Annotated[Many[Share], Field(min_length=1, max_length=32)]
 
 
-class Part(BaseModel):
+class Part(BaseModel, strict=True):
     """Of a file. A float may be written as an integer, nothing else is taken for what it is not."""
-
-    model_config = ConfigDict(strict=True)
 
 
 def _one_for_each(some: str, others: str) -> Any:
@@ -107,14 +97,9 @@ class Update(Metric):
     active_units: Count | None = None
     reconstruction: Share | None = None
     probabilities: Annotated[Many[Row], Field(max_length=1000)]
+    draws: Many[Text] = Field(default_factory=list)  # codes drawn after it, where a table will judge them
 
     _agree = _one_for_each("scores", "learned")
-
-
-class UpdateWithDraws(Update):
-    """Codes that the sampler drew after the update, where a table will judge them."""
-
-    draws: Many[Text] = Field(default_factory=list)
 
 
 class Generation(Metric):
@@ -139,14 +124,12 @@ class Comparison(Metric):
 
 
 METRICS: dict[str, type[Metric]] = {
-    "train": Train, "weights": Weights, "update": Update, "generation": Generation, "surrogate": Surrogate,
-    "comparison": Comparison,
-}  # fmt: skip
-M = TypeVar("M", bound=Metric)
+    model.__name__.lower(): model for model in (Train, Weights, Update, Generation, Surrogate, Comparison)
+}
 
 
-def read_metrics(path: Path, models: Mapping[str, type[M]] = METRICS, finished: bool = True) -> Iterator[tuple[int, M]]:
-    """The number of each line of `metrics.jsonl` whose kind `models` names, and the record in it.
+def read_metrics(path: Path, finished: bool = True) -> Iterator[tuple[int, Metric]]:
+    """The number of each line of `metrics.jsonl` whose kind `METRICS` names, and the record in it.
 
     Args:
         finished: else the last line may be cut off, by a kill or as it is being written: then it is left out.
@@ -161,7 +144,7 @@ def read_metrics(path: Path, models: Mapping[str, type[M]] = METRICS, finished: 
             if not finished and len(line) <= LARGEST_JSON and not line.endswith(b"\n"):
                 return
             try:
-                model = models.get(from_json(Metric, line).kind)
+                model = METRICS.get(from_json(Metric, line).kind)
                 if model is not None:
                     yield number, from_json(model, line)
             except ValueError as error:

@@ -44,11 +44,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], form: Format, facts: s
 
 
 def read_tensors(path: Path, form: Format) -> tuple[dict[str, Tensor], str]:
-    """Tensors, memory-mapped, and JSON.
-
-    Raises:
-        UserError: there is no such file, or it is none of this format.
-    """
+    """Tensors, memory-mapped, and JSON; raises `UserError` where there is no such file of this format."""
     if not path.is_file():
         raise UserError(f"no {form.what.removeprefix('a ')} at {path}: give the path of a file; {form.again}")
     try:

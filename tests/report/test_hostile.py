@@ -12,7 +12,7 @@ import yaml
 
 import vaenas
 from tests.runs.command import call
-from vaenas.commands.draw import write_figure
+from vaenas.commands.show import write_figure
 from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.records import TrainingResult

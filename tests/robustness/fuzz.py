@@ -38,6 +38,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import timm
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -549,7 +550,7 @@ def _settings(path: Path) -> None:
 
 def _plan(path: Path) -> None:
     _, plan = open_run(path.parent)  # whose lock ends with this function
-    plan.check(make(SearchConfig, {}))
+    plan.checked_for(make(SearchConfig, {}))
 
 
 def _latencies(path: Path) -> LatencyTable:
@@ -632,7 +633,7 @@ def _folder(path: Path) -> object:
 
 def _chosen(path: Path, genotype: bool = False) -> object:
     text = path.read_text(errors="surrogateescape")  # as the command line has it
-    return choose(None if genotype else text, None, text if genotype else None, {})
+    return choose(None if genotype else text, None, text if genotype else None)
 
 
 def _formats() -> dict[str, Format]:
@@ -673,7 +674,7 @@ def _formats() -> dict[str, Format]:
             lambda p: RunDirectory(p.parent).begun,
             (json_text, flipped),
         ),
-        "plan": Format(_text("run.yaml", Plan().to_yaml().decode()), _plan, (yaml_text, yaml_text, flipped)),
+        "plan": Format(_text("run.yaml", yaml.safe_dump(Plan().model_dump())), _plan, (yaml_text, yaml_text, flipped)),
         "latencies": Format(_text("latency.json", json.dumps(latency)), _latencies, (json_text, flipped)),
         "bench runs": Format(_runs_seed, _runs, (json_lines, flipped)),
         "settings of a run": Format(_run("config.yaml"), _settings, (yaml_text, yaml_text, flipped)),

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from vaenas.commands.options import Force
 from vaenas.errors import UserError
 from vaenas.files import refuse_to_replace
 
 app = typer.Typer(help="Tables of separately trained networks: the truth to measure samplers by.")
+Workers = Annotated[int | None, typer.Option(help="Processes [one a core].")]
 
 
 @app.command("import")
@@ -24,7 +26,7 @@ def import_file(
     slots: Annotated[str | None, typer.Option(help="Your own CSV: its columns of choices, as a,b,c.")] = None,
     score: Annotated[str | None, typer.Option(help="Your own CSV: the column to search by, higher is better.")] = None,
     test: Annotated[str | None, typer.Option(help="Your own CSV: the column to report by.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace any file that is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Make a table from FILE: one file that opens at once and answers whole populations.
 
@@ -41,17 +43,13 @@ def import_file(
     table = import_table(file, dataset=dataset, slots=columns, score=score, test=test)
     table.save(output)
     epochs = ", ".join(map(str, table.budgets)) if table.budgets != (0,) else "not stated"
-    measured = table.measured + (", and test" if table.test_budgets else "") + _units(table.offset, table.scale)
+    units = f"{table.offset:g} to {table.offset + table.scale:g}" if table.offset else "percent"
+    measured = table.measured + (", and test" if table.test_budgets else "")
+    measured += f" ({units} in the file)" if table.offset or table.scale == 100 else ""
     print(
         f"{table.space.name}: {len(table):,} architectures, {len(table.labelled()):,} labelled; epochs: {epochs}; "
         f"runs: {table.runs}; {measured}; written to {output}"
     )
-
-
-def _units(offset: float, scale: float) -> str:
-    if offset == 0.0:
-        return " (percent in the file)" if scale == 100.0 else ""
-    return f" ({offset:g} to {offset + scale:g} in the file)"
 
 
 def _refuse_others(output: Path, finished: str, *results: str) -> None:
@@ -72,7 +70,7 @@ def curves(
     ),
     queries: Annotated[int, typer.Option(help="Labels per run, all counted.")] = 200,
     seeds: Annotated[int, typer.Option(help="Runs of each method.")] = 100,
-    workers: Annotated[int | None, typer.Option(help="Processes [one a core].")] = None,
+    workers: Workers = None,
 ) -> None:
     """Regret over queries, with 95 % bands over seeds.
 
@@ -99,7 +97,7 @@ def table4(
     samplers: Annotated[int, typer.Option(help="Trained samplers per row.")] = 10,
     draws: Annotated[int, typer.Option(help="Draws of each that count (labelled cells).")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the first sampler.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes [one a core].")] = None,
+    workers: Workers = None,
 ) -> None:
     """Table 4 without weight sharing, and Fig. 2: the best of 10 to 300 draws of samplers that learned 6,000 labels."""
     from vaenas.bench.table4 import run_table4

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from vaenas.commands.options import Force, SpaceFile
+from vaenas.commands.options import Force, SpaceFile, Trained
 from vaenas.export import ENDINGS
 
 
 def export(
-    source: Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A training's folder, or a file of weights.")],
+    source: Trained,
     form: Annotated[str, typer.Option("-f", "--format", metavar="|".join(ENDINGS), help="What to write.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Default: beside the weights.")] = None,
     force: Force = False,

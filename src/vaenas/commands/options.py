@@ -1,35 +1,44 @@
-"""What commands that make a run have in common: settings as options, in panels, and where runs go."""
+"""What commands have in common: groups of options, settings as options in panels, and where runs go."""
 
 import inspect
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 from vaenas.errors import UserError
-from vaenas.runs.settings import option, settings_of
+from vaenas.runs.settings import Configuration, make, option, resumed, settings_of
 
-Code = Annotated[str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or a run directory.")]
-Space = Annotated[str | None, typer.Option(help="Search space (default: the one whose codes look so).")]
+if TYPE_CHECKING:
+    from vaenas.runs.directory import Kind, NewRun, RunDirectory
+
+C = TypeVar("C", bound=Configuration)
+F = TypeVar("F", bound=Callable[..., None])
+Trained = Annotated[Path, typer.Argument(metavar="RUN|WEIGHTS", help="A training's folder, or a file of weights.")]
 SpaceFile = Annotated[Path | None, typer.Option(help="Python file that registers a space of your own.")]
-Genotype = Annotated[str | None, typer.Option(help='DARTS\'s form: "Genotype(normal=[...], ...)".')]
-Layers = Annotated[int | None, typer.Option(min=1, max=1000, help="Of the network.")]
-Width = Annotated[float | None, typer.Option(help="shufflenet, macro: multiplies all channels; others: channels.")]
-ImageSize = Annotated[int | None, typer.Option(max=1024, help="Side of the images in pixels [32].")]
-Classes = Annotated[int | None, typer.Option(max=10**6, help="Number of classes [10].")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
-Output = Annotated[Path | None, typer.Option(help="Run directory (default: a new one under runs/).")]
-Config = Annotated[Path | None, typer.Option(help="YAML file of settings; options given here come first.")]
-Resume = Annotated[Path | None, typer.Option(help="Go on with this run.")]
-OF_IMAGES = (
-    "data.source", "data.root", "data.image_size", "data.workers", "data.skip_bad_images",
-)  # fmt: skip
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RUN = {  # where a run's settings come from, and its folder; see `begin`
+    "output": Annotated[Path | None, typer.Option(help="Run directory (default: a new one under runs/).")],
+    "config": Annotated[Path | None, typer.Option(help="YAML file of settings; options given here come first.")],
+    "resume": Annotated[Path | None, typer.Option(help="Go on with this run.")],
+}
+ARCHITECTURE = {  # one of a space, and the network that is meant; see `architecture.choose`
+    "code": Annotated[str | None, typer.Argument(metavar="CODE|RUN", help="Its code, or the run that found it.")],
+    "space": Annotated[str | None, typer.Option(help="Search space (default: the one whose codes look so).")],
+    "space_file": SpaceFile,
+    "genotype": Annotated[str | None, typer.Option(help='DARTS\'s form: "Genotype(normal=[...], ...)".')],
+    "layers": Annotated[int | None, typer.Option(min=1, max=1000, help="Of the network.")],
+    "width": Annotated[float | None, typer.Option(help="shufflenet, macro: factor of all channels; others: channels.")],
+    "image_size": Annotated[int | None, typer.Option(max=1024, help="Side of the images in pixels [32].")],
+    "classes": Annotated[int | None, typer.Option(max=10**6, help="Number of classes [10].")],
+}
+OF_IMAGES = ("data.source", "data.root", "data.image_size", "data.workers", "data.skip_bad_images")
 
 
 class SettingsCommand(TyperCommand):
@@ -46,44 +55,44 @@ class SettingsCommand(TyperCommand):
                 formatter.write_dl(records)
 
 
-def with_settings(
-    command: Callable[..., None], model: type[BaseModel], panels: Mapping[str, Sequence[str]]
-) -> Callable[..., None]:
-    """Gives a command an option for each setting in place of its **options; only those of `panels` are in its help."""
-    parameters = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+def with_options(options: Mapping[str, Any]) -> Callable[[F], F]:
+    """Gives a command these options in place of its **options; what the user leaves out is None."""
+
+    def decorate(command: F) -> F:
+        parameters = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for name, kind in options.items():
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
+        return command
+
+    return decorate
+
+
+def setting_options(model: type[Configuration], panels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """An option for each setting, and --help-all; only those of `panels` are in the help."""
     known = settings_of(model)
     shown = {path: panel for panel, paths in panels.items() for path in paths}
-    for path in (*shown, *(path for path in known if path not in shown)):
-        parameters.append(_parameter(path, known[path], shown.get(path)))
-    annotation = Annotated[
-        bool, typer.Option("--help-all", is_eager=True, callback=_help_all, help="Show every setting, and exit.")
-    ]
-    parameters.append(
-        inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
-    )
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads them from here
-    return command
+    options = {path.replace(".", "__"): _option(path, known[path], shown.get(path)) for path in {**shown, **known}}
+    help_all = typer.Option("--help-all", is_eager=True, callback=_help_all, help="Show every setting, and exit.")
+    return {**options, "help_all": Annotated[bool | None, help_all]}
 
 
-def _parameter(path: str, field: FieldInfo, panel: str | None) -> inspect.Parameter:
-    flag, name = option(path), path.rpartition(".")[2]
-    kind = bool if field.annotation is bool else str
+def _option(path: str, field: FieldInfo, panel: str | None) -> Any:
+    flag, kind = option(path), bool if field.annotation is bool else str
     usual = "" if field.default in (None, "") or kind is bool else f" [{field.default}]"
-    allowed = "|".join(get_args(field.annotation)) if get_origin(field.annotation) is Literal else name.upper()
-    annotation = typer.Option(
+    literal = get_origin(field.annotation) is Literal
+    allowed = "|".join(get_args(field.annotation)) if literal else path.rpartition(".")[2].upper()
+    made = typer.Option(
         f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
         help=f"{field.description}{usual}",
         metavar=None if kind is bool else allowed,
         rich_help_panel=panel or path.partition(".")[0],
         hidden=panel is None,
     )
-    return inspect.Parameter(
-        path.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=None,
-        annotation=Annotated[kind | None, annotation],
-    )  # fmt: skip
+    return Annotated[kind | None, made]
 
 
-def _help_all(ctx: Any, value: bool) -> None:
+def _help_all(ctx: Any, value: bool | None) -> None:
     if value:
         for parameter in ctx.command.params:
             parameter.hidden = False  # type: ignore[attr-defined]  # of options
@@ -93,9 +102,22 @@ def _help_all(ctx: Any, value: bool) -> None:
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The settings among a command's options that the user has given, by their paths."""
-    return {
-        name.replace("__", "."): value for name, value in options.items() if value is not None and name != "help_all"
-    }
+    return {name.replace("__", "."): value for name, value in options.items() if value is not None}
+
+
+def begin(
+    model: type[C], kind: "Kind", name: Callable[[C], str], output: Path | None = None, config: Path | None = None,
+    resume: Path | None = None, **options: Any,
+) -> "tuple[C, NewRun | RunDirectory]":  # fmt: skip
+    """The settings of a run and its directory, kept or new; `name` of new settings is the folder's."""
+    from vaenas.runs.directory import NewRun, RunDirectory
+
+    if resume is not None:
+        keep_folder(resume, output)
+        directory = RunDirectory.open(resume, kind)
+        return resumed(model, resume, given(options), config), directory
+    settings = make(model, given(options), config)
+    return settings, NewRun(output or free_folder(name(settings)))
 
 
 def keep_folder(resume: Path, output: Path | None) -> None:

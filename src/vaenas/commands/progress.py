@@ -1,9 +1,10 @@
 """What a run shows on the terminal: bars while it goes on (plain lines where there is no terminal), and its outcome."""
 
 import time
+import weakref
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,51 +18,46 @@ from vaenas.runs.search_run import SearchRun
 from vaenas.training.train_run import TrainRun
 
 PLAIN_SECONDS = 5.0  # between plain lines of one phase
-B = TypeVar("B", bound="Bars")
 
 
-class Bars:
-    """A bar for each phase, with the latest numbers beside the one that moves; a context manager.
-
-    Args:
-        head: a line to begin with.
-    """
+class Bars(Progress):
+    """A bar for each phase, with the latest numbers beside the one that moves; `head` is a line to begin with."""
 
     def __init__(self, run: SearchRun | TrainRun, head: str) -> None:
-        self._run, self._head, self.numbers = run, head, dict[str, str]()
-        self.console = Console(markup=False)
-        self._bars = Progress(
+        console = Console(markup=False)
+        super().__init__(
             TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[numbers]}"), console=self.console, disable=not self.console.is_terminal,
+            TextColumn("{task.fields[numbers]}"), console=console, disable=not console.is_terminal,
         )  # fmt: skip
-        self._tasks: dict[str, Any] = {}
-        self._last_line = 0.0
+        self.run: Any = weakref.proxy(run)  # rich's objects are a cycle, which must not keep the run and its lock
+        skipped = run.data.skipped
+        unreadable = [f"{len(skipped)} unreadable images are left out"] if skipped else []
+        self._opening, self._last_line, self.numbers = [head, *unreadable, *run.data.notes], 0.0, dict[str, str]()
 
-    def __enter__(self: B) -> B:
-        data = self._run.data
-        unreadable = [f"{len(data.skipped)} unreadable images are left out"] if data.skipped else []
-        for text in (self._head, *unreadable, *data.notes):
-            _say(self.console, text)
-        self._bars.start()
-        return self
+    def start(self) -> None:
+        for text in self._opening:
+            self.say(text)
+        super().start()
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bars.stop()
+    def say(self, text: str) -> None:
+        """A line above the bars, whole."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def phase(self, name: str, done: int, total: int, force: bool = False) -> None:
         """Moves a bar, or prints a line: at once with `force` and at the end, else every `PLAIN_SECONDS`."""
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total, numbers="")
-        for other, task in self._tasks.items():
-            self._bars.update(task, numbers=self._shown() if other == name else "")
-        self._bars.update(self._tasks[name], completed=done, total=total)
+        bars = {task.description: task.id for task in self.tasks}
+        if name not in bars:
+            bars[name] = self.add_task(name, numbers="")
+        for bar in bars.values():
+            self.update(bar, numbers="")
+        self.update(bars[name], completed=done, total=total, numbers=self._shown())
         self.line(f"{name} {done}/{total}", force or done == total)
 
     def line(self, head: str, force: bool) -> None:
         now = time.monotonic()
         if not self.console.is_terminal and (force or now - self._last_line >= PLAIN_SECONDS):
             self._last_line = now
-            _say(self.console, f"[{self._run.session.seconds:7.1f} s] {head}  {self._shown()}")
+            self.say(f"[{self.run.session.seconds:7.1f} s] {head}  {self._shown()}")
 
     def _shown(self) -> str:
         return "  ".join(f"{key} {value}" for key, value in self.numbers.items())
@@ -70,8 +66,10 @@ class Bars:
 class SearchProgress(Bars):
     """Shows a search's records."""
 
+    run: SearchRun
+
     def __init__(self, run: SearchRun) -> None:
-        self.run, self._accuracy = run, None
+        self._accuracy = None
         least, most = readable(run.cost.cheapest("multiply_adds")[1]), readable(run.cost.most("multiply_adds"))
         limit = f", limit {run.constraints}" if str(run.constraints) else ""
         super().__init__(
@@ -96,27 +94,27 @@ class SearchProgress(Bars):
             case "evaluation":
                 self.phase(values["of"], values["done"], values["total"])
             case "update":
-                self.numbers |= {"ranked": f"{_mean(values['scores']):.3f}", "entropy": f"{values['entropy']:.3f}"}
+                self.numbers |= {"ranked": f"{fmean(values['scores']):.3f}", "entropy": f"{values['entropy']:.3f}"}
                 self.line("update", force=True)
             case "weights":
-                self.numbers["entropy of w"] = f"{_mean(values['entropy_of_weights']):.3f}"
+                self.numbers["entropy of w"] = f"{fmean(values['entropy_of_weights']):.3f}"
             case "generation" | "surrogate":
                 self.numbers |= {"best": f"{values['best']:.4f}", "mean": f"{values['mean']:.4f}"}
                 name = "generation" if record.kind == "generation" else "round"
                 self.phase(f"{name}s", values[name] + 1, run.config.evolution.generations, force=True)
             case "comparison":
-                _say(
-                    self.console,
+                self.say(
                     f"mean {run.config.ranking.metric} of {len(values['sampler'])} draws each on the final supernet: "
-                    f"sampler {_mean(values['sampler']):.4f}, uniform {_mean(values['uniform']):.4f}",
+                    f"sampler {fmean(values['sampler']):.4f}, uniform {fmean(values['uniform']):.4f}",
                 )
 
 
 class TrainProgress(Bars):
     """Shows a training's records."""
 
+    run: TrainRun
+
     def __init__(self, run: TrainRun) -> None:
-        self.run = run
         multiply_adds, params = readable(int(run.costs.multiply_adds)), readable(int(run.costs.params))
         super().__init__(
             run,
@@ -139,8 +137,7 @@ class TrainProgress(Bars):
 def print_trained(directory: RunDirectory) -> None:
     """What a finished training came to and where its weights lie."""
     result = read_json(TrainingResult, directory.result_file)
-    _say(
-        Console(markup=False),
+    print(
         f"test accuracy {result.accuracy:.4f} (top 5 {result.top5:.4f}), {readable(result.flops)} multiply-adds, "
         f"{readable(result.params)} parameters\n"
         f"weights: {directory.path / 'weights.safetensors'}\nresult: {directory.result_file}",
@@ -149,28 +146,19 @@ def print_trained(directory: RunDirectory) -> None:
 
 def print_result(directory: RunDirectory, report: Path) -> None:
     """The best architectures of a finished run and where everything lies."""
-    console, result = Console(markup=False), read_json(SearchResult, directory.result_file)
+    result = read_json(SearchResult, directory.result_file)
     code = Column("architecture", overflow="fold")  # whole, so that it can be copied
     table = Table("", code, result.ranking_metric, "predicted", "multiply-adds", "parameters")
     others = [entry for entry in reversed(result.pareto) if entry.code != result.best.code]
     for name, entry in (("best", result.best), *(("Pareto", entry) for entry in others)):
         costs = readable(entry.flops), readable(entry.params)
         table.add_row(name, entry.code, f"{entry.score:.4f}", f"{entry.predicted_score:.4f}", *costs)
-    console.print(table)
+    Console(markup=False).print(table)
     truth = result.truth
     if truth is not None and truth.best is not None:
         tau = "not defined" if truth.kendall is None else f"{truth.kendall:.2f}"
-        _say(
-            console,
+        print(
             f"truth: {truth.best.code} {100 * truth.best.accuracy:.2f} %, number {truth.best.rank:,} of "
             f"{truth.architectures:,}; Kendall's tau of the supernet {tau}",
         )
-    _say(console, f"result: {directory.result_file}\nreport: {report}")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+    print(f"result: {directory.result_file}\nreport: {report}")

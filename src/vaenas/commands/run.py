@@ -1,24 +1,30 @@
 """`vaenas run`: a search, and what happens around it, from the choice of a width to the exported network."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaenas.commands.evaluate import evaluation_of, print_evaluation
-from vaenas.commands.options import Config, Resume, free_folder, given, keep_folder, resume_command, with_settings
+from vaenas.commands.options import (
+    RUN,
+    begin,
+    free_folder,
+    given,
+    keep_folder,
+    resume_command,
+    setting_options,
+    with_options,
+)
 from vaenas.commands.search import PANELS, name_of, search_to_its_end
 from vaenas.commands.train import found_by, train_to_its_end
-from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.export import ENDINGS
 from vaenas.files import write_atomically
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.settings import check_kept, make, resumed
+from vaenas.runs.settings import Configuration, check_kept, make
 from vaenas.training.config import RECIPES, TrainConfig
 
 if TYPE_CHECKING:
@@ -27,10 +33,8 @@ if TYPE_CHECKING:
 PLAN = "run.yaml"
 
 
-class Plan(BaseModel):
+class Plan(Configuration):
     """What follows the search; `run.yaml` of the folder."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: str = "quick"
     train_epochs: int | None = None
@@ -44,7 +48,7 @@ class Plan(BaseModel):
     def training(self, found: dict[str, Any]) -> TrainConfig:
         """Settings of the training; raises `UserError` for a recipe or number of epochs that there is not."""
         own = {"training.epochs": self.train_epochs, "training.batch_size": self.batch_size}
-        return make(TrainConfig, {**found, "recipe": self.recipe, **{k: v for k, v in own.items() if v is not None}})
+        return make(TrainConfig, {**found, "recipe": self.recipe, **given(own)})
 
     def fitted(self, settings: SearchConfig) -> "Plan":
         """With a batch that the images fill, of eight an epoch, where the recipe's is larger than all of them."""
@@ -52,42 +56,29 @@ class Plan(BaseModel):
         from vaenas.data.subsets import train_and_test
 
         images = len(train_and_test(load(settings.data))[0])
-        if self._for(settings).training.batch_size <= images:
+        if self.checked_for(settings).training.batch_size <= images:
             return self
         return self.model_copy(update={"batch_size": max(2, images // 8)})
 
-    def _for(self, settings: SearchConfig) -> TrainConfig:
-        # Any code will do: the found one is not known yet, and only the training itself reads it.
-        network = {"network.width": settings.network.width, "network.layers": settings.network.layers}
-        return self.training({"code": "-", "space": settings.space, **network})
-
-    def to_yaml(self) -> bytes:
-        """What `open_run` reads."""
-        return yaml.safe_dump(self.model_dump()).encode()
-
-    def keep(self, folder: Path, wanted: "Plan") -> None:
-        """Raises `UserError` if the user, who resumes the run in `folder`, asks for something else."""
-        for name, usual in Plan():
-            value = getattr(wanted, name)
-            if value != usual:  # given
-                check_kept(folder, name, getattr(self, name), value)
-
-    def check(self, settings: SearchConfig) -> None:
-        """Raises `UserError` for what would stop the run after its search."""
+    def checked_for(self, settings: SearchConfig) -> TrainConfig:
+        """The training of some code; raises `UserError` for what would stop the run after its search."""
         from vaenas.export.export import check_format
 
         for kind in self.kinds:
             check_format(kind)  # also whether its packages are there: not after hours of search
-        self._for(settings)
+        network = {"network.width": settings.network.width, "network.layers": settings.network.layers}
+        return self.training({"code": "-", "space": settings.space, **network})
 
 
+@with_options(RUN | setting_options(SearchConfig, PANELS))
 def run(
-    output: Annotated[Path | None, typer.Option(help="Folder (default: a new one under runs/).")] = None,
-    recipe: Annotated[str, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained.")] = "quick",
+    recipe: Annotated[
+        str | None, typer.Option(metavar="|".join(RECIPES), help="How the found network is trained. [quick]")
+    ] = None,
     train_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of that training (the recipe's).")] = None,
-    formats: Annotated[str, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}.")] = "onnx",
-    config: Config = None,
-    resume: Resume = None,
+    formats: Annotated[
+        str | None, typer.Option(help=f"What to export, with commas between: {', '.join(ENDINGS)}. [onnx]")
+    ] = None,
     **options: Any,
 ) -> None:
     """Search, train, test, export, report: from images to a network in use.
@@ -96,44 +87,36 @@ def run(
     """
     from vaenas.runs.directory import NewRun, RunDirectory
 
-    plan = Plan(recipe=recipe, train_epochs=train_epochs, formats=formats)
+    output, config, resume = (options.pop(name) for name in RUN)
+    planned = given({"recipe": recipe, "train_epochs": train_epochs, "formats": formats})
     if resume is not None:
         keep_folder(resume, output)
-        wanted, folder = plan, resume
-        whole, plan = open_run(resume)
-        plan.keep(resume, wanted)
-        directory = RunDirectory.open(resume / "search", "search")
-        settings = resumed(SearchConfig, resume / "search", given(options), config)
+        folder = resume
+        whole, plan = open_run(folder)
+        for name, value in planned.items():
+            check_kept(folder, name, getattr(plan, name), value)
+        settings, place = begin(SearchConfig, "search", name_of, None, config, folder / "search", **options)
+        plan.checked_for(settings)
     else:
         settings = with_widest_fit(make(SearchConfig, given(options), config))
-        plan = plan.fitted(settings)
+        plan = make(Plan, planned).fitted(settings)
         folder = output or free_folder(f"run-{name_of(settings)}")
-        whole, directory = RunDirectory(folder), NewRun(folder, "search", {PLAN: plan.to_yaml()})
-    # All that can be wrong is said before anything is begun.
-    plan.check(settings)
-    search_to_its_end(settings, directory, resume_command("run", folder), whole)
-    finish(plan, settings, folder, resume_command("run", folder))
-
-
-with_settings(run, SearchConfig, PANELS)
+        whole = RunDirectory(folder)
+        place = NewRun(folder, "search", {PLAN: yaml.safe_dump(plan.model_dump()).encode()})
+    again = resume_command("run", folder)
+    search_to_its_end(settings, place, again, whole)
+    finish(plan, settings, folder, again)
 
 
 def open_run(folder: Path) -> "tuple[RunDirectory, Plan]":
-    """The lock of a folder of `vaenas run`, and the plan that it was begun with.
-
-    Raises:
-        UserError: there is none, or another process is working on it.
-    """
+    """A folder of `vaenas run`, locked, and the plan that it was begun with; raises `UserError` where it is none."""
     from vaenas.runs.directory import RunDirectory
 
     whole, file = RunDirectory(folder), folder / PLAN
     if not file.is_file():
         raise UserError(f"--resume {folder}: no run of `vaenas run` is in it (no {PLAN})")
     whole.lock()
-    try:
-        return whole, Plan(**read_yaml(file))
-    except ValidationError:
-        raise UserError(f"{file}: not the plan of a run: put it back, or begin a new run") from None
+    return whole, make(Plan, {}, file)
 
 
 def with_widest_fit(settings: SearchConfig) -> SearchConfig:
@@ -179,9 +162,7 @@ def finish(plan: Plan, settings: SearchConfig, folder: Path, again: str) -> None
         name = "weights" if kind in ("timm", "safetensors") else "network"
         exported[kind] = export(training, kind, folder / f"{name}{ENDINGS[kind]}", force=True)
     figures = evaluation_of(training, settings.data, 64, folder / "confusion.png", exported.get("onnx"))
-    write_atomically(folder / "evaluation.json", (json.dumps(figures, indent=1) + "\n").encode())
+    RunDirectory(folder).write_json("evaluation.json", figures)
     print_evaluation(figures)
-    for path in exported.values():
-        print(path)
     write_atomically(folder / "report.html", (search / "report.html").read_bytes())
-    print(folder / "report.html")
+    print(*exported.values(), folder / "report.html", sep="\n")

@@ -3,20 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaenas.commands.options import (
-    OF_IMAGES,
-    Config,
-    Output,
-    Resume,
-    free_folder,
-    given,
-    keep_folder,
-    resume_command,
-    with_settings,
-)
+from vaenas.commands.options import OF_IMAGES, RUN, begin, resume_command, setting_options, with_options
 from vaenas.commands.signals import to_its_end
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.settings import make, resumed
 
 if TYPE_CHECKING:
     from vaenas.runs.directory import NewRun, RunDirectory
@@ -34,25 +23,14 @@ PANELS = {
 }  # fmt: skip
 
 
-def search(output: Output = None, config: Config = None, resume: Resume = None, **options: Any) -> None:
+@with_options(RUN | setting_options(SearchConfig, PANELS))
+def search(**options: Any) -> None:
     """Search for the best architecture.
 
     Every setting may stand in the YAML file, too: --help-all shows them.
     """
-    from vaenas.runs.directory import NewRun, RunDirectory
-
-    if resume is not None:
-        keep_folder(resume, output)
-        directory = RunDirectory.open(resume, "search")
-        settings, folder = resumed(SearchConfig, resume, given(options), config), resume
-    else:
-        settings = make(SearchConfig, given(options), config)
-        folder = output or free_folder(name_of(settings))
-        directory = NewRun(folder)
-    search_to_its_end(settings, directory, resume_command("search", folder))
-
-
-with_settings(search, SearchConfig, PANELS)
+    settings, place = begin(SearchConfig, "search", name_of, **options)
+    search_to_its_end(settings, place, resume_command("search", place.path))
 
 
 def name_of(settings: SearchConfig) -> str:
@@ -63,30 +41,22 @@ def name_of(settings: SearchConfig) -> str:
 
 
 def search_to_its_end(
-    settings: SearchConfig,
-    directory: "NewRun | RunDirectory",
-    again: str,
-    whole: "RunDirectory | None" = None,
+    settings: SearchConfig, place: "NewRun | RunDirectory", again: str, whole: "RunDirectory | None" = None
 ) -> None:
-    """Searches.
-
-    Args:
-        again: what to call to go on after a stop.
-        whole: the folder of `vaenas run`, locked with the search's own as soon as both are there.
-    """
+    """Searches and reports; `whole`, the folder of `vaenas run`, is locked as soon as it is there."""
     from vaenas.commands.progress import SearchProgress, print_result
     from vaenas.parallel import is_main
     from vaenas.report import write_report
     from vaenas.runs.directory import NewRun
     from vaenas.runs.search_run import SearchRun
 
-    def begin() -> SearchRun:
-        made = SearchRun(settings, directory)
-        if whole is not None and isinstance(directory, NewRun):
+    def make() -> SearchRun:
+        made = SearchRun(settings, place)
+        if whole is not None and isinstance(place, NewRun):
             whole.lock()
         return made
 
-    if isinstance(directory, NewRun) or not directory.ended:
-        to_its_end(again, begin, SearchProgress)
+    if isinstance(place, NewRun) or not place.ended:
+        to_its_end(again, make, SearchProgress)
     if is_main():
-        print_result(directory, write_report(directory.path))
+        print_result(place, write_report(place.path))

@@ -22,52 +22,56 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def heeded() -> list[int]:
-    """The signals that end this process; `nohup` has it ignore one, and that stays so."""
-    return [number for number in INTERRUPTED if signal.getsignal(number) is not signal.SIG_IGN]
+class Signals:
+    """What signals this process has got: the first in a run that can be saved, and the first that raised; else 0."""
+
+    def __init__(self) -> None:
+        self.saves, self.stopped_by, self.raised = False, 0, 0
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        """The handler: notes the first signal of a run, raises the next one, and ends the process at one more."""
+        if number == signal.SIGHUP:
+            for terminal in self._terminals:  # it is gone: what is still printed would be an error
+                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+        if self.saves and not self.stopped_by:
+            self.stopped_by = number
+            from vaenas.parallel import is_main
+
+            if is_main():
+                print("stopping and saving; once more to stop at once", file=sys.stderr)
+            return
+        # A module under import, as torch in the first seconds, may swallow what is raised.
+        while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+            frame = frame.f_back
+        if self.raised or frame is not None:
+            os._exit(INTERRUPTED[number])
+        self.raised = number
+        raise Interrupted(number)
+
+
+SIGNALS = Signals()
 
 
 def to_its_end(again: str, make: Callable[[], Any], progress: Callable[[Any], Any]) -> None:
-    """Makes a run and shows it to its end; a signal saves it and exits.
-
-    Args:
-        again: what to call to go on, for the message.
-        make: gives a `SearchRun` or a `TrainRun`.
-        progress: of it, a context manager that shows records.
-    """
+    """Makes a run and shows it to its end; a signal saves it and exits, and says that `again` goes on."""
     from vaenas import parallel
 
-    running, stopped_by = False, 0
-    terminals = [number for number in (1, 2) if os.isatty(number)]
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal stopped_by
-        if number == signal.SIGHUP:
-            for terminal in terminals:  # it is gone: what is still printed would be an error
-                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
-        if stopped_by or not running:  # asked twice, or nothing to save yet: at once
-            raise Interrupted(number)
-        stopped_by = number
-        if parallel.is_main():
-            print("stopping and saving; once more to stop at once", file=sys.stderr)
-
-    previous = {number: signal.signal(number, stop) for number in heeded()}
     try:
         run = make()
         with progress(run) if parallel.is_main() else nullcontext() as shown:
-            running = True
+            SIGNALS.saves = True
             for record in run.records():
                 if shown is not None:
                     shown.show(record)
-                if parallel.all_reduce_max(stopped_by):  # all processes stop at one record
+                if parallel.all_reduce_max(SIGNALS.stopped_by):  # all processes stop at one record
                     run.save()
                     break
-            agreed = parallel.all_reduce_max(stopped_by)  # and go on together, once the first has written the result
-        running = False
-        if agreed:
+            stopped_by = parallel.all_reduce_max(SIGNALS.stopped_by)  # and go on together, once the result is written
+        if stopped_by:
             if parallel.is_main():
                 print(f"stopped and saved; go on with: {again}", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED[agreed])
+            raise typer.Exit(INTERRUPTED[stopped_by])
     except RuntimeError as error:
         if "DataLoader worker" in str(error):  # as torch says it
             raise UserError(
@@ -80,5 +84,4 @@ def to_its_end(again: str, make: Callable[[], Any], progress: Callable[[Any], An
             f"another process of this job has ended, so this one can't go on; resume with: {again}"
         ) from None
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        SIGNALS.saves = False

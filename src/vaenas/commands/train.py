@@ -5,21 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaenas.commands.options import (
-    OF_IMAGES,
-    Config,
-    Output,
-    Resume,
-    free_folder,
-    given,
-    resume_command,
-    with_settings,
-)
+from vaenas.commands.options import OF_IMAGES, RUN, begin, given, resume_command, setting_options, with_options
 from vaenas.commands.signals import to_its_end
 from vaenas.documents import read_yaml
 from vaenas.errors import UserError
 from vaenas.runs.config import SearchConfig
-from vaenas.runs.settings import make, resumed
+from vaenas.runs.settings import make
 from vaenas.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -37,13 +28,11 @@ PANELS = {
 OF_SEARCH = ("source", "root", "skip_bad_images", "background", "workers", "image_size")  # of its images
 
 
+@with_options(RUN | setting_options(TrainConfig, PANELS))
 def train(
     code_or_run: Annotated[
         str | None, typer.Argument(metavar="CODE|RUN", help="An architecture's code, or the run that found one.")
     ] = None,
-    output: Output = None,
-    config: Config = None,
-    resume: Resume = None,
     **options: Any,
 ) -> None:
     """Train one architecture from scratch.
@@ -52,58 +41,46 @@ def train(
     """
     from vaenas.commands.progress import print_trained
     from vaenas.parallel import is_main
-    from vaenas.runs.directory import NewRun, RunDirectory
+    from vaenas.runs.directory import RunDirectory
 
-    settings = given(options)
-    if resume is not None:
-        if code_or_run is not None or output not in (None, resume):
-            raise UserError(f"--resume {resume}: a resumed run keeps its architecture and folder; leave the others out")
-        directory, folder = RunDirectory.open(resume, "training"), resume
-        made = resumed(TrainConfig, resume, settings, config)
-    else:
-        made = make(TrainConfig, _with_found(code_or_run, settings, config), config)
-        if made.code == code_or_run:
-            try:
-                made.image_space().space.decode([made.code])
-            except UserError as error:
-                raise UserError(f"{error}; nor is there a run's folder of that name") from None
-        folder = output or free_folder("train")
-        directory = NewRun(folder)
-    train_to_its_end(made, directory, resume_command("train", folder))
+    options = given(options)
+    if code_or_run is not None:
+        options = {**_found(code_or_run, options), **options}
+    settings, place = begin(TrainConfig, "training", lambda _: "train", **options)
+    if settings.code == code_or_run:
+        try:
+            settings.image_space().space.decode([settings.code])
+        except UserError as error:
+            raise UserError(f"{error}; nor is there a run's folder of that name") from None
+    train_to_its_end(settings, place, resume_command("train", place.path))
     if is_main():
-        print_trained(RunDirectory(folder))
+        print_trained(RunDirectory(place.path))
 
 
-with_settings(train, TrainConfig, PANELS)
-
-
-def _with_found(code_or_run: str | None, settings: dict[str, Any], config: Path | None) -> dict[str, Any]:
-    """The settings, and what the architecture or the search that found it decides of the others."""
-    if code_or_run is None:
-        return settings
-    if "code" in settings:
-        raise UserError(f"--code {settings['code']}: {code_or_run} names the architecture already; leave one out")
-    found = found_by(code_or_run, settings.get("space_file"))
-    if "data.source" in settings:  # the search's say nothing of other images
+def _found(code_or_run: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What the architecture, or the search that found it, decides of the settings beside those that are given."""
+    for name in ("resume", "code"):
+        if name in options:
+            raise UserError(f"--{name} {options[name]}: it says the architecture already; leave {code_or_run} out")
+    found = found_by(code_or_run, options.get("space_file"))
+    if "data.source" in options:  # the search's say nothing of other images
         found = {path: value for path, value in found.items() if not path.startswith("data.")}
-    named = {*found, *settings, *(read_yaml(config) if config else ())}
+    named = {*found, *options, *(read_yaml(options["config"]) if "config" in options else ())}
     if "space" not in named and code_or_run.startswith(("|", "{")):  # a benchmark's own text
         from vaenas.commands.architecture import guess
 
         found["space"] = guess(code_or_run)
-    return {**found, **settings}
+    return found
 
 
 def found_by(code_or_run: str, space_file: str | None = None) -> dict[str, Any]:
     """The settings that an architecture, or the search that found it, decides."""
-    from vaenas.commands.architecture import run_folder, search_result
-    from vaenas.networks.space_file import load_space_of
+    from vaenas.commands.architecture import result_of
 
-    folder = run_folder(code_or_run)
-    if folder is None:
+    folder, result = Path(code_or_run), result_of(code_or_run, None if space_file is None else Path(space_file))
+    if result is None:
         return {"code": code_or_run}
-    load_space_of(folder, None if space_file is None else Path(space_file))
-    result, settings = search_result(folder), make(SearchConfig, {}, folder / "config.yaml")
+    settings = make(SearchConfig, {}, folder / "config.yaml")
     return {
         "space": result.space,
         "space_file": settings.space_file,
@@ -115,11 +92,11 @@ def found_by(code_or_run: str, space_file: str | None = None) -> dict[str, Any]:
     }
 
 
-def train_to_its_end(settings: TrainConfig, directory: "NewRun | RunDirectory", again: str) -> None:
+def train_to_its_end(settings: TrainConfig, place: "NewRun | RunDirectory", again: str) -> None:
     """Trains; `again` is what to call to go on after a stop."""
     from vaenas.commands.progress import TrainProgress
     from vaenas.runs.directory import NewRun
     from vaenas.training.train_run import TrainRun
 
-    if isinstance(directory, NewRun) or not directory.ended:
-        to_its_end(again, lambda: TrainRun(settings, directory), TrainProgress)
+    if isinstance(place, NewRun) or not place.ended:
+        to_its_end(again, lambda: TrainRun(settings, place), TrainProgress)

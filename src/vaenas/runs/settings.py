@@ -42,7 +42,7 @@ class Configuration(BaseModel):
 
     preset_by: ClassVar[str | None] = None  # the setting that names a preset
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # its values, by paths
-    idle: ClassVar[Idle]
+    idle: ClassVar[Idle] = ()
 
     def check(self) -> None:
         """Raises `ValueError` "path: why" for settings that contradict each other."""

@@ -11,7 +11,7 @@ from torch import Generator
 from vaenas.bench.task import BEST_OF, Task, best_of, open_task
 from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
-from vaenas.records import UpdateWithDraws, read_metrics
+from vaenas.records import Update, read_metrics
 from vaenas.samplers.sampler import Sampler
 from vaenas.search.search import Found
 from vaenas.search.surrogate import RidgeSurrogate
@@ -70,7 +70,8 @@ class Truth:
             accuracy = float(task.truth(favourite)[0])
             rank = 1 + int((every > accuracy).sum())
             best = {"code": self.space.encode(favourite)[0], "accuracy": accuracy, "rank": rank}
-        updates = [update for _, update in read_metrics(metrics, {"update": UpdateWithDraws}) if update.draws]
+        records = (record for _, record in read_metrics(metrics))
+        updates = [record for record in records if isinstance(record, Update) and record.draws]
         return {
             "table": task.table.source,
             "measured": task.reported,
