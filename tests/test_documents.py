@@ -36,7 +36,7 @@ HOSTILE = {
     "no text": ('data: "a\\0b"', "line 1: not YAML: a character"),
     "surrogate": ('data: "a\\ud800b"', "line 1: not YAML: a character"),
     "raw null": ("data: a\0b", "not YAML"),
-    "user": ("data: {source: ~nosuchuser/x}", "data.source: '~nosuchuser/x' is no path that can be followed"),
+    "user": ("data: {source: ~nosuchuser/x}", "data.source: '~nosuchuser/x' is not allowed: must be a path"),
     "tag": ("seed: !!int", "line 1: not YAML: tags"),
     "yes": ("seed: yes", "seed: 'yes' is not allowed"),
     "true": ("seed: true", "seed: true is not allowed"),

@@ -39,7 +39,7 @@ def absolute(path: str) -> str:
     try:
         return str(Path(path).expanduser().resolve()) if path else path
     except (OSError, RuntimeError) as error:  # no such user, a circle of links
-        raise ValueError(f"is no path that can be followed: {error}") from None
+        raise ValueError(f"must be a path that can be followed: {error}") from None
 
 
 Place = Annotated[str, AfterValidator(absolute)]

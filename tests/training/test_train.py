@@ -159,7 +159,7 @@ def test_damage_is_named_and_nothing_lost(tmp_path: Path, capsys: pytest.Capture
     assert call("train", "--resume", out, "--epochs", "4") == 2
     assert "--epochs 4: the run in" in capsys.readouterr().err
     assert call("train", "x-7-35-7", "--code", "77777") == 2
-    assert "--code 77777: x-7-35-7 names the architecture already" in capsys.readouterr().err
+    assert "--code 77777: it says the architecture already; leave x-7-35-7 out" in capsys.readouterr().err
     assert call("train", "--resume", out) == 0
 
 
