@@ -242,20 +242,23 @@ class Harness:
             chosen.append((name, "kill", at))
         return chosen
 
+    def named(self, name: str, fault: str, at: int) -> dict[str, Any]:
+        """A case as the results have it."""
+        return {"command": name, "fault": fault, "number": at, **asdict(self.events[name][at - 1])}
+
     def _events(self, name: str, fault: str) -> list[int]:
         return [i for i, event in enumerate(self.events[name], start=1) if event.kind in FAULTS[fault][2]]
 
 
 def work(harness: Harness, cases: list[tuple[str, str, int]], part: int, parts: int, results: Path) -> None:
-    """Every `parts`-th case, each a line of `results`."""
+    """Every `parts`-th case, each a line that is added to `results`."""
     harness.root = harness.root / str(part)
     harness.root.mkdir()
-    with results.open("w") as file:
+    with results.open("a") as file:
         for i, (name, fault, at) in enumerate(cases[part::parts]):
-            event = harness.events[name][at - 1]
             wrong = harness.hurt(name, fault, at)
-            case = {"command": name, "fault": fault, "number": at, **asdict(event), "wrong": wrong}
-            print(json.dumps(case), file=file, flush=True)
+            print(json.dumps({**harness.named(name, fault, at), "wrong": wrong}), file=file, flush=True)
+            event = harness.events[name][at - 1]
             if wrong or i % 50 == 0:
                 place = f"{name}: {fault} at {at}, {event.call} {event.path}: {wrong or 'well'}"
                 print(f"{i * parts}/{len(cases)} {place}", flush=True)
@@ -267,7 +270,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every so many events")
     parser.add_argument("--sample", action="store_true", help="the cases of CI")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--output", type=Path, help="JSON of counts and failures")
+    parser.add_argument("--output", type=Path, help="JSON of counts and failures; goes on with the cases beside it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vaenas-faults-") as folder:
         if PRELOADED not in os.environ:  # start anew with the shim
@@ -282,19 +285,22 @@ def main() -> None:
         chosen = (harness.sample(n) if options.sample else harness.cases(n, options.every) for n in names)
         cases = [case for some in chosen for case in some]
         random.Random(0).shuffle(cases)
-        print(f"{len(cases)} cases after {time.monotonic() - begun:.0f} s", flush=True)
+        results = (options.output or Path(folder, "cases")).with_suffix(".jsonl")
+        known = results.read_text().splitlines() if results.exists() else []
+        well = [{name: case[name] for name in case if name != "wrong"} for case in map(json.loads, known)]
+        left = [case for case in cases if harness.named(*case) not in well]
+        print(f"{len(left)} of {len(cases)} cases to do, after {time.monotonic() - begun:.0f} s", flush=True)
         gc.freeze()
-        files = [Path(folder, f"{part}.jsonl") for part in range(options.jobs)]
         workers = []
-        for part, file in enumerate(files):
+        for part in range(options.jobs):
             workers.append(os.fork())
             if workers[-1] == 0:
-                work(harness, cases, part, options.jobs, file)
+                work(harness, left, part, options.jobs, results)
                 os._exit(0)
         states = [os.waitpid(worker, 0)[1] for worker in workers]
         if any(states):
             sys.exit("a worker died")
-        done = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        done = [json.loads(line) for line in results.read_text().splitlines()]
     failures = [case for case in done if case["wrong"]]
     figures = {
         **machine(),
