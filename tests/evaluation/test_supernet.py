@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.shared_fixtures import Problem, tiny_problem
-from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator, _Node, _walk
+from vaenas.evaluation.supernet import Node, RankingMetric, SupernetEvaluator, walk
 from vaenas.networks.supernet import Step
 from vaenas.spaces.shufflenet import shufflenet_space
 
@@ -99,8 +99,8 @@ def test_an_activation_is_kept_only_while_a_branch_is_open() -> None:
 
     nodes: dict = {}
     for i in range(6):
-        nodes = {i: _Node(Step(i, run, []), nodes, [] if nodes else [0])}
-    ((row, x),) = _walk(nodes.values(), torch.zeros(1))
+        nodes = {i: Node(Step(i, run, []), nodes, [] if nodes else [0])}
+    ((row, x),) = walk(nodes.values(), torch.zeros(1))
     assert (row, float(x)) == (0, 6)
 
 

@@ -148,7 +148,8 @@ def print_result(directory: RunDirectory, report: Path) -> None:
     """The best architectures of a finished run and where everything lies."""
     result = read_json(SearchResult, directory.result_file)
     code = Column("architecture", overflow="fold")  # whole, so that it can be copied
-    table = Table("", code, result.ranking_metric, "predicted", "multiply-adds", "parameters")
+    of_supernet = "likelihood" if result.ranking_metric == "fused" else result.ranking_metric
+    table = Table("", code, of_supernet, "predicted", "multiply-adds", "parameters")
     others = [entry for entry in reversed(result.pareto) if entry.code != result.best.code]
     for name, entry in (("best", result.best), *(("Pareto", entry) for entry in others)):
         costs = readable(entry.flops), readable(entry.params)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from vaenas.ranges import Images
 
-RankingMetric = Literal["accuracy", "likelihood", "quadratic"]
+RankingMetric = Literal["fused", "likelihood", "accuracy", "quadratic"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,11 @@ class RankingSettings:
 
     metric: Annotated[
         RankingMetric,
-        Field(description="accuracy, likelihood of the right class, or quadratic score (Brier)"),
-    ] = "likelihood"
+        Field(
+            description="of the supernet: likelihood of the right class, accuracy, or quadratic score (Brier); fused: "
+            "the likelihood and training-free measures together"
+        ),
+    ] = "fused"
     images: Annotated[
         Images | None, Field(description="held out of training to rank by (default: 1000, at most a fifth of all)")
     ] = None
@@ -29,3 +32,8 @@ class RankingSettings:
             "(default: 256, or all if they are fewer)",
         ),
     ] = None  # fmt: skip
+
+    @property
+    def of_supernet(self) -> RankingMetric:
+        """What the supernet's scores are."""
+        return "likelihood" if self.metric == "fused" else self.metric

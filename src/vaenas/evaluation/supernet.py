@@ -1,8 +1,8 @@
 """Scores of architectures by the weights that they share (Sec. 4.1)."""
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,81 +11,12 @@ from torch import Tensor, nn
 
 from vaenas.data.images import Batch
 from vaenas.evaluation.settings import RankingMetric
-from vaenas.networks.supernet import Step, Supernet
+from vaenas.evaluation.trie import only_batch_norm_changes, trie_of, walk
+from vaenas.networks.supernet import Supernet
 from vaenas.spaces.space import Population, Scores
 
 Evaluate = Callable[[Population], Scores]
 """Population -> scores; a supernet evaluator and a tabular benchmark both are one."""
-
-
-@dataclass(eq=False)
-class _Node:
-    """A step that architectures with equal steps before it share, and its batch norm's statistics after those."""
-
-    step: Step
-    after: "dict[Hashable, _Node]" = field(default_factory=dict)
-    rows: list[int] = field(default_factory=list)  # the architectures that end here
-
-    def __post_init__(self) -> None:
-        self.statistics = [
-            (norm, {name: torch.full_like(x, name == "running_var") for name, x in norm.named_buffers()})
-            for part in self.step.parts
-            for norm in _batch_norms(part)
-        ]
-
-    def run(self, x: Any) -> Any:
-        for norm, buffers in self.statistics:
-            norm._buffers.update(buffers)
-        return self.step.run(x)
-
-
-def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-
-
-def _trie(network: Supernet, population: Population) -> _Node:
-    """The steps of all architectures, those that are equal from the beginning on only once."""
-    root = _Node(Step("images", lambda x: x, []))
-    for row, architecture in enumerate(population):
-        node = root
-        for step in network.steps(network.path(architecture)):
-            node = node.after.get(step.key) or node.after.setdefault(step.key, _Node(step))
-        node.rows.append(row)
-    return root
-
-
-def _walk(nodes: Collection[_Node], x: Any) -> Iterator[tuple[int, Tensor]]:
-    """Runs every step once; yields each architecture's row and its logits.
-
-    An activation is kept only while another branch still needs it, so no more are held than branches are open.
-    """
-    while nodes:
-        *others, last = nodes
-        for node in others:
-            yield from _walk([node], x)
-        x = last.run(x)
-        for row in last.rows:
-            yield row, x
-        nodes = last.after.values()
-
-
-@contextmanager
-def _only_batch_norm_changes(network: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
-    """Evaluation mode, and the batch norms in training mode with plain means; afterwards all is as it was."""
-    was_training = network.training
-    norms = _batch_norms(network)
-    before = [(norm.momentum, dict(norm._buffers)) for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.momentum = None  # the plain mean over batches
-        norm.train()
-    try:
-        yield norms
-    finally:
-        for norm, (momentum, buffers) in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            norm._buffers.update(buffers)
-        network.train(was_training)
 
 
 @dataclass(eq=False)
@@ -132,16 +63,16 @@ class SupernetEvaluator:
     @torch.no_grad()
     def logits(self, population: Population) -> Iterator[tuple[int, Float[Tensor, "b classes"], Int64[Tensor, "b"]]]:
         """For each ranking batch and each row of the population, in any order: the row, its logits, the labels."""
-        with _only_batch_norm_changes(self.network) as norms, self.autocast():
-            trie = [_trie(self.network, population)]
+        with only_batch_norm_changes(self.network) as norms, self.autocast():
+            trie = [trie_of(self.network, population)]
             for images, _ in self.recalibration:
-                for _ in _walk(trie, self._inputs(images)):
+                for _ in walk(trie, self._inputs(images)):
                     pass
             if self.recalibration:
                 for norm in norms:
                     norm.eval()
             for images, labels in self.ranking:
-                for row, logits in _walk(trie, self._inputs(images)):
+                for row, logits in walk(trie, self._inputs(images)):
                     yield row, logits, labels.to(logits.device)
 
     def _sum(self, logits: Float[Tensor, "b classes"], labels: Int64[Tensor, "b"]) -> float:

@@ -165,9 +165,11 @@ class NASNet(Supernet):
                 yield Step.node(into, partial(_add_node, into))
         yield Step("classifier", lambda flow: self.classifier(flow.output), [self.classifier])
 
-    def feature_map(self, state: "_Flow") -> Tensor | None:
+    def feature_map(self, state: Any) -> Tensor | None:
         """As in `Supernet`."""
-        return state.output if len(state.states) in (1, INPUTS + NODES) else None
+        if isinstance(state, _Flow):
+            return state.output if len(state.states) in (1, INPUTS + NODES) else None
+        return super().feature_map(state)
 
     def with_auxiliary(self, images: Tensor, architecture: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """As in `Supernet`, or of one architecture."""

@@ -198,6 +198,8 @@ class SearchConfig(RunConfig):
     def check(self) -> None:
         super().check()
         image_space, latency = self.image_space(), self.constraints.max_latency
+        if self.ranking.metric == "fused" and self.surrogate.kind == "none":
+            raise ValueError("ranking.metric: fused needs a surrogate; choose likelihood, or --surrogate.kind ridge")
         if self.sampler == "fair" and not image_space.space.is_free:
             raise ValueError(f"sampler: fair needs a space without rules, which {self.space} is not; choose another")
         if self.full_cells and image_space.space.full_cells is None:

@@ -14,6 +14,7 @@ from vaenas.data.cache import cache_dir
 from vaenas.documents import read_json
 from vaenas.errors import UserError
 from vaenas.evaluation.supernet import SupernetEvaluator
+from vaenas.evaluation.training_free import IMAGES, TrainingFree
 from vaenas.networks.cost import AdditiveCost
 from vaenas.networks.latency import LatencyTable, latency_table
 from vaenas.records import Record, SearchResult
@@ -36,6 +37,7 @@ from vaenas.search.gradient import GradientSearch
 from vaenas.search.one_shot import OneShot
 from vaenas.search.search import BOUNDARIES, Found
 from vaenas.search.supernet_training import SupernetTrainer
+from vaenas.search.surrogate import Fuse, Fusion, unfused
 
 
 class SearchRun:
@@ -110,13 +112,13 @@ class SearchRun:
             ranking=images.ranking.batches(len(images.ranking)),
             prepare=lambda pixels: augment.plain(pixels.to(fabric.device)),
             autocast=fabric.autocast,
-            ranking_metric=config.ranking.metric,
+            ranking_metric=config.ranking.of_supernet,
         )
         self.saved_scores = SavedScores(evaluate, trainer)
         parts: dict[str, Any] = {
             "space": self.space, "trainer": trainer, "evaluate": self.saved_scores, "rng": rng,
             "is_feasible": self.constraints.is_feasible, "constraints": str(self.constraints),
-            "training": config.update, "surrogate": config.surrogate,
+            "training": config.update, "surrogate": config.surrogate, "fuse": self._fuse(augment),
         }  # fmt: skip
         if images.validation is None:
             search = OneShot(**parts, sampler=self._sampler(None), evolution=config.evolution)
@@ -130,6 +132,17 @@ class SearchRun:
                 f"{config.supernet.epochs} epochs; lower it, or raise --epochs"
             )
         return search
+
+    def _fuse(self, augment: Augment) -> Fuse:
+        if self.config.ranking.metric != "fused":
+            return unfused
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            untrained = self.image_space.supernet().to(self.session.fabric.device)
+        (images, labels), *_ = self.images.training.batches(min(IMAGES, len(self.images.training)))
+        device = self.session.fabric.device
+        measures = TrainingFree(untrained, augment.plain(images.to(device)), labels.to(device))
+        return Fusion(self.space, lambda population: torch.stack([*measures.features(population).values()], dim=1), 3)
 
     def _sampler(self, w: ArchitectureWeights | None) -> Sampler:
         if w is not None and self.config.mixes:
@@ -199,7 +212,7 @@ class SearchRun:
         """`result.json`: of the architectures that were evaluated on the final weights."""
         config, found, images, truth = self.config, self.found, self.images, None
         if self.truth is not None:
-            truth = self.truth.report(self.search.sampler, *self.ranked, found, self.directory.metrics_file)
+            truth = self.truth.report(self.search, *self.ranked, found, self.directory.metrics_file)
         draws = {
             name: {"mean": float(of.mean()), "std": float(of.std()), "n": len(of)}
             for name, of in (found.draws or {}).items()

@@ -13,8 +13,7 @@ from vaenas.errors import UserError
 from vaenas.evaluation.rank import kendall_tau, spearman_rho
 from vaenas.records import Update, read_metrics
 from vaenas.samplers.sampler import Sampler
-from vaenas.search.search import Found
-from vaenas.search.surrogate import RidgeSurrogate
+from vaenas.search.search import Found, Search
 from vaenas.spaces.space import ConstraintTooTight, Population, Scores, draw_valid
 
 DRAWS = 300  # of the sampler after each update
@@ -53,13 +52,11 @@ class Truth:
         order = torch.randperm(len(self.task.population), generator=self._rng(0))
         return self.task.population[order[:n]]
 
-    def report(
-        self, sampler: Sampler, sample: Population, scores: Scores, found: Found, metrics: Path
-    ) -> dict[str, Any]:
+    def report(self, search: Search, sample: Population, scores: Scores, found: Found, metrics: Path) -> dict[str, Any]:
         """`truth` of `result.json`.
 
         Args:
-            sampler: as it is at the end.
+            search: as it is at the end.
             scores: of `sample` on the final supernet.
             metrics: of the run, with the codes drawn after each update.
         """
@@ -81,10 +78,10 @@ class Truth:
             "uniform_best_of": _best_of_each(every),
             "best": best,
             **_agreement(scores, true),
-            "surrogate": _agreement(RidgeSurrogate(self.space, sample, scores)(sample), true),
+            "surrogate": _agreement(search.surrogate_to(sample, scores)(sample), true),
             "sample": {"scores": scores.tolist(), "truth": true.tolist()},
             "draws": [{"step": of.step, "epoch": of.epoch, **self.mean(of.draws)} for of in updates],
-            "best_of": self.best_of(sampler),
+            "best_of": self.best_of(search.sampler),
         }
 
     def mean(self, codes: list[str]) -> dict[str, Any]:

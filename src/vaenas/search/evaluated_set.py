@@ -17,9 +17,10 @@ TOGETHER = 16  # architectures between two points where a run can stop; more sha
 class EvaluatedSet:
     """Different architectures and their scores, in the order of evaluation; look-ups take whole populations."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, *measures: int) -> None:
+        """With `measures` = m the "scores" are m numbers of each architecture."""
         self.population: Population = torch.empty(0, slots, dtype=torch.int64)
-        self.scores: Scores = torch.empty(0)
+        self.scores: Scores = torch.empty(0, *measures)
 
     def __len__(self) -> int:
         return len(self.scores)

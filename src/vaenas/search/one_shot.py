@@ -37,8 +37,9 @@ class OneShot(Search):
             return self.gamma.sample(torch.tensor([self.epsilon(step) for step in steps]), rng)[0]
 
         self.ahead = Prefetched(draw, self.space.slots, self.n_vae, steps)
-        final, nothing = SurrogateSearch if self.surrogate.kind == "ridge" else Evolution, self.ahead.rows
-        self.final = final(self.space, self.evolution, self.evaluate, self.is_feasible, self.rng, nothing)
+        nothing = self.ahead.rows
+        common = self.space, self.evolution, self.evaluate, self.is_feasible, self.rng, nothing
+        self.final = SurrogateSearch(*common, self.fuse) if self.surrogate.kind == "ridge" else Evolution(*common)
 
 
 def run(search: OneShot) -> Generator[Record, None, Found]:

@@ -17,7 +17,7 @@ from vaenas.samplers.uniform import UniformSampler
 from vaenas.search.evaluated_set import EvaluatedSet, score
 from vaenas.search.settings import SamplerTraining, SurrogateSettings
 from vaenas.search.supernet_training import SupernetTrainer
-from vaenas.search.surrogate import RidgeSurrogate
+from vaenas.search.surrogate import Fuse, RidgeSurrogate, unfused
 from vaenas.spaces.space import IsFeasible, Population, Scores, SearchSpace, draw_valid
 
 # A record of these kinds is told after the last change of an iteration, a generation or a round: there, and nowhere
@@ -53,6 +53,7 @@ class Search:
     surrogate: SurrogateSettings
     is_feasible: IsFeasible  # kept by what is ranked, learned from and returned; training draws from the whole space
     constraints: str = "the limits"  # what `is_feasible` is, for messages
+    fuse: Fuse = unfused
     step: int = 0  # iterations finished
     ahead: Prefetched = field(init=False)  # the architectures of the next steps
 
@@ -78,6 +79,10 @@ class Search:
         """n feasible architectures."""
         return draw_valid(partial(sampler.sample, rng=self.rng), self.is_feasible, n, constraints=self.constraints)
 
+    def surrogate_to(self, population: Population, scores: Scores) -> RidgeSurrogate:
+        """Of what the supernet's scores of (n, s), fused where they are, say."""
+        return RidgeSurrogate(self.space, population, self.fuse(population, scores))
+
     def learn(self, population: Population, learned: Bool[Tensor, "n"], scores: Scores, epsilon: float = 0.0) -> Record:
         """Line 9: Algorithm 1 on S, of which `learned` are the sampler's.
 
@@ -87,7 +92,7 @@ class Search:
         """
         sampler, told = self.learned, dict[str, Any]()
         assert sampler is not None  # as `ranks` has made sure
-        surrogate = RidgeSurrogate(self.space, population, scores) if self.surrogate.kind == "ridge" else None
+        surrogate = self.surrogate_to(population, scores) if self.surrogate.kind == "ridge" else None
         gamma, shares = Mixture(UniformSampler(self.space), sampler), torch.full((PREDICTED,), sampler.keep_ratio)
         for _ in range(self.surrogate.rounds if surrogate else 1):
             seen, expected = population, scores
