@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from tests.shared_fixtures import Problem, tiny_problem
-from vaenas.evaluation.supernet import Node, RankingMetric, SupernetEvaluator, walk
+from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
+from vaenas.evaluation.trie import Node, walk
 from vaenas.networks.supernet import Step
 from vaenas.spaces.shufflenet import shufflenet_space
 

@@ -86,7 +86,7 @@ NO_EFFECT = [  # command, what is given, why the last of it is refused
     ("search", "--sampler uniform --update.vae-interval 2", "with a sampler that never learns"),
     ("search", "--sampler categorical --vae.kl-weight 2", "without sampler vae"),
     ("search", "--categorical.floor 0.1", "without sampler categorical"),
-    ("search", "--surrogate.kind none --surrogate.rounds 3", "without surrogate ridge"),
+    ("search", "--ranking.metric likelihood --surrogate.kind none --surrogate.rounds 3", "without surrogate ridge"),
     ("search", "--preset paper --surrogate.rounds 3", "without surrogate ridge"),
     ("train", "--training.temperature 2", "without a teacher"),
     ("train", "--training.distillation 0.9", "without a teacher"),

@@ -5,7 +5,7 @@ import torch
 
 from tests.spaces.spaces import SPACES
 from vaenas.evaluation.rank import kendall_tau
-from vaenas.search.surrogate import PENALTIES, RidgeSurrogate
+from vaenas.search.surrogate import PENALTIES, Fusion, RidgeSurrogate
 from vaenas.spaces.space import Population, Scores, SearchSpace
 
 SPACE = SPACES["shufflenet-10"]
@@ -63,3 +63,22 @@ def test_the_penalty_minimises_the_generalised_cross_validation_error(rng: torch
         errors.append(float((y - fits[-1]).square().sum() / (60 - hat.trace()) ** 2))
     expected = fits[errors.index(min(errors))].float()
     torch.testing.assert_close(predicted_scores(SPACE, population, y.float()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_fused_ranks_see_what_neither_the_scores_nor_the_measures_see_alone(rng: torch.Generator) -> None:
+    """Truth is the sum of three parts, of which the scores know one and each measure another; fixed seed."""
+    population = SPACE.uniform(200, rng)
+    weights = torch.randn(3, SPACE.slots, SPACE.max_choices, generator=rng)
+    parts = weights[:, torch.arange(SPACE.slots), population].sum(-1)  # (3, n)
+    truth, asked = parts.sum(0), []
+
+    def measures(new: Population) -> torch.Tensor:
+        asked.append(new)
+        return weights[1:, torch.arange(SPACE.slots), new].sum(-1).t()
+
+    fuse = Fusion(SPACE, measures, 2)
+    fused = fuse(population, parts[0])
+    assert ((fused > 0) & (fused <= 1)).all()
+    assert kendall_tau(fused, truth) > max(kendall_tau(part, truth) for part in parts) + 0.1
+    assert torch.equal(fuse(population, parts[0]), fused)
+    assert len(torch.cat(asked)) == len(population.unique(dim=0))  # each is measured once

@@ -20,7 +20,7 @@ class EvaluatedSet:
     def __init__(self, slots: int, *measures: int) -> None:
         """With `measures` = m the "scores" are m numbers of each architecture."""
         self.population: Population = torch.empty(0, slots, dtype=torch.int64)
-        self.scores: Scores = torch.empty(0, *measures)
+        self.scores: Float[Tensor, n * m] = torch.empty(0, *measures)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -29,12 +29,12 @@ class EvaluatedSet:
         """The rows that have no score yet, each once."""
         return torch.unique(population[~rows_in(population, self.population)], dim=0)
 
-    def add(self, population: Population, scores: Scores) -> None:
+    def add(self, population: Population, scores: Float[Tensor, "n *m"]) -> None:
         """Rows that were `missing`, and their scores."""
         self.population = torch.cat([self.population, population])
         self.scores = torch.cat([self.scores, scores])
 
-    def lookup(self, population: Population) -> Scores:
+    def lookup(self, population: Population) -> Float[Tensor, "n *m"]:
         """The scores of rows that are all here, (n,)."""
         same = (population[:, None, :] == self.population[None, :, :]).all(-1)  # (n, m)
         if not bool(same.any(-1).all()):
