@@ -13,6 +13,7 @@ from vaenas.commands import bench
 from vaenas.commands.evaluate import evaluate
 from vaenas.commands.export import export
 from vaenas.commands.options import SettingsCommand
+from vaenas.commands.rank import rank
 from vaenas.commands.report import report
 from vaenas.commands.run import run
 from vaenas.commands.search import search
@@ -28,7 +29,7 @@ app = typer.Typer(
 for command in (search, run, train):
     app.command(cls=SettingsCommand)(command)
 app.command("eval", cls=SettingsCommand)(evaluate)
-for command in (export, draw, show, report):
+for command in (export, rank, draw, show, report):
     app.command()(command)
 app.add_typer(bench.app, name="bench")
 

@@ -103,8 +103,9 @@ class SearchProgress(Bars):
                 name = "generation" if record.kind == "generation" else "round"
                 self.phase(f"{name}s", values[name] + 1, run.config.evolution.generations, force=True)
             case "comparison":
+                metric, n = run.config.ranking.of_supernet, len(values["sampler"])
                 self.say(
-                    f"mean {run.config.ranking.metric} of {len(values['sampler'])} draws each on the final supernet: "
+                    f"mean {metric} of {n} draws each on the final supernet: "
                     f"sampler {fmean(values['sampler']):.4f}, uniform {fmean(values['uniform']):.4f}",
                 )
 

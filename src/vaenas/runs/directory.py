@@ -170,7 +170,9 @@ class RunDirectory:
             ) from None
 
     def resume(self, config: BaseModel, inputs: Mapping[str, str], environment: Environment, state: Stateful) -> float:
-        """Brings `state` to the last checkpoint, cuts off the metrics after it, gives the seconds that it had taken.
+        """Brings `state` to the last checkpoint, gives the seconds that it had taken.
+
+        Metrics after it are cut off, where the run has not ended.
 
         It warns of another environment than the run's; raises `UserError` where settings or inputs are others.
         """
@@ -184,7 +186,7 @@ class RunDirectory:
         checkpoint = self.load_checkpoint()
         if checkpoint is not None:
             self._check_same(checkpoint, config, inputs)
-        if is_main() and self.metrics_file.exists():
+        if is_main() and self.metrics_file.exists() and not self.ended:
             with writing(self.metrics_file), self.metrics_file.open("r+b") as file:
                 # Whole lines only: a power cut may have lost some that the checkpoint counts.
                 file.truncate(file.read(checkpoint.metrics_bytes if checkpoint else 0).rfind(b"\n") + 1)

@@ -2,10 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Num
+from torch import Tensor
 
 from vaenas import parallel
 from vaenas.constraints import Constraints
@@ -37,7 +40,8 @@ from vaenas.search.gradient import GradientSearch
 from vaenas.search.one_shot import OneShot
 from vaenas.search.search import BOUNDARIES, Found
 from vaenas.search.supernet_training import SupernetTrainer
-from vaenas.search.surrogate import Fuse, Fusion, unfused
+from vaenas.search.surrogate import Fuse, Fusion, SurrogateSearch, unfused
+from vaenas.spaces.space import Population
 
 
 class SearchRun:
@@ -64,8 +68,11 @@ class SearchRun:
             inputs[f"the table {config.table.path}"] = self.truth.task.table.digest()
         self.session.begin("search", self.search, files)
         self.saved_scores.open(directory.path / "scores")
-        if parallel.is_main():
-            self.tensorboard = TensorBoard(directory.path / "tensorboard", self.search.step)
+
+    @cached_property
+    def tensorboard(self) -> TensorBoard:
+        """Of the first process; begun with the first record."""
+        return TensorBoard(self.directory.path / "tensorboard", self.search.step)
 
     def _bind_space(self) -> None:
         """Space, cost, constraints and truth for these images."""
@@ -103,7 +110,9 @@ class SearchRun:
         """Images, supernet and algorithm; raises `UserError` if the sampler would never learn."""
         config, data, fabric, rng = self.config, self.data, self.session.fabric, self.session.rng
         self.images = images = split_images(config, data, rng)
-        augment = Augment(data.mean, data.std, config.supernet.padding, flip=True, cutout=config.supernet.cutout)
+        self.augment = augment = Augment(
+            data.mean, data.std, config.supernet.padding, flip=True, cutout=config.supernet.cutout
+        )
         supernet = self.image_space.supernet()
         self.trainer = trainer = SupernetTrainer(supernet, config.supernet, images.training, augment, fabric, rng)
         evaluate = SupernetEvaluator(
@@ -118,7 +127,7 @@ class SearchRun:
         parts: dict[str, Any] = {
             "space": self.space, "trainer": trainer, "evaluate": self.saved_scores, "rng": rng,
             "is_feasible": self.constraints.is_feasible, "constraints": str(self.constraints),
-            "training": config.update, "surrogate": config.surrogate, "fuse": self._fuse(augment),
+            "training": config.update, "surrogate": config.surrogate, "fuse": self._fuse(),
         }  # fmt: skip
         if images.validation is None:
             search = OneShot(**parts, sampler=self._sampler(None), evolution=config.evolution)
@@ -133,16 +142,29 @@ class SearchRun:
             )
         return search
 
-    def _fuse(self, augment: Augment) -> Fuse:
-        if self.config.ranking.metric != "fused":
-            return unfused
+    def _untrained(self) -> TrainingFree:
+        """Of an untrained supernet of the same size, on the first training images."""
+        device = self.session.fabric.device
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
-            untrained = self.image_space.supernet().to(self.session.fabric.device)
-        (images, labels), *_ = self.images.training.batches(min(IMAGES, len(self.images.training)))
-        device = self.session.fabric.device
-        measures = TrainingFree(untrained, augment.plain(images.to(device)), labels.to(device))
-        return Fusion(self.space, lambda population: torch.stack([*measures.features(population).values()], dim=1), 3)
+            untrained = self.image_space.supernet().to(device)
+        images, labels = self.images.training.batch(torch.arange(min(IMAGES, len(self.images.training))))
+        return TrainingFree(untrained, self.augment.plain(images.to(device)), labels.to(device))
+
+    def _fuse(self) -> Fuse:
+        if self.config.ranking.metric != "fused":
+            return unfused
+        untrained = self._untrained()
+        return Fusion(self.space, lambda population: torch.stack([*untrained.features(population).values()], dim=1), 3)
+
+    def rank(self, population: Population) -> dict[str, Num[Tensor, "n"]]:
+        """What a finished search knows of (n, s): the supernet's score, the surrogate's prediction, measures, costs."""
+        found: dict[str, Tensor] = {"score": self.search.evaluate(population)}
+        final = getattr(self.search, "final", None)
+        if isinstance(final, SurrogateSearch):
+            found["predicted_score"] = final.surrogate()(population)
+        costs = self.cost(population)
+        return {**found, **self._untrained().features(population), "flops": costs.multiply_adds, "params": costs.params}
 
     def _sampler(self, w: ArchitectureWeights | None) -> Sampler:
         if w is not None and self.config.mixes:

@@ -20,7 +20,7 @@ class EvaluatedSet:
     def __init__(self, slots: int, *measures: int) -> None:
         """With `measures` = m the "scores" are m numbers of each architecture."""
         self.population: Population = torch.empty(0, slots, dtype=torch.int64)
-        self.scores: Float[Tensor, n * m] = torch.empty(0, *measures)
+        self.scores: Tensor = torch.empty(0, *measures)
 
     def __len__(self) -> int:
         return len(self.scores)
