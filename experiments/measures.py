@@ -58,7 +58,7 @@ def study(run: Path) -> dict[str, dict[str, float]]:
     assert isinstance(evaluate, SupernetEvaluator)
     assert search.truth is not None
     evaluate.recalibration = []
-    sample = search.truth.sample(search.config.table_sample)
+    sample = search.truth.sample(search.config.table.sample)
     truth, labels = search.truth.task.truth(sample), torch.cat([labels for _, labels in evaluate.ranking])
     parts: list[list[Tensor]] = [[] for _ in sample]
     for row, logits, _ in evaluate.logits(sample):

@@ -20,7 +20,8 @@ from typing import Any, get_args
 from torch import Generator
 
 from vaenas.evaluation.rank import kendall_tau
-from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
+from vaenas.evaluation.settings import SupernetMetric
+from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
@@ -40,11 +41,11 @@ def study(run: Path, generations: int | None) -> dict[str, Any]:
     evaluate, training = search.saved_scores.evaluate, search.images.training
     assert isinstance(evaluate, SupernetEvaluator)
     assert search.truth is not None
-    sample = search.truth.sample(search.config.table_sample)
+    sample = search.truth.sample(search.config.table.sample)
     truth = search.truth.task.truth(sample)
     top = truth >= truth.quantile(0.9)
     rows = {}
-    for measure in get_args(RankingMetric):
+    for measure in get_args(SupernetMetric):
         for images in IMAGES:
             evaluate.ranking_metric, evaluate.recalibration = measure, training.batches(images)
             began = time.monotonic()
@@ -56,7 +57,7 @@ def study(run: Path, generations: int | None) -> dict[str, Any]:
             names = ("scores", "fit", "scores_top", "fit_top")
             rows[f"{measure}, {images} images"] = {**dict(zip(names, taus, strict=True)), "seconds": seconds}
     evaluate.ranking_metric, evaluate.recalibration = "likelihood", training.batches(search.images.recalibration)
-    of_run = generations or search.config.generations
+    of_run = generations or search.config.evolution.generations
     found = {name: last_stage(search, name == "fit", of_run) for name in ("evolution", "fit")}
     return {"rows": rows, "last stage": {"generations": of_run, **found}}
 

@@ -21,7 +21,8 @@ import torch
 from torch import Generator
 
 from vaenas.bench.task import BEST_OF
-from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
+from vaenas.evaluation.settings import SupernetMetric
+from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.runs.config import SearchConfig
 from vaenas.runs.directory import RunDirectory
 from vaenas.runs.search_run import SearchRun
@@ -66,7 +67,7 @@ ROWS: list[tuple[str, float, float, str | int]] = [
 class Simulation:
     """One run's final supernet, and the scores that it has given so far."""
 
-    def __init__(self, run: Path, ranking_metric: RankingMetric) -> None:
+    def __init__(self, run: Path, ranking_metric: SupernetMetric) -> None:
         search = SearchRun(make(SearchConfig, {}, run / "config.yaml"), RunDirectory.open(run, "search"))
         evaluate = search.saved_scores.evaluate
         assert isinstance(evaluate, SupernetEvaluator)
@@ -133,7 +134,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=8, help="calls of Algorithm 1")
     parser.add_argument("--ranked", type=int, default=64, help="N_s")
-    parser.add_argument("--measure", choices=get_args(RankingMetric), default="likelihood")
+    parser.add_argument("--measure", choices=get_args(SupernetMetric), default="likelihood")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     for run in options.runs:

@@ -34,7 +34,8 @@ RESULTS = Path(__file__).parent / "results" / "sampling_matters"
 SEARCH = {
     "data.source": "cifar10", "data.image_size": 16,
     "supernet.epochs": 8, "supernet.batch_size": 64, "supernet.learning_rate": 0.1,
-    "update.vae_interval": 1, "update.ranking_size": 64, "ranking.images": 1000, "ranking.recalibration_images": 0,
+    "update.vae_interval": 1, "update.ranking_size": 64, "ranking.metric": "likelihood",
+    "ranking.images": 1000, "ranking.recalibration_images": 0,
     "evolution.population": 50, "evolution.generations": 10, "evolution.top_k": 10, "table.sample": 400,
     "log_interval": 50,
 }  # fmt: skip
@@ -155,7 +156,7 @@ def as_table(rows: dict[str, dict[str, Any]]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for sampler, row in rows.items():
-        taus = [f"{shown(row[name])}, {shown(row['smoothed'][name])}" for name in ("kendall", "kendall_top")]
+        taus = [f"{shown(row[name])}, {shown(row['surrogate'][name])}" for name in ("kendall", "kendall_top")]
         found = f"{shown(row['found'], 100)} ({shown({**row['rank'], 'std': None}, digits=0)})"
         best_of = " / ".join(shown(value, 100) for value in row["best_of"].values())
         gaps = " / ".join(shown(value, 100, 0) for value in row["gap_closed"].values())

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from tests.shared_fixtures import Problem, tiny_problem
-from vaenas.evaluation.supernet import RankingMetric, SupernetEvaluator
+from vaenas.evaluation.settings import SupernetMetric
+from vaenas.evaluation.supernet import SupernetEvaluator
 from vaenas.evaluation.trie import Node, walk
 from vaenas.networks.supernet import Step
 from vaenas.spaces.shufflenet import shufflenet_space
@@ -19,7 +20,9 @@ def problem() -> Problem:
     return tiny_problem()
 
 
-def scores_of_final_networks(problem: Problem, population: torch.Tensor, ranking_metric: RankingMetric) -> torch.Tensor:
+def scores_of_final_networks(
+    problem: Problem, population: torch.Tensor, ranking_metric: SupernetMetric
+) -> torch.Tensor:
     """Each network built and run alone, its batch norm computed another way."""
     scores = []
     for architecture in population:
@@ -53,7 +56,7 @@ def scores_of_final_networks(problem: Problem, population: torch.Tensor, ranking
     [(2, "accuracy"), (1, "accuracy"), (0, "accuracy"), (2, "likelihood"), (2, "quadratic")],
 )
 def test_scores_are_those_of_the_final_network_with_its_own_statistics(
-    problem: Problem, batches: int, ranking_metric: RankingMetric
+    problem: Problem, batches: int, ranking_metric: SupernetMetric
 ) -> None:
     """Without recalibration every ranking batch has its own statistics."""
     evaluate = SupernetEvaluator(

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from vaenas.ranges import Images
 
-RankingMetric = Literal["fused", "likelihood", "accuracy", "quadratic"]
+SupernetMetric = Literal["likelihood", "accuracy", "quadratic"]
+RankingMetric = Literal["fused", SupernetMetric]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,6 @@ class RankingSettings:
     ] = None  # fmt: skip
 
     @property
-    def of_supernet(self) -> RankingMetric:
+    def of_supernet(self) -> SupernetMetric:
         """What the supernet's scores are."""
         return "likelihood" if self.metric == "fused" else self.metric

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor, nn
 
 from vaenas.data.images import Batch
-from vaenas.evaluation.settings import RankingMetric
+from vaenas.evaluation.settings import SupernetMetric
 from vaenas.evaluation.trie import only_batch_norm_changes, trie_of, walk
 from vaenas.networks.supernet import Supernet
 from vaenas.spaces.space import Population, Scores
@@ -49,7 +49,7 @@ class SupernetEvaluator:
     ranking: Sequence[Batch]
     prepare: Callable[[UInt8[Tensor, "b c h w"]], Float32[Tensor, "b c h w"]]
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
-    ranking_metric: RankingMetric = "accuracy"
+    ranking_metric: SupernetMetric = "accuracy"
 
     @torch.no_grad()
     def __call__(self, population: Population) -> Scores:

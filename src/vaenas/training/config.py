@@ -73,7 +73,7 @@ RECIPES = {
     ),
     # What today's records have in common (Wightman et al. 2021, "ResNet strikes back"): long, warmed up, averaged
     # weights, RandAugment, mixup and CutMix. Not tuned here. For every space, so without drop path, which is nasnet's
-    # alone (`--drop-path 0.1` adds it there).
+    # alone (`--training.drop-path 0.1` adds it there).
     "modern": Recipe(
         epochs=600, batch_size=512, learning_rate=0.5, schedule="cosine", warmup_epochs=5.0, nesterov=True,
         weight_decay=3e-5, dropout=0.2, padding=0, inception=True, rand_augment=7, mixup=0.1, cutmix=1.0, ema=0.9998,
