@@ -13,7 +13,7 @@ from vaenas.commands import bench
 from vaenas.commands.evaluate import evaluate
 from vaenas.commands.export import export
 from vaenas.commands.options import SettingsCommand
-from vaenas.commands.rank import rank
+from vaenas.commands.rank import choose, rank
 from vaenas.commands.report import report
 from vaenas.commands.run import run
 from vaenas.commands.search import search
@@ -31,6 +31,7 @@ for command in (search, run, train):
 app.command("eval", cls=SettingsCommand)(evaluate)
 for command in (export, rank, draw, show, report):
     app.command()(command)
+app.command(cls=SettingsCommand)(choose)
 app.add_typer(bench.app, name="bench")
 
 # Typer brings a click of its own, or uses the one that is installed: the base of its errors, whichever that is.

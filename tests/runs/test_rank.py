@@ -1,5 +1,6 @@
 """`vaenas rank`: what a finished search says of architectures that the user names."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -58,3 +59,38 @@ def test_an_unfinished_search_is_named(run: Path, capsys: pytest.CaptureFixture[
     (run / "result.json").unlink()
     assert call("rank", run, "3-3-33-3") == 2
     assert "no result.json: the search has not ended" in capsys.readouterr().err
+
+
+def test_for_another_budget_the_best_of_the_whole_space_is_chosen(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1,024 architectures: all are asked, and the best predicted that keeps the budget is the one chosen."""
+    capsys.readouterr()
+    assert call("choose", run, "--max-flops", "290K", "--max-params", "85K", "-n", "3", "--json") == 0
+    chosen = json.loads(capsys.readouterr().out)
+    assert len(chosen) == 3
+    assert all(row["flops"] <= 290_000 and row["params"] <= 85_000 for row in chosen)
+    symbols = "357x"
+    codes = ["-".join((a, b, c + d, e)) for a, b, c, d, e in itertools.product(symbols, repeat=5)]
+    (run / "codes").write_text("\n".join(codes))
+    assert call("rank", run, "--codes", run / "codes", "--json") == 0
+    every = json.loads(capsys.readouterr().out)
+    feasible = [row for row in every if row["flops"] <= 290_000 and row["params"] <= 85_000]
+    assert 50 < len(feasible) < 1000
+    assert [row["predicted_score"] for row in chosen] == [row["predicted_score"] for row in feasible[:3]]
+    assert call("choose", run, "--max-flops", "1.5M") == 0  # a larger one than any architecture needs
+    assert every[0]["code"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-flops", "10"], "--max-flops 10: nothing in space shufflenet is that small; the cheapest"),
+        (["--max-flops", "few"], "'few' is not allowed"),
+    ],
+)
+def test_an_impossible_budget(words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("choose", run, *words) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Num
-from torch import Tensor
 
 from vaenas import parallel
 from vaenas.constraints import Constraints
@@ -40,8 +38,7 @@ from vaenas.search.gradient import GradientSearch
 from vaenas.search.one_shot import OneShot
 from vaenas.search.search import BOUNDARIES, Found
 from vaenas.search.supernet_training import SupernetTrainer
-from vaenas.search.surrogate import Fuse, Fusion, SurrogateSearch, unfused
-from vaenas.spaces.space import Population
+from vaenas.search.surrogate import Fuse, Fusion, unfused
 
 
 class SearchRun:
@@ -142,7 +139,7 @@ class SearchRun:
             )
         return search
 
-    def _untrained(self) -> TrainingFree:
+    def untrained(self) -> TrainingFree:
         """Of an untrained supernet of the same size, on the first training images."""
         device = self.session.fabric.device
         with torch.random.fork_rng():
@@ -154,17 +151,8 @@ class SearchRun:
     def _fuse(self) -> Fuse:
         if self.config.ranking.metric != "fused":
             return unfused
-        untrained = self._untrained()
+        untrained = self.untrained()
         return Fusion(self.space, lambda population: torch.stack([*untrained.features(population).values()], dim=1), 3)
-
-    def rank(self, population: Population) -> dict[str, Num[Tensor, "n"]]:
-        """What a finished search knows of (n, s): the supernet's score, the surrogate's prediction, measures, costs."""
-        found: dict[str, Tensor] = {"score": self.search.evaluate(population)}
-        final = getattr(self.search, "final", None)
-        if isinstance(final, SurrogateSearch):
-            found["predicted_score"] = final.surrogate()(population)
-        costs = self.cost(population)
-        return {**found, **self._untrained().features(population), "flops": costs.multiply_adds, "params": costs.params}
 
     def _sampler(self, w: ArchitectureWeights | None) -> Sampler:
         if w is not None and self.config.mixes:
