@@ -6,8 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.runs.command import call
+from vaenas.runs.config import SearchConfig
+from vaenas.runs.directory import RunDirectory
+from vaenas.runs.search_run import SearchRun
+from vaenas.runs.settings import make
+from vaenas.search.one_shot import OneShot
+from vaenas.search.surrogate import SurrogateSearch
 
 
 @pytest.fixture
@@ -70,16 +77,15 @@ def test_for_another_budget_the_best_of_the_whole_space_is_chosen(
     chosen = json.loads(capsys.readouterr().out)
     assert len(chosen) == 3
     assert all(row["flops"] <= 290_000 and row["params"] <= 85_000 for row in chosen)
-    symbols = "357x"
-    codes = ["-".join((a, b, c + d, e)) for a, b, c, d, e in itertools.product(symbols, repeat=5)]
-    (run / "codes").write_text("\n".join(codes))
-    assert call("rank", run, "--codes", run / "codes", "--json") == 0
-    every = json.loads(capsys.readouterr().out)
-    feasible = [row for row in every if row["flops"] <= 290_000 and row["params"] <= 85_000]
-    assert 50 < len(feasible) < 1000
-    assert [row["predicted_score"] for row in chosen] == [row["predicted_score"] for row in feasible[:3]]
-    assert call("choose", run, "--max-flops", "1.5M") == 0  # a larger one than any architecture needs
-    assert every[0]["code"] in capsys.readouterr().out
+    search = SearchRun(make(SearchConfig, {}, run / "config.yaml"), RunDirectory.open(run, "search"))
+    every = torch.tensor(list(itertools.product(range(4), repeat=5)))
+    assert isinstance(search.search, OneShot)
+    assert isinstance(search.search.final, SurrogateSearch)
+    predicted, costs = search.search.final.surrogate()(every), search.cost(every)
+    feasible = (costs.multiply_adds <= 290_000) & (costs.params <= 85_000)
+    assert 50 < int(feasible.sum()) < 1000
+    best = predicted[feasible].sort(descending=True).values[:3].tolist()
+    assert [row["predicted_score"] for row in chosen] == pytest.approx(best, rel=1e-6)
 
 
 @pytest.mark.parametrize(
