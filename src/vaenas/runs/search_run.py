@@ -65,11 +65,12 @@ class SearchRun:
             inputs[f"the table {config.table.path}"] = self.truth.task.table.digest()
         self.session.begin("search", self.search, files)
         self.saved_scores.open(directory.path / "scores")
+        self.begun_at = self.search.step
 
     @cached_property
     def tensorboard(self) -> TensorBoard:
         """Of the first process; begun with the first record."""
-        return TensorBoard(self.directory.path / "tensorboard", self.search.step)
+        return TensorBoard(self.directory.path / "tensorboard", self.begun_at)
 
     def _bind_space(self) -> None:
         """Space, cost, constraints and truth for these images."""
