@@ -8,10 +8,9 @@ from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
-import typer
-
 from vaenas.errors import UserError
 
+# Little is imported up to here: until the handlers are set, Ctrl-C would end in a traceback.
 INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -69,9 +68,11 @@ def to_its_end(again: str, make: Callable[[], Any], progress: Callable[[Any], An
                     break
             stopped_by = parallel.all_reduce_max(SIGNALS.stopped_by)  # and go on together, once the result is written
         if stopped_by:
+            from typer import Exit
+
             if parallel.is_main():
                 print(f"stopped and saved; go on with: {again}", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED[stopped_by])
+            raise Exit(INTERRUPTED[stopped_by])
     except RuntimeError as error:
         if "DataLoader worker" in str(error):  # as torch says it
             raise UserError(

@@ -85,6 +85,7 @@ class RunDirectory:
         self.metrics_file = path / "metrics.jsonl"
         self.checkpoint_file = path / "checkpoint"
         self.result_file = path / "result.json"
+        self._kept_metrics: int | None = None  # bytes, of a resumed run
 
     @classmethod
     def open(cls, path: Path, kind: Kind) -> "RunDirectory":
@@ -172,8 +173,6 @@ class RunDirectory:
     def resume(self, config: BaseModel, inputs: Mapping[str, str], environment: Environment, state: Stateful) -> float:
         """Brings `state` to the last checkpoint, gives the seconds that it had taken.
 
-        Metrics after it are cut off, where the run has not ended.
-
         It warns of another environment than the run's; raises `UserError` where settings or inputs are others.
         """
         changes = machine.differences(self.begun.environment, environment)
@@ -186,14 +185,18 @@ class RunDirectory:
         checkpoint = self.load_checkpoint()
         if checkpoint is not None:
             self._check_same(checkpoint, config, inputs)
-        if is_main() and self.metrics_file.exists() and not self.ended:
-            with writing(self.metrics_file), self.metrics_file.open("r+b") as file:
-                # Whole lines only: a power cut may have lost some that the checkpoint counts.
-                file.truncate(file.read(checkpoint.metrics_bytes if checkpoint else 0).rfind(b"\n") + 1)
+        self._kept_metrics = checkpoint.metrics_bytes if checkpoint else 0
         if checkpoint is None:
             return 0.0
         self.restore(checkpoint, state)
         return checkpoint.seconds
+
+    def cut_metrics(self) -> None:
+        """Takes away what was told after the checkpoint that a resumed run goes on from: it will be told again."""
+        if is_main() and self._kept_metrics is not None and self.metrics_file.exists():
+            with writing(self.metrics_file), self.metrics_file.open("r+b") as file:
+                # Whole lines only: a power cut may have lost some that the checkpoint counts.
+                file.truncate(file.read(self._kept_metrics).rfind(b"\n") + 1)
 
     def _check_same(self, checkpoint: Checkpoint, config: BaseModel, inputs: Mapping[str, str]) -> None:
         for name, value in dotted(config.model_dump()).items():

@@ -73,6 +73,7 @@ class Session:
 
         The state after a record is saved only where it is `whole`, and `at_once` whatever the time.
         """
+        self.directory.cut_metrics()
         self.save()  # so that there is one to go back to from the first step on
         last_save = time.monotonic()
         for record in records:
