@@ -6,9 +6,10 @@ The supernets are sampling_matters' uniform ones, three spaces and three seeds: 
 results/sampling_matters/runs. The measures are of an untrained supernet of the same size and 16 images of CIFAR-10.
 
 The rule, written down before the last seed was looked at, and after sets had been tried on seeds 0 and 1. Candidates:
-the ridge surrogate to the supernet's scores with every set of one to three measures, fused by `mean_rank`. On
-seeds 0 and 1 each space in turn is left out, and the set with the highest mean tau on the other two is judged on it.
-The default is the set with the highest mean tau over the three; among sets within 0.01 of it one without gradients goes first, then the smaller one. It is judged on seed 2.
+the ridge surrogate to the supernet's scores with every set of one to three measures, fused by `mean_rank`. On seeds 0
+and 1 each space in turn is left out, and the set with the highest mean tau on the other two is judged on it. The
+default is the set with the highest mean tau over the three; among sets within 0.01 of it one without gradients goes
+first, then the smaller one. It is judged on seed 2.
 
 Printed, and written to results/training_free/table.json: tau of each measure, of the fusion and of the ridge surrogate
 to it, by which a search chooses; the truth of what that puts first in the whole table; milliseconds an architecture.
